@@ -1,0 +1,179 @@
+"""Commands: to the hub (published by clients) and to a site (published by the hub, or locally at the site).
+
+The id of a command is the id of the operation that it starts. The aggregate's id stands in the subject.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from schemas.base import Demand, Fact
+from schemas.problems import Problem
+from schemas.registry import command, message
+from schemas.values import ImageContent, Requester, Template, TemplateRef
+
+
+class Command(Demand, frozen=True, kw_only=True):
+    """The base of all commands; ``AGGREGATE`` and ``VERB`` are those of the subject."""
+
+    TYPE: ClassVar[str]
+    AGGREGATE: ClassVar[str]
+    VERB: ClassVar[str]
+
+
+# --- to the hub: aggregate ids are made by the caller (UUIDv7), a template's is names.template_token
+
+
+@command("hub", "template", "apply")
+class ApplyTemplate(Command, frozen=True, kw_only=True):
+    """Record a template. Set once per (team, name, version): the same content again is no change."""
+
+    template: Template
+
+
+@command("hub", "instance", "deploy")
+class DeployInstance(Command, frozen=True, kw_only=True):
+    """Deploy a template blank at ``site`` as the instance whose id stands in the subject.
+
+    ``environment`` (service -> variable -> value) goes over the template's; ``plans`` is data service -> plan.
+    """
+
+    name: str
+    site: str
+    template: TemplateRef
+    environment: dict[str, dict[str, str]] = {}
+    plans: dict[str, str] = {}
+
+
+@command("hub", "instance", "save")
+class SaveInstance(Command, frozen=True, kw_only=True):
+    """Save the instance as a new image; ``image`` is the new image's id."""
+
+    image: str
+    name: str
+    tags: tuple[str, ...] = ()
+    comment: str = ""
+
+
+@command("hub", "instance", "stop")
+class StopInstance(Command, frozen=True, kw_only=True):
+    """Stop the app services; data is kept."""
+
+
+@command("hub", "instance", "start")
+class StartInstance(Command, frozen=True, kw_only=True):
+    """Start a stopped instance again."""
+
+
+@command("hub", "instance", "delete")
+class DeleteInstance(Command, frozen=True, kw_only=True):
+    """Remove the instance with its data. Images saved from it stay."""
+
+
+@command("hub", "image", "run")
+class RunImage(Command, frozen=True, kw_only=True):
+    """Run an image at ``site`` as a new instance; copies are transferred there first where they are missing."""
+
+    instance: str
+    name: str
+    site: str
+    environment: dict[str, dict[str, str]] = {}
+    plans: dict[str, str] = {}
+
+
+@command("hub", "image", "delete")
+class DeleteImage(Command, frozen=True, kw_only=True):
+    """Delete an image: a tombstone first, then its copies at every site that holds them."""
+
+
+@command("hub", "operation", "cancel")
+class CancelOperation(Command, frozen=True, kw_only=True):
+    """Cancel a running operation; what it did is undone."""
+
+
+# --- to a site: what the hub resolved comes along whole, so that the site decides alone
+
+
+class SiteCommand(Command, frozen=True, kw_only=True):
+    """The base of commands to a site: ``parent`` is the hub's operation that sent it, if one did."""
+
+    by: Requester
+    parent: str | None = None
+
+
+@command("site", "instance", "deploy")
+class SiteDeployInstance(SiteCommand, frozen=True, kw_only=True):
+    """Deploy the template that comes along."""
+
+    name: str
+    template: Template
+    environment: dict[str, dict[str, str]] = {}
+    plans: dict[str, str] = {}
+
+
+@command("site", "instance", "run")
+class SiteRunImage(SiteCommand, frozen=True, kw_only=True):
+    """Restore and deploy an image whose copies lie at this site; the instance's id stands in the subject."""
+
+    name: str
+    content: ImageContent
+    environment: dict[str, dict[str, str]] = {}
+    plans: dict[str, str] = {}
+
+
+@command("site", "instance", "save")
+class SiteSaveInstance(SiteCommand, frozen=True, kw_only=True):
+    """Save the instance; ``copies`` is data service -> id of the new copy, chosen by the hub."""
+
+    image: str
+    copies: dict[str, str] = {}
+
+
+@command("site", "instance", "stop")
+class SiteStopInstance(SiteCommand, frozen=True, kw_only=True):
+    """Stop the app services."""
+
+
+@command("site", "instance", "start")
+class SiteStartInstance(SiteCommand, frozen=True, kw_only=True):
+    """Start the app services again."""
+
+
+@command("site", "instance", "delete")
+class SiteDeleteInstance(SiteCommand, frozen=True, kw_only=True):
+    """Remove the app services, bindings and data services."""
+
+
+@command("site", "image", "transfer")
+class SiteTransferImage(SiteCommand, frozen=True, kw_only=True):
+    """Fetch the image's copies that this site lacks, straight from the repository of ``source``."""
+
+    content: ImageContent
+    source: str
+
+
+@command("site", "image", "forget")
+class SiteForgetImage(SiteCommand, frozen=True, kw_only=True):
+    """Delete the image's copies from this site's repositories, those that no other image here holds."""
+
+    content: ImageContent
+
+
+@command("site", "operation", "cancel")
+class SiteCancelOperation(SiteCommand, frozen=True, kw_only=True):
+    """Cancel the site operation whose id stands in the subject."""
+
+
+@message("answer.command")
+class Answer(Fact, frozen=True, kw_only=True):
+    """The answer to a command: ``accepted`` (``operation`` starts, or the change is made), ``rejected``, or
+    ``queued`` (the hub passed it on; the site has not answered yet).
+
+    ``operation`` is the command's own id when it starts a long-running job, else ``None``.
+    """
+
+    command: str
+    state: Literal["accepted", "rejected", "queued"]
+    operation: str | None = None
+    problem: Problem | None = None
+    site: str | None = None

@@ -1,0 +1,172 @@
+"""Every subject of Calque is built and parsed here, and nowhere else (design, section 3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from schemas.names import is_token
+
+ROOT = "calque"
+HUB = "hub"
+HUB_BEAT = f"{ROOT}.beat.{HUB}"
+COMMANDS_TO_HUB = f"{ROOT}.cmd.hub.>"
+COMMANDS_TO_SITES = f"{ROOT}.cmd.site.>"
+QUERIES = f"{ROOT}.qry.>"
+
+
+class SubjectError(ValueError):
+    """A part of a subject is not a token, or a subject has not the form that was asked for."""
+
+
+class CommandSubject(NamedTuple):
+    """A command's subject in parts; ``site`` is ``hub`` for a command to the hub."""
+
+    site: str
+    principal: str
+    aggregate: str
+    id: str
+    verb: str
+
+
+class EventSubject(NamedTuple):
+    """An event's subject in parts; ``writer`` is a site or ``hub``."""
+
+    writer: str
+    aggregate: str
+    id: str
+    event: str
+
+
+class RequestSubject(NamedTuple):
+    """A broker request's subject in parts."""
+
+    site: str
+    kind: str
+    broker: str
+    operation: str
+
+
+def _join(*parts: str) -> str:
+    for part in parts:
+        if not is_token(part):
+            raise SubjectError(f"{part!r} can't stand in a subject")
+    return ".".join((ROOT, *parts))
+
+
+def hub_command(*, principal: str, aggregate: str, id: str, verb: str) -> str:
+    """``calque.cmd.hub.<principal>.<aggregate>.<id>.<verb>``"""
+    return _join("cmd", HUB, principal, aggregate, id, verb)
+
+
+def site_command(*, site: str, principal: str, aggregate: str, id: str, verb: str) -> str:
+    """``calque.cmd.site.<site>.<principal>.<aggregate>.<id>.<verb>``"""
+    return _join("cmd", "site", site, principal, aggregate, id, verb)
+
+
+def site_commands(site: str) -> str:
+    """The filter of all commands to one site."""
+    return _join("cmd", "site", site) + ".>"
+
+
+def parse_command(subject: str) -> CommandSubject:
+    """The parts of a command's subject, to the hub or to a site."""
+    match subject.split("."):
+        case [ROOT_, "cmd", "hub", principal, aggregate, id, verb] if ROOT_ == ROOT:
+            return CommandSubject(HUB, principal, aggregate, id, verb)
+        case [ROOT_, "cmd", "site", site, principal, aggregate, id, verb] if ROOT_ == ROOT:
+            return CommandSubject(site, principal, aggregate, id, verb)
+    raise SubjectError(f"{subject!r} is no command's subject")
+
+
+def event(*, writer: str, aggregate: str, id: str, event: str) -> str:
+    """``calque.evt.<site or hub>.<aggregate>.<id>.<event>``"""
+    return _join("evt", writer, aggregate, id, event)
+
+
+def events_of(writer: str) -> str:
+    """The filter of all events of one writer."""
+    return _join("evt", writer) + ".>"
+
+
+def events_of_aggregate(*, writer: str, aggregate: str, id: str) -> str:
+    """The filter of one aggregate, against which an append is guarded."""
+    return _join("evt", writer, aggregate, id) + ".>"
+
+
+def parse_event(subject: str) -> EventSubject:
+    """The parts of an event's subject."""
+    match subject.split("."):
+        case [ROOT_, "evt", writer, aggregate, id, event] if ROOT_ == ROOT:
+            return EventSubject(writer, aggregate, id, event)
+    raise SubjectError(f"{subject!r} is no event's subject")
+
+
+def broker_request(*, site: str, kind: str, broker: str, operation: str) -> str:
+    """``calque.req.<site>.<dsb|psb|crb|arb>.<broker>.<operation>``; stays at the site."""
+    return _join("req", site, kind, broker, operation)
+
+
+def broker_requests(*, site: str, kind: str, broker: str) -> str:
+    """The filter of all requests to one broker."""
+    return _join("req", site, kind, broker) + ".>"
+
+
+def parse_broker_request(subject: str) -> RequestSubject:
+    """The parts of a broker request's subject."""
+    match subject.split("."):
+        case [ROOT_, "req", site, kind, broker, operation] if ROOT_ == ROOT:
+            return RequestSubject(site, kind, broker, operation)
+    raise SubjectError(f"{subject!r} is no broker request's subject")
+
+
+def query(what: str) -> str:
+    """``calque.qry.<what>``"""
+    return _join("qry", what)
+
+
+def site_rpc(*, site: str, operation: str) -> str:
+    """``calque.rpc.<site>.<operation>``: the hub asks a site's agent; crosses the leaf, is never stored."""
+    return _join("rpc", site, operation)
+
+
+def site_ask(*, site: str, operation: str) -> str:
+    """``calque.ask.<site>.<operation>``: a site's agent asks the hub, as itself only."""
+    return _join("ask", site, operation)
+
+
+def parse_ask(subject: str) -> tuple[str, str]:
+    """The asking site and the operation."""
+    match subject.split("."):
+        case [ROOT_, "ask", site, operation] if ROOT_ == ROOT:
+            return site, operation
+    raise SubjectError(f"{subject!r} is no site's question")
+
+
+def progress(*, site: str, operation: str) -> str:
+    """``calque.progress.<site>.<operation>``; ``hub`` stands for the hub's own operations."""
+    return _join("progress", site, operation)
+
+
+def log(*, site: str, instance: str, service: str) -> str:
+    """``calque.log.<site>.<instance>.<service>``"""
+    return _join("log", site, instance, service)
+
+
+def beat(site: str) -> str:
+    """``calque.beat.<site>``: the heartbeat of a site, or of the hub."""
+    return _join("beat", site)
+
+
+def outbox(site: str) -> str:
+    """The name of a site's (or the hub's) own event stream."""
+    return f"EVT_{site}"
+
+
+def inbox(site: str) -> str:
+    """The name of the hub's stream that holds what one site sent, before it is filtered into ``EVENTS``."""
+    return f"IN_{site}"
+
+
+def outbox_delivery(site: str) -> str:
+    """Where the durable consumer of a site's outbox delivers to the hub."""
+    return f"dlv.evt.{site}"
