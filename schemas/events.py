@@ -151,7 +151,7 @@ class CommandRejected(Event, frozen=True, kw_only=True):
     kind: str
 
 
-# Rejections: kept so that the same command gets the same answer for ever.
+# About instances: written by the site that they live on.
 
 
 @event("instance", "deploying")
