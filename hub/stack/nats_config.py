@@ -1,0 +1,346 @@
+"""The configuration of the hub's NATS server and of a site's, as text made from typed settings.
+
+One account per site on the hub's server; the site's own server is a leaf node that dials out into
+it. Between a site's account and the hub's crosses only what stands in `_site_exports`,
+`_site_imports`, `_hub_exports` and `_hub_imports`, and the leaf's user may speak and hear only that:
+
+    events      site -> hub   delivery of the durable consumer `hub` on `EVT_<site>`, its flow control, reset
+    commands    hub -> site   the site pulls and acknowledges on its own durable of `CMD`, nothing else
+    rpc         hub -> site   request/reply, several replies possible (a listing, a stream of log lines)
+    ask         site -> hub   request/reply, one reply
+    beat, progress, log       site -> hub; the hub's own heartbeat to every site
+
+`CONSUMER.CREATE` is never exported to a site: with it a site could have the hub deliver messages to
+subjects of the site's choice. `js_ack_fc_v2` is off, since clients in use break on it. A site's
+server syncs each write: its outbox is the only copy of an event until the hub has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hub.stack.names import HUB, check_site, site_account
+from hub.stack.ports import LOOPBACK
+
+STREAMS_OF_THE_HUB = 20
+STREAMS_PER_SITE = 4
+CONSUMERS = 500
+CLIENT_MAY_PUBLISH = (
+    "calque.qry.>",
+    "$JS.API.STREAM.INFO.EVENTS",
+    "$JS.API.CONSUMER.CREATE.EVENTS.>",
+    "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
+    "$JS.API.CONSUMER.INFO.EVENTS.>",
+    "$JS.API.CONSUMER.DELETE.EVENTS.>",
+    "$JS.ACK.EVENTS.>",
+    "$JS.API.DIRECT.GET.EVENTS",
+    "$JS.FC.>",
+)
+CLIENT_MAY_SUBSCRIBE = ("_INBOX.>", "calque.progress.>", "calque.log.>", "calque.beat.>")
+STAYS_AT_ITS_END = ("calque.req.>", "calque.evt.>", "calque.cmd.>", "calque.qry.>", "$SRV.>")
+"""Subjects that a leaf connection never carries as such, in either direction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsPaths:
+    """PEM files as they are to stand in a configuration."""
+
+    cert: str
+    key: str
+    ca: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteLogin:
+    """A site as the hub's server knows it: its name and the public nkey of its leaf connection."""
+
+    site: str
+    leaf_nkey: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubServer:
+    """Settings of the hub's server. Ports are on the loopback address; sizes are in bytes."""
+
+    port: int
+    monitor_port: int
+    leaf_port: int
+    store_dir: str
+    tls: TlsPaths
+    system_nkey: str
+    service_nkey: str
+    principals: Mapping[str, str] = field(default_factory=dict)
+    sites: Sequence[SiteLogin] = ()
+    max_store_bytes: int = 10 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteServer:
+    """Settings of a site's server. The leaf's seed comes from the environment variable `seed_variable`."""
+
+    site: str
+    port: int
+    monitor_port: int
+    hub_leaf_url: str
+    store_dir: str
+    tls: TlsPaths
+    system_nkey: str
+    agent_nkey: str
+    brokers: Mapping[str, str] = field(default_factory=dict)
+    seed_variable: str = "LEAF_SEED"
+    max_store_bytes: int = 10 << 30
+
+
+def hub_config(server: HubServer) -> str:
+    """The configuration of the hub's server."""
+    sites = [check_site(login.site) for login in server.sites]
+    streams = STREAMS_OF_THE_HUB + STREAMS_PER_SITE * len(sites)
+    users = [f"{{nkey: {server.service_nkey}}}  # the hub: everything in this account"]
+    users += [_principal(name, nkey) for name, nkey in server.principals.items()]
+    return f"""\
+# The hub's server. Written by hub/stack/nats_config.py: change that, not this.
+server_name: {HUB}
+listen: "{LOOPBACK}:{server.port}"
+http: "{LOOPBACK}:{server.monitor_port}"
+ping_interval: "5s"
+ping_max: 2
+write_deadline: "10s"
+max_payload: 1MB
+feature_flags {{ js_ack_fc_v2: false }}
+jetstream {{
+  store_dir: {_text(server.store_dir)}
+  domain: {HUB}
+  max_file_store: {server.max_store_bytes}
+  strict: true
+}}
+leafnodes {{
+  listen: "{LOOPBACK}:{server.leaf_port}"
+  no_advertise: true
+  isolate_leafnode_interest: true  # nothing of one site's interest is told to another
+  compression: s2_auto
+  tls {{
+    {_tls(server.tls)}
+    verify: true
+    handshake_first: true
+  }}
+}}
+system_account: SYS
+no_auth_user: nobody
+accounts {{
+  SYS {{ users: [ {{nkey: {server.system_nkey}}} ] }}
+  NONE {{
+    users: [ {{
+      user: nobody
+      password: nobody
+      permissions: {{publish: {{deny: ">"}}, subscribe: {{deny: ">"}}}}
+    }} ]
+  }}
+  HUB {{
+    jetstream: {{ max_file: {server.max_store_bytes}, max_streams: {streams}, max_consumers: {CONSUMERS} }}
+    users: [
+{_lines(users, 6)}
+    ]
+    exports: [
+{_lines(_hub_exports(sites), 6)}
+    ]
+    imports: [
+{_lines([line for site in sites for line in _hub_imports(site)], 6)}
+    ]
+  }}
+{"".join(_site_on_hub(login) for login in server.sites)}}}
+"""
+
+
+def site_config(server: SiteServer) -> str:
+    """The configuration of a site's server."""
+    site = check_site(server.site)
+    users = [f"{{nkey: {server.agent_nkey}}}  # the agent: everything in this account"]
+    users += [_broker(site, name, nkey) for name, nkey in server.brokers.items()]
+    return f"""\
+# The server of site {site}. Written by hub/stack/nats_config.py: change that, not this.
+server_name: {site}
+listen: "{LOOPBACK}:{server.port}"
+http: "{LOOPBACK}:{server.monitor_port}"
+ping_interval: "5s"
+ping_max: 2
+write_deadline: "10s"
+max_payload: 1MB
+feature_flags {{ js_ack_fc_v2: false }}
+jetstream {{
+  store_dir: {_text(server.store_dir)}
+  domain: {site}
+  max_file_store: {server.max_store_bytes}
+  strict: true
+  sync_interval: always  # an acknowledged event outlives a power cut
+}}
+leafnodes {{
+  reconnect: "1s"
+  remotes: [ {{
+    urls: [{_text(server.hub_leaf_url)}]
+    account: SITE
+    nkey: ${server.seed_variable}
+    first_info_timeout: "5s"
+    tls {{
+      {_tls(server.tls, indent=6)}
+      handshake_first: true
+    }}
+    deny_exports: {_subjects(STAYS_AT_ITS_END)}
+    deny_imports: {_subjects(STAYS_AT_ITS_END)}
+  }} ]
+}}
+system_account: SYS
+accounts {{
+  SYS {{ users: [ {{nkey: {server.system_nkey}}} ] }}
+  SITE {{
+    jetstream: enabled
+    users: [
+{_lines(users, 6)}
+    ]
+  }}
+}}
+"""
+
+
+def _site_on_hub(login: SiteLogin) -> str:
+    site = login.site
+    publish = [
+        f"dlv.evt.{site}",
+        "_R_.>",
+        "$JSC.R.>",
+        f"JSHUB.API.CONSUMER.MSG.NEXT.CMD.{site}",
+        f"JSHUB.API.CONSUMER.INFO.CMD.{site}",
+        f"$JS.ACK.CMD.{site}.>",
+        f"calque.beat.{site}",
+        f"calque.progress.{site}.>",
+        f"calque.log.{site}.>",
+        f"calque.ask.{site}.>",
+    ]
+    subscribe = [
+        f"$JS.{site}.API.CONSUMER.RESET.EVT_{site}.hub",
+        f"$JS.FC.EVT_{site}.>",
+        "_INBOX.>",
+        "_R_.>",
+        f"calque.rpc.{site}.>",
+        "calque.beat.hub",
+    ]
+    return f"""\
+  {site_account(site)} {{
+    users: [ {{
+      nkey: {login.leaf_nkey}
+      allowed_connection_types: ["LEAFNODE"]
+      permissions: {{
+        publish: {{allow: {_subjects(publish)}}}
+        subscribe: {{allow: {_subjects(subscribe)}}}
+      }}
+    }} ]
+    exports: [
+{_lines(_site_exports(site), 6)}
+    ]
+    imports: [
+{_lines(_site_imports(site), 6)}
+    ]
+  }}
+"""
+
+
+def _site_exports(site: str) -> list[str]:
+    return [
+        f'{{service: "$JS.{site}.API.CONSUMER.RESET.EVT_{site}.hub", accounts: [HUB]}}',
+        f'{{stream: "dlv.evt.{site}", accounts: [HUB]}}',
+        f'{{service: "$JS.FC.EVT_{site}.>", accounts: [HUB]}}',
+        f'{{stream: "calque.beat.{site}", accounts: [HUB]}}',
+        f'{{stream: "calque.progress.{site}.>", accounts: [HUB]}}',
+        f'{{stream: "calque.log.{site}.>", accounts: [HUB]}}',
+        f'{{service: "calque.rpc.{site}.>", response_type: stream, accounts: [HUB]}}',
+    ]
+
+
+def _hub_imports(site: str) -> list[str]:
+    account = site_account(site)
+    return [
+        f'{{service: {{account: {account}, subject: "$JS.{site}.API.CONSUMER.RESET.EVT_{site}.hub"}}}}',
+        f'{{stream: {{account: {account}, subject: "dlv.evt.{site}"}}}}',
+        f'{{service: {{account: {account}, subject: "$JS.FC.EVT_{site}.>"}}}}',
+        f'{{stream: {{account: {account}, subject: "calque.beat.{site}"}}}}',
+        f'{{stream: {{account: {account}, subject: "calque.progress.{site}.>"}}}}',
+        f'{{stream: {{account: {account}, subject: "calque.log.{site}.>"}}}}',
+        f'{{service: {{account: {account}, subject: "calque.rpc.{site}.>"}}}}',
+    ]
+
+
+def _hub_exports(sites: Sequence[str]) -> list[str]:
+    exports = []
+    for site in sites:
+        to = f"accounts: [{site_account(site)}]"
+        exports += [
+            f'{{service: "$JS.API.CONSUMER.MSG.NEXT.CMD.{site}", response_type: stream, {to}}}',
+            f'{{service: "$JS.API.CONSUMER.INFO.CMD.{site}", {to}}}',
+            f'{{service: "$JS.ACK.CMD.{site}.>", {to}}}',
+            f'{{service: "calque.ask.{site}.>", {to}}}',
+        ]
+    if sites:
+        exports.append(f'{{stream: "calque.beat.hub", accounts: [{", ".join(site_account(site) for site in sites)}]}}')
+    return exports
+
+
+def _site_imports(site: str) -> list[str]:
+    next_message, info = f"CONSUMER.MSG.NEXT.CMD.{site}", f"CONSUMER.INFO.CMD.{site}"
+    return [
+        f'{{service: {{account: HUB, subject: "$JS.API.{next_message}"}}, to: "JSHUB.API.{next_message}"}}',
+        f'{{service: {{account: HUB, subject: "$JS.API.{info}"}}, to: "JSHUB.API.{info}"}}',
+        f'{{service: {{account: HUB, subject: "$JS.ACK.CMD.{site}.>"}}}}',
+        f'{{service: {{account: HUB, subject: "calque.ask.{site}.>"}}}}',
+        '{stream: {account: HUB, subject: "calque.beat.hub"}}',
+    ]
+
+
+def _principal(name: str, nkey: str) -> str:
+    publish = (f"calque.cmd.hub.{name}.>", *CLIENT_MAY_PUBLISH)
+    return _user(nkey, publish=publish, subscribe=CLIENT_MAY_SUBSCRIBE, comment=f"client principal {name}")
+
+
+def _broker(site: str, name: str, nkey: str) -> str:
+    kind, _, broker = name.partition("-")
+    return _user(
+        nkey,
+        publish=("_INBOX.>", "_R_.>", f"calque.progress.{site}.>", f"calque.log.{site}.>"),
+        subscribe=(f"calque.req.{site}.{kind}.{broker}.>", "$SRV.>", "_INBOX.>"),
+        answers=True,
+        comment=f"broker {name}",
+    )
+
+
+def _user(nkey: str, *, publish: Iterable[str], subscribe: Iterable[str], comment: str, answers: bool = False) -> str:
+    allow_responses = "\n  allow_responses: true" if answers else ""
+    return f"""\
+{{  # {comment}
+  nkey: {nkey}
+  permissions: {{
+    publish: {{allow: {_subjects(publish)}}}
+    subscribe: {{allow: {_subjects(subscribe)}}}{allow_responses.replace("  ", "    ")}
+  }}
+}}"""
+
+
+def _tls(paths: TlsPaths, *, indent: int = 4) -> str:
+    lines = (
+        f"cert_file: {_text(paths.cert)}",
+        f"key_file: {_text(paths.key)}",
+        f"ca_file: {_text(paths.ca)}",
+    )
+    return f"\n{' ' * indent}".join(lines)
+
+
+def _subjects(subjects: Iterable[str]) -> str:
+    return "[" + ", ".join(_text(subject) for subject in subjects) + "]"
+
+
+def _text(value: str | Path) -> str:
+    return json.dumps(str(value))
+
+
+def _lines(entries: Iterable[str], indent: int) -> str:
+    return "\n".join(" " * indent + line for entry in entries for line in entry.splitlines())
