@@ -1,0 +1,135 @@
+"""Reads all that a running application holds, past the application: rows by psycopg, objects by obstore."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from urllib.parse import unquote, urlsplit
+
+import obstore
+import psycopg
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+from psycopg.rows import dict_row
+
+_READS_AT_ONCE = 24
+
+
+class UnreadableError(Exception):
+    """Postgres or the bucket of a running application could not be read; says which, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where a running application and its data services are reached, and with what. Secrets stay out of
+    ``repr``."""
+
+    url: str
+    postgres_uri: str = field(repr=False)
+    s3_endpoint: str
+    s3_bucket: str
+    s3_access_key: str = field(repr=False)
+    s3_secret_key: str = field(repr=False)
+    s3_region: str = "us-east-1"
+
+    def bindings(self) -> dict[str, str]:
+        """The single parts of the bindings, by name; secrets among them, so not for showing."""
+        parts = urlsplit(self.postgres_uri)
+        return {
+            "database address": f"{parts.hostname}:{parts.port or 5432}",
+            "database": unquote(parts.path.strip("/")),
+            "database user": unquote(parts.username or ""),
+            "database password": unquote(parts.password or ""),
+            "object store address": urlsplit(self.s3_endpoint).netloc,
+            "bucket": self.s3_bucket,
+            "access key": self.s3_access_key,
+            "secret key": self.s3_secret_key,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the table of ideas."""
+
+    id: str
+    title: str
+    text: str
+    author: str
+    votes: int
+    doc_key: str
+    doc_digest: str
+    doc_size: int
+    writer: str | None
+    seq: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All rows, and the SHA-256 and size of every object that the bucket really holds, by key."""
+
+    rows: tuple[Row, ...]
+    objects: dict[str, tuple[str, int]]
+
+    def digest(self) -> str:
+        """One SHA-256 over everything: equal for two exactly when they hold the same."""
+        rows = [asdict(row) for row in sorted(self.rows, key=lambda row: row.id)]
+        whole = json.dumps([rows, sorted(self.objects.items())], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+
+async def contents(access: Access) -> Contents:
+    """Read everything.
+
+    Raises:
+        UnreadableError: Postgres or the bucket cannot be read.
+    """
+    rows = await _rows(access.postgres_uri)
+    return Contents(rows=rows, objects=await _objects(access))
+
+
+async def fingerprint(access: Access) -> str:
+    """:meth:`Contents.digest` of what is there now: to see whether anything changed."""
+    return (await contents(access)).digest()
+
+
+async def _rows(uri: str) -> tuple[Row, ...]:
+    try:
+        connection = await psycopg.AsyncConnection.connect(uri, row_factory=dict_row, connect_timeout=10)
+        async with connection:
+            await connection.set_read_only(True)
+            cursor = await connection.execute(
+                "SELECT id::text AS id, title, text, author, votes, doc_key, doc_digest, doc_size, writer, seq"
+                " FROM ideas ORDER BY writer, seq, id"
+            )
+            return tuple([Row(**row) async for row in cursor])
+    except psycopg.Error as error:
+        raise UnreadableError(f"Postgres of the application cannot be read: {error}") from error
+
+
+async def _objects(access: Access) -> dict[str, tuple[str, int]]:
+    store = S3Store(
+        access.s3_bucket,
+        endpoint=access.s3_endpoint,
+        access_key_id=access.s3_access_key,
+        secret_access_key=access.s3_secret_key,
+        region=access.s3_region,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True, "timeout": timedelta(seconds=20)},
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+    )
+    found: dict[str, tuple[str, int]] = {}
+    slots = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def read(key: str) -> None:
+        async with slots:
+            content = bytes(await (await obstore.get_async(store, key)).bytes_async())
+        found[key] = (hashlib.sha256(content).hexdigest(), len(content))
+
+    try:
+        async for chunk in obstore.list(store, chunk_size=1000):
+            await asyncio.gather(*(read(entry["path"]) for entry in chunk))
+    except (BaseError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnreadableError(f"bucket {access.s3_bucket} cannot be read: {reason}") from error
+    return found
