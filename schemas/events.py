@@ -156,13 +156,20 @@ class CommandRejected(Event, frozen=True, kw_only=True):
 
 @event("instance", "deploying")
 class InstanceDeploying(Event, frozen=True, kw_only=True):
-    """An instance came to be, blank (``image`` is ``None``) or from an image."""
+    """An instance came to be, blank (``image`` is ``None``) or from an image.
+
+    ``brokers`` maps every service and data service to the broker chosen for it, ``plans`` every data service to
+    its plan, ``copies`` (of an image) every data service to the copy that it is restored from.
+    """
 
     name: str
     template: Template
     by: Requester
     environment: dict[str, dict[str, str]] = {}
     image: str | None = None
+    brokers: dict[str, str] = {}
+    plans: dict[str, str] = {}
+    copies: dict[str, str] = {}
 
 
 @event("instance", "running")
