@@ -1,0 +1,312 @@
+"""The HTTPS endpoint of the repository: data service brokers write and read copies through it, and brokers of other
+sites fetch from it. Every request carries a token for one copy; see `docs/repository-format-0.md`, section "HTTP".
+"""
+
+import asyncio
+import collections
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from brokers.filesystem.endpoint_errors import problems, storage_problem, token_problem
+from brokers.filesystem.errors import CopyNotFound, InvalidPart
+from brokers.filesystem.maintenance import copy_digests
+from brokers.filesystem.manifest import Part
+from brokers.filesystem.repository import Repository
+from brokers.filesystem.tokens import Purpose, TokenKey, TokenRefused
+from brokers.sdk.copystream import MEDIA_TYPE_HEADER
+from brokers.sdk.copystream_tls import certificate_fingerprint
+from brokers.sdk.digests import Buffer, is_digest
+from brokers.sdk.frames import (
+    CHUNKS_TYPE,
+    ENTRIES_TYPE,
+    RAW_TYPE,
+    STREAM_TYPE,
+    Data,
+    End,
+    Failure,
+    Layout,
+    chunk_header,
+    data_header,
+    encode,
+)
+from schemas.problems import CalqueError
+from schemas.values import CopyPart
+
+READ_BUFFER_BYTES = 1 << 20
+BATCH_BYTES = 1 << 20
+MAX_DIGESTS = 4096
+"""The most chunks of one request."""
+SHUTDOWN_SECONDS = 0.05
+"""What is under way at a stop is cut off: every transfer can be resumed, every part written again."""
+_MAX_LIST_BYTES = 1 << 20
+_KNOWN_COPIES = 4
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+def copy_part(part: Part) -> CopyPart:
+    """A part as it travels."""
+    return CopyPart(
+        name=part.name, media_type=part.media_type, size=part.size, digest=part.digest, entries=part.entries or 0
+    )
+
+
+def server_context(*, certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    """TLS 1.3 with our certificate; a client may show one, which must then be of `ca`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+class Endpoint:
+    """Serves one repository. `start`, then `stop`; what is under way is cut off, and can be resumed."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        tokens: TokenKey,
+        tls: ssl.SSLContext,
+        host: str,
+        port: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._repository = repository
+        self._tokens = tokens
+        self._tls = tls
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="repository")
+        self._digests: collections.OrderedDict[str, dict[bytes, int]] = collections.OrderedDict()
+        self._runner: web.AppRunner | None = None
+        self.served_bytes = 0
+        """Bytes of stored chunks given to peers since the start."""
+
+    async def start(self) -> int:
+        """Listens; returns the port (one that is free, if port 0 was asked for)."""
+        application = web.Application(middlewares=[problems])
+        path = "/v0/copies/{copy}"
+        application.router.add_put(f"{path}/parts/{{part}}", self._put_part, expect_handler=self._expect)
+        application.router.add_get(f"{path}/parts/{{part}}", self._get_part, allow_head=False)
+        application.router.add_get(f"{path}/manifest", self._get_manifest, allow_head=False)
+        application.router.add_post(f"{path}/chunks", self._post_chunks)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            read_bufsize=READ_BUFFER_BYTES,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            auto_decompress=False,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    async def _run(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    def _authorize(self, request: web.Request, purpose: Purpose) -> str:
+        """The copy that the request may touch. Raises TokenRefused."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise TokenRefused("a bearer token is needed", known=False)
+        copy = request.match_info["copy"]
+        transport = request.transport
+        tls = transport.get_extra_info("ssl_object") if transport is not None else None
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        client = certificate_fingerprint(der) if der else None
+        self._tokens.check(token, copy=copy, purpose=purpose, client=client, now=self._clock())
+        return copy
+
+    async def _expect(self, request: web.Request) -> web.StreamResponse | None:
+        # Refused before the writer sends its first byte.
+        try:
+            self._authorize(request, "write")
+        except TokenRefused as error:
+            return token_problem(error)
+        if request.version == aiohttp.HttpVersion11 and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    async def _put_part(self, request: web.Request) -> web.StreamResponse:
+        copy = self._authorize(request, "write")
+        name = request.match_info["part"]
+        layout, framed = _layout_of(request, copy=copy, part=name)
+        media_type = request.headers.get(MEDIA_TYPE_HEADER, RAW_TYPE)[:200]
+        opened = await self._run(self._repository.writing, copy)
+        writer = opened.begin_part(name, layout=layout, media_type=media_type, framed=framed)
+        try:
+            try:
+                # The reader's buffer fills while a block is hashed, compressed and written; then it stops reading.
+                while block := await request.content.readany():
+                    await self._run(writer.feed, block)
+            except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError, ConnectionError) as error:
+                raise InvalidPart("the body was cut short", copy=copy, part=name) from error
+            if not request.content.is_eof():
+                raise InvalidPart("the body was cut short", copy=copy, part=name)
+            part = await self._run(writer.seal)
+            await self._run(opened.seal_part, part)
+        finally:
+            opened.end_part(name)
+        return web.Response(body=msgspec.json.encode(copy_part(part)), status=201, content_type="application/json")
+
+    async def _get_part(self, request: web.Request) -> web.StreamResponse:
+        copy = self._authorize(request, "read")
+        part = await self._run(self._repository.part, copy, request.match_info["part"])
+        layout = Layout.ENTRIES if part.is_entries else Layout.STREAM
+        framed = part.is_entries or STREAM_TYPE in request.headers.get("Accept", "")
+        response = web.StreamResponse(headers={"Calque-Digest": part.digest, "Calque-Size": str(part.size)})
+        response.content_type = layout.media_type if framed else RAW_TYPE
+        if not framed:
+            response.content_length = part.size
+        return await self._stream(request, response, self._part_pieces(copy, part, framed=framed), framed=framed)
+
+    async def _get_manifest(self, request: web.Request) -> web.StreamResponse:
+        copy = self._authorize(request, "read")
+        committed = await self._run(self._repository.committed, copy)
+        return web.Response(body=committed.raw, content_type="application/json")
+
+    async def _post_chunks(self, request: web.Request) -> web.StreamResponse:
+        copy = self._authorize(request, "read")
+        body = bytearray()
+        while block := await request.content.readany():
+            body += block
+            if len(body) > _MAX_LIST_BYTES:
+                raise InvalidPart("the list of chunks is too long", copy=copy)
+        try:
+            wanted = msgspec.json.decode(body, type=list[str])
+        except msgspec.MsgspecError as error:
+            raise InvalidPart(f"a JSON list of digests is needed: {error}", copy=copy) from error
+        if len(wanted) > MAX_DIGESTS:
+            raise InvalidPart(f"at most {MAX_DIGESTS} chunks at once", copy=copy)
+        known = await self._run(self._digests_of, copy)
+        # A token for one copy gives the chunks of that copy and no others.
+        for digest in wanted:
+            if not is_digest(digest) or bytes.fromhex(digest) not in known:
+                raise CopyNotFound("has no such chunk", copy=copy, chunk=digest[:64])
+        response = web.StreamResponse()
+        response.content_type = CHUNKS_TYPE
+        return await self._stream(request, response, self._chunk_pieces(copy, wanted), framed=True)
+
+    async def _stream(
+        self, request: web.Request, response: web.StreamResponse, pieces: Iterator[Buffer], *, framed: bool
+    ) -> web.StreamResponse:
+        batches = _Batches(pieces)
+        batch = await self._run(batches.next)
+        await response.prepare(request)
+        try:
+            async for ready in self._ahead(batch, batches):
+                for piece in ready:
+                    await response.write(piece)
+        except CalqueError as error:
+            await self._break_off(request, response, error, framed=framed)
+        except ConnectionError as error:
+            logger.info("%s: the reader went away: %s", request.path, error)
+        except OSError as error:
+            await self._break_off(request, response, storage_problem(error), framed=framed)
+        return response
+
+    async def _ahead(self, batch: list[Buffer], batches: "_Batches") -> AsyncIterator[list[Buffer]]:
+        while batch:
+            following = asyncio.ensure_future(self._run(batches.next))
+            try:
+                yield batch
+            except BaseException:
+                following.cancel()
+                raise
+            batch = await following
+
+    async def _break_off(
+        self, request: web.Request, response: web.StreamResponse, error: CalqueError, *, framed: bool
+    ) -> None:
+        """Ends an answer whose head was sent: never in a way that looks like its end."""
+        problem = error.problem
+        if framed:
+            await response.write(encode(Failure(problem.code, problem.message, problem.temporary)))
+        transport = request.transport
+        if transport is not None:
+            # Closed before the last chunk of the transfer encoding: no client takes it for the end.
+            transport.close() if framed else transport.abort()
+
+    def _part_pieces(self, copy: str, part: Part, *, framed: bool) -> Iterator[Buffer]:
+        for event in self._repository.read_part(copy, part):
+            if isinstance(event, Data):
+                if framed:
+                    yield data_header(len(event.data))
+                yield event.data
+            elif framed:
+                yield encode(event)
+
+    def _chunk_pieces(self, copy: str, wanted: Iterable[str]) -> Iterator[Buffer]:
+        size, count = 0, 0
+        for digest in wanted:
+            stored = self._repository.chunks.read_stored(digest, copy=copy)
+            yield chunk_header(bytes.fromhex(digest), len(stored))
+            yield stored
+            size += len(stored)
+            count += 1
+            self.served_bytes += len(stored)
+        yield encode(End(size, "", count))
+
+    def _digests_of(self, copy: str) -> dict[bytes, int]:
+        committed = self._repository.committed(copy)
+        known = self._digests.get(committed.manifest_digest)
+        if known is None:
+            known = copy_digests(self._repository.chunks, committed.manifest)
+            self._digests[committed.manifest_digest] = known
+            while len(self._digests) > _KNOWN_COPIES:
+                self._digests.popitem(last=False)
+        return known
+
+
+class _Batches:
+    """Takes pieces in batches of about BATCH_BYTES, small ones joined; an empty batch is the end."""
+
+    def __init__(self, pieces: Iterator[Buffer]) -> None:
+        self._pieces = pieces
+
+    def next(self) -> list[Buffer]:
+        batch: list[Buffer] = []
+        small = bytearray()
+        size = 0
+        for piece in self._pieces:
+            size += len(piece)
+            if len(piece) < BATCH_BYTES // 8:
+                small += piece
+            else:
+                if small:
+                    batch.append(bytes(small))
+                    small.clear()
+                batch.append(piece)
+            if size >= BATCH_BYTES:
+                break
+        if small:
+            batch.append(bytes(small))
+        return batch
+
+
+def _layout_of(request: web.Request, *, copy: str, part: str) -> tuple[Layout, bool]:
+    known = {STREAM_TYPE: (Layout.STREAM, True), ENTRIES_TYPE: (Layout.ENTRIES, True), RAW_TYPE: (Layout.STREAM, False)}
+    found = known.get(request.content_type)
+    if found is None:
+        raise InvalidPart(f"content type {request.content_type} is none of {', '.join(known)}", copy=copy, part=part)
+    return found

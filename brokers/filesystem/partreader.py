@@ -1,0 +1,95 @@
+"""Gives back a part, chunk by chunk, each one checked; and walks over the chunks that a part names."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import msgspec
+
+from brokers.filesystem.errors import CorruptPart
+from brokers.filesystem.manifest import ChunkRef, IndexEntry, Part
+from brokers.sdk.digests import Hasher
+from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, entry_line
+
+ReadChunk = Callable[[ChunkRef], bytes]
+"""Gives the checked plaintext of a chunk, or raises CorruptChunk."""
+
+Line = TypeVar("Line", ChunkRef, IndexEntry)
+
+
+def _lines(index: Iterable[ChunkRef], read: ReadChunk) -> Iterator[bytes]:
+    rest = b""
+    for ref in index:
+        pieces = (rest + read(ref)).split(b"\n")
+        rest = pieces.pop()
+        yield from pieces
+    if rest:
+        raise ValueError("the index doesn't end with a line end")
+
+
+def _records(part: Part, read: ReadChunk, kind: type[Line], *, copy: str) -> Iterator[Line]:
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        for line in _lines(part.index or (), read):
+            yield decoder.decode(line)
+    except ValueError as error:
+        raise CorruptPart(f"its index can't be read: {error}", copy=copy, part=part.name) from error
+
+
+def index_entries(part: Part, read: ReadChunk, *, copy: str) -> Iterator[IndexEntry]:
+    """The entries of an entries part, in order. Raises CorruptChunk, CorruptPart."""
+    return _records(part, read, IndexEntry, copy=copy)
+
+
+def stream_chunks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRef]:
+    """The data chunks of a stream part, in order. Raises CorruptChunk, CorruptPart."""
+    if part.chunks is not None:
+        return iter(part.chunks)
+    return _records(part, read, ChunkRef, copy=copy)
+
+
+def data_chunks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRef]:
+    """All data chunks that a part names, in order; a chunk that occurs twice comes twice."""
+    if part.is_entries:
+        return (ref for entry in index_entries(part, read, copy=copy) for ref in entry.chunks)
+    return stream_chunks(part, read, copy=copy)
+
+
+def all_chunks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRef]:
+    """The chunks of the index, then the data chunks."""
+    yield from part.index or ()
+    yield from data_chunks(part, read, copy=copy)
+
+
+def read_events(part: Part, read: ReadChunk, *, copy: str) -> Iterator[EntryBegin | Data | EntryEnd | End]:
+    """The part as events of the frame format, END last. Raises CorruptChunk or CorruptPart, and then END never
+    comes: a part that isn't sound has no end."""
+    size, count, entries = 0, 0, 0
+    hasher = Hasher()
+    if part.is_entries:
+        for entry in index_entries(part, read, copy=copy):
+            yield EntryBegin(entry.key, entry.size, entry.metadata)
+            entry_hasher = Hasher()
+            entry_size = 0
+            for ref in entry.chunks:
+                plain = read(ref)
+                entry_hasher.update(plain)
+                entry_size += len(plain)
+                count += 1
+                yield Data(plain)
+            if entry_size != entry.size or entry_hasher.hex() != entry.digest:
+                raise CorruptPart(f"entry {entry.key!r} is not what was written", copy=copy, part=part.name)
+            hasher.update(entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest))
+            size += entry.size
+            entries += 1
+            yield EntryEnd(entry.size, entry.digest)
+    else:
+        for ref in stream_chunks(part, read, copy=copy):
+            plain = read(ref)
+            hasher.update(plain)
+            size += len(plain)
+            count += 1
+            yield Data(plain)
+    expected = (part.size, part.digest, part.chunk_count, part.entries or 0)
+    if (size, hasher.hex(), count, entries) != expected:
+        raise CorruptPart("its size or digest is not what was written", copy=copy, part=part.name)
+    yield End(size, part.digest, part.entries)

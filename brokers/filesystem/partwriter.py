@@ -1,0 +1,171 @@
+"""Takes the body of one part, in frames or as raw bytes, and turns it into chunks and a sealed `Part`."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from brokers.filesystem.chunking import Chunker
+from brokers.filesystem.chunks import StagedChunks
+from brokers.filesystem.errors import InvalidPart
+from brokers.filesystem.manifest import ChunkRef, IndexEntry, Part
+from brokers.sdk.digests import Buffer, Hasher, digest_hex
+from brokers.sdk.frames import (
+    Data,
+    End,
+    EntryBegin,
+    EntryEnd,
+    Failure,
+    FrameDecoder,
+    FrameError,
+    Layout,
+    entry_line,
+)
+
+INLINE_CHUNKS = 1024
+"""A stream of more chunks than this keeps them in an index instead of in the manifest."""
+
+
+class PartWriter:
+    """One body of one part. `feed` is called with blocks in order, from any thread but one at a time, and blocks
+    on the disk. Memory stays bounded by the chunker's buffers, except for the chunk list of one single entry.
+
+    `seal` is called once, when the body has ended cleanly; until then nothing of the part exists for anybody.
+    """
+
+    def __init__(
+        self,
+        *,
+        copy: str,
+        name: str,
+        layout: Layout,
+        media_type: str,
+        framed: bool,
+        staged: StagedChunks,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._copy = copy
+        self._name = name
+        self._layout = layout
+        self._media_type = media_type
+        self._decoder = FrameDecoder(layout) if framed else None
+        self._staged = staged
+        self._progress = progress
+        self._chunker = Chunker(self._store_chunk)
+        self._index_chunker = Chunker(self._store_index_chunk)
+        self._index: list[ChunkRef] = []
+        self._indexed = layout is Layout.ENTRIES
+        self._chunks: list[ChunkRef] = []
+        self._chunk_count = 0
+        self._entries = 0
+        self._size = 0
+        self._part_hasher = Hasher()
+        self._entry: EntryBegin | None = None
+        self._entry_hasher = Hasher()
+        self._entry_size = 0
+
+    def feed(self, block: Buffer) -> None:
+        """Raises InvalidPart for a body that contradicts itself, OSError from the disk."""
+        if self._decoder is None:
+            self._data(block)
+            return
+        try:
+            for event in self._decoder.feed(block):
+                match event:
+                    case Data(data):
+                        self._data(data)
+                    case EntryBegin():
+                        self._entry = event
+                        self._entry_hasher = Hasher()
+                        self._entry_size = 0
+                    case EntryEnd():
+                        self._end_entry(event)
+                    case End():
+                        self._check_end(event)
+                    case Failure():
+                        raise self._invalid(f"the writer gave up: {event.message}")
+                    case _:
+                        raise self._invalid("holds frames of another layout")
+        except FrameError as error:
+            raise self._invalid(str(error)) from error
+
+    def seal(self) -> Part:
+        """The finished part; its chunks are all staged. Raises InvalidPart if the body was cut short."""
+        if self._decoder is not None:
+            try:
+                self._decoder.finish()
+            except FrameError as error:
+                raise self._invalid(str(error)) from error
+        self._chunker.finish()
+        if self._indexed:
+            if self._layout is Layout.STREAM:
+                self._flush_chunk_lines()
+            self._index_chunker.finish()
+        return Part(
+            name=self._name,
+            layout=self._layout.value,
+            media_type=self._media_type,
+            size=self._size,
+            digest=self._part_hasher.hex(),
+            chunk_count=self._chunk_count,
+            entries=self._entries if self._layout is Layout.ENTRIES else None,
+            chunks=None if self._indexed else tuple(self._chunks),
+            index=tuple(self._index) if self._indexed else None,
+        )
+
+    def _invalid(self, message: str) -> InvalidPart:
+        return InvalidPart(message, copy=self._copy, part=self._name)
+
+    def _data(self, data: Buffer) -> None:
+        self._size += len(data)
+        if self._layout is Layout.STREAM:
+            self._part_hasher.update(data)
+        else:
+            self._entry_size += len(data)
+            self._entry_hasher.update(data)
+        self._chunker.feed(data)
+        if self._progress is not None:
+            self._progress(len(data))
+
+    def _store_chunk(self, view: memoryview) -> None:
+        digest = digest_hex(view)
+        self._staged.put_plain(digest, view)
+        self._chunk_count += 1
+        self._chunks.append(ChunkRef(digest, len(view)))
+        if self._layout is Layout.STREAM and len(self._chunks) > INLINE_CHUNKS:
+            self._indexed = True
+            self._flush_chunk_lines()
+
+    def _store_index_chunk(self, view: memoryview) -> None:
+        digest = digest_hex(view)
+        self._staged.put_plain(digest, view)
+        self._index.append(ChunkRef(digest, len(view)))
+
+    def _flush_chunk_lines(self) -> None:
+        lines = b"".join(msgspec.json.encode(ref) + b"\n" for ref in self._chunks)
+        self._chunks.clear()
+        self._index_chunker.feed(lines)
+
+    def _end_entry(self, end: EntryEnd) -> None:
+        entry = self._entry
+        digest = self._entry_hasher.hex()
+        if entry is None:
+            raise self._invalid("an entry ends that never began")
+        if self._entry_size != entry.size or end.size != entry.size:
+            raise self._invalid(
+                f"entry {entry.key!r} was announced with {entry.size} bytes and holds {self._entry_size}"
+            )
+        if end.digest != digest:
+            raise self._invalid(f"entry {entry.key!r} did not arrive as it was sent: its digest differs")
+        self._chunker.finish()
+        record = IndexEntry(entry.key, entry.size, digest, tuple(self._chunks), entry.metadata)
+        self._chunks.clear()
+        self._index_chunker.feed(msgspec.json.encode(record, order="deterministic") + b"\n")
+        self._part_hasher.update(entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=digest))
+        self._entries += 1
+        self._entry = None
+
+    def _check_end(self, end: End) -> None:
+        if end.size != self._size or end.digest != self._part_hasher.hex():
+            raise self._invalid("did not arrive as it was sent: its size or digest differs")
+        if self._layout is Layout.ENTRIES and end.entries != self._entries:
+            raise self._invalid(f"{end.entries} entries were announced, {self._entries} arrived")

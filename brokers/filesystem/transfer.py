@@ -1,0 +1,182 @@
+"""Fetches a copy from another repository: only the chunks that are missing here, each one checked, then the same
+signed manifest. Every chunk is kept as it comes, so that a transfer goes on where it was after a crash of either side.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from brokers.filesystem.errors import CorruptManifest
+from brokers.filesystem.manifest import ChunkRef, CopyInfo, Manifest, Part, parse
+from brokers.filesystem.repository import CommittedCopy, Repository
+from brokers.filesystem.staging import OpenCopy
+from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request
+from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, StoredChunk
+from schemas.brokers import CopyGrant
+from schemas.problems import permanent, temporary
+
+BATCH_CHUNKS = 64
+BATCH_BYTES = 16 << 20
+CONNECTIONS = 3
+
+TransferProgress = Callable[[int, int], None]
+"""Called with bytes of plaintext that are here, and the bytes of all."""
+
+
+class Transfer:
+    """One copy on its way. `run` may be called again after any failure; `CopyStreamError` says if that may help."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        grant: CopyGrant,
+        *,
+        certificate: Path,
+        key: Path,
+        progress: TransferProgress | None = None,
+    ) -> None:
+        self._repository = repository
+        self._grant = grant
+        self._certificate = certificate
+        self._key = key
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+        self.fetched_bytes = 0
+        """Bytes of stored chunks that came over the wire."""
+
+    async def run(self) -> CommittedCopy:
+        """Fetches and commits. Cancelling it stops it cleanly; `abort` of the copy then removes what came.
+
+        Raises CopyStreamError, CorruptManifest, Conflict, IncompleteCopy, StorageFailed, OSError.
+        """
+        copy = self._grant.copy
+        if (known := await asyncio.to_thread(self._committed_here)) is not None:
+            return known
+        async with connection(self._grant, certificate=self._certificate, key=self._key) as session:
+            async with request(session, "GET", f"{self._grant.url}/manifest", part="manifest") as response:
+                raw = await response.read()
+            manifest = parse(raw, copy=copy)
+            opened = await asyncio.to_thread(self._repository.open_write, copy, _info(manifest), manifest=raw)
+            self._total = manifest.logical_bytes
+            self._tell(0)
+            for part in manifest.parts:
+                await self._fetch_all(session, opened, iter(part.index or ()), part=part, counts=False)
+                await self._fetch_all(session, opened, _data_refs(opened, part), part=part, counts=True)
+        return await asyncio.to_thread(self._repository.commit, copy)
+
+    def _committed_here(self) -> CommittedCopy | None:
+        if not (self._repository.copy_directory(self._grant.copy) / "manifest.json").exists():
+            return None
+        return self._repository.committed(self._grant.copy)
+
+    async def _fetch_all(
+        self, session: aiohttp.ClientSession, opened: OpenCopy, refs: Iterator[ChunkRef], *, part: Part, counts: bool
+    ) -> None:
+        lock = asyncio.Lock()
+
+        async def worker() -> None:
+            while True:
+                async with lock:
+                    seen, missing = await asyncio.to_thread(_next_missing, opened, refs)
+                if not seen:
+                    return
+                absent = sum(ref.size for ref in missing)
+                here = sum(ref.size for ref in seen)
+                if counts:
+                    self._tell(here - absent)
+                if missing:
+                    await self._fetch(session, opened, missing, part=part, counts=counts)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(CONNECTIONS):
+                    group.create_task(worker())
+        except* Exception as errors:
+            raise _first(errors) from None
+
+    async def _fetch(
+        self,
+        session: aiohttp.ClientSession,
+        opened: OpenCopy,
+        missing: list[ChunkRef],
+        *,
+        part: Part,
+        counts: bool,
+    ) -> None:
+        sizes: dict[bytes, int] = {bytes.fromhex(ref.digest): ref.size for ref in missing}
+        occurrences: dict[bytes, int] = {}
+        for ref in missing:
+            occurrences[bytes.fromhex(ref.digest)] = occurrences.get(bytes.fromhex(ref.digest), 0) + 1
+        body = msgspec.json.encode([digest.hex() for digest in sizes])
+        decoder = FrameDecoder(Layout.CHUNKS)
+        async with request(session, "POST", f"{self._grant.url}/chunks", part=part.name, data=body) as response:
+            try:
+                async for block in response.content.iter_any():
+                    for event in decoder.feed(block):
+                        if isinstance(event, Failure):
+                            make = temporary if event.temporary else permanent
+                            raise CopyStreamError(make(event.code, event.message, field=part.name))
+                        if isinstance(event, StoredChunk):
+                            size = sizes.pop(event.digest, None)
+                            if size is None:
+                                raise damaged(part.name, "the repository sent a chunk that wasn't asked for")
+                            await asyncio.to_thread(_keep, opened, event, size)
+                            self.fetched_bytes += len(event.data)
+                            if counts:
+                                self._tell(size * occurrences[event.digest])
+                decoder.finish()
+            except FrameError as error:
+                raise broken(part.name, error) from error
+        if sizes:
+            raise damaged(part.name, f"the repository left out {len(sizes)} chunks that were asked for")
+
+    def _tell(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _info(manifest: Manifest) -> CopyInfo:
+    return CopyInfo(
+        data_service=manifest.data_service,
+        data_class=manifest.data_class,
+        level=manifest.level,
+        source=manifest.source,
+        created=manifest.created,
+        attributes=manifest.attributes,
+    )
+
+
+def _data_refs(opened: OpenCopy, part: Part) -> Iterator[ChunkRef]:
+    # The index chunks come first again; they are here by now.
+    return itertools.islice(opened.chunks_of(part), len(part.index or ()), None)
+
+
+def _next_missing(opened: OpenCopy, refs: Iterator[ChunkRef]) -> tuple[list[ChunkRef], list[ChunkRef]]:
+    """The next refs in order, up to a batch of missing ones: all that were looked at, and those that are missing."""
+    seen: list[ChunkRef] = []
+    missing: list[ChunkRef] = []
+    size = 0
+    for ref in refs:
+        seen.append(ref)
+        if not opened.staged.has(ref.digest, size=ref.size):
+            missing.append(ref)
+            size += ref.size
+        if len(missing) >= BATCH_CHUNKS or size >= BATCH_BYTES or len(seen) >= BATCH_CHUNKS * 16:
+            break
+    return seen, missing
+
+
+def _keep(opened: OpenCopy, chunk: StoredChunk, size: int) -> None:
+    opened.staged.put_stored(chunk.digest.hex(), chunk.data, size=size, copy=opened.copy)
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return CorruptManifest("the transfer failed")

@@ -1,0 +1,301 @@
+"""What a data service broker uses to write a copy into a repository, and to read one back, over HTTPS.
+
+Both ends take the digest while the bytes pass; a part that doesn't arrive as it was sent is an error on the
+writing side, and a stream that isn't what was stored never ends cleanly on the reading side. Memory is bounded by
+a few buffers whatever the size. Nothing is retried here: on `CopyStreamError` with `problem.temporary`, begin the
+part anew.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import aiohttp
+import msgspec
+
+from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request, send_guarded
+from brokers.sdk.digests import Buffer, Hasher
+from brokers.sdk.frames import (
+    ENTRIES_TYPE,
+    MAX_DATA_BYTES,
+    RAW_TYPE,
+    Data,
+    End,
+    EntryBegin,
+    EntryEnd,
+    Event,
+    Failure,
+    FrameDecoder,
+    FrameError,
+    Layout,
+    data_header,
+    encode,
+    entry_line,
+)
+from schemas.brokers import CopyGrant
+from schemas.problems import Problem, permanent, temporary
+from schemas.values import CopyPart
+
+__all__ = ["CopyHead", "CopyReader", "CopyStreamError", "CopyWriter", "PartHead"]
+
+Progress = Callable[[int], None]
+"""Called with the bytes of plaintext that passed since the last call."""
+
+EntrySource = tuple[str, Mapping[str, str], int, AsyncIterator[bytes]]
+"""Key, metadata, size in bytes, and the bytes of one entry."""
+
+MEDIA_TYPE_HEADER = "Calque-Media-Type"
+_GATHER_BYTES = 256 << 10
+
+
+class PartHead(msgspec.Struct, frozen=True):
+    """One part of a committed copy. Size in bytes, digest BLAKE3; `entries` is None for a stream."""
+
+    name: str
+    layout: str
+    media_type: str
+    size: int
+    digest: str
+    entries: int | None = None
+
+
+class CopyHead(msgspec.Struct, frozen=True):
+    """What the manifest of a committed copy says, as far as a reader needs it."""
+
+    copy: str
+    parts: tuple[PartHead, ...]
+    merkle_root: str
+    logical_bytes: int
+    attributes: dict[str, object] = {}
+
+
+class _Gatherer:
+    """Joins small pieces into blocks worth sending; big ones pass as they are."""
+
+    def __init__(self) -> None:
+        self._small = bytearray()
+
+    def add(self, piece: Buffer) -> list[bytes]:
+        """Blocks that are ready now."""
+        if len(piece) < _GATHER_BYTES:
+            self._small += piece
+            return self.flush() if len(self._small) >= _GATHER_BYTES else []
+        return [*self.flush(), piece if isinstance(piece, bytes) else bytes(piece)]
+
+    def flush(self) -> list[bytes]:
+        if not self._small:
+            return []
+        ready, self._small = bytes(self._small), bytearray()
+        return [ready]
+
+
+def _data_frames(piece: Buffer) -> list[Buffer]:
+    if len(piece) <= MAX_DATA_BYTES:
+        return [data_header(len(piece)), piece] if len(piece) else []
+    view = memoryview(piece)
+    frames: list[Buffer] = []
+    for at in range(0, len(view), MAX_DATA_BYTES):
+        frames += _data_frames(view[at : at + MAX_DATA_BYTES])
+    return frames
+
+
+class CopyWriter:
+    """Writes the parts of one copy. Parts may be written at the same time; each is whole when its call returns."""
+
+    def __init__(self, grant: CopyGrant, *, progress: Progress | None = None) -> None:
+        self._grant = grant
+        self._progress = progress
+
+    async def write_stream(self, part: str, blocks: AsyncIterator[bytes], *, media_type: str = RAW_TYPE) -> CopyPart:
+        """Writes one opaque stream. What the iterator raises comes out as it is, and nothing of the part stays.
+
+        Raises CopyStreamError.
+        """
+        return await self._put(part, self._stream_body(blocks), layout=Layout.STREAM, media_type=media_type)
+
+    async def write_entries(
+        self, part: str, entries: AsyncIterator[EntrySource], *, media_type: str = ENTRIES_TYPE
+    ) -> CopyPart:
+        """Writes a list of entries in the order given. Each must have exactly the size it was announced with.
+
+        Raises CopyStreamError.
+        """
+        return await self._put(part, self._entries_body(part, entries), layout=Layout.ENTRIES, media_type=media_type)
+
+    def _passed(self, length: int) -> None:
+        if self._progress is not None:
+            self._progress(length)
+
+    async def _stream_body(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        hasher, size, gatherer = Hasher(), 0, _Gatherer()
+        async for piece in blocks:
+            for block in gatherer.add(piece):
+                hasher.update(block)
+                size += len(block)
+                for frame in _data_frames(block):
+                    yield frame if isinstance(frame, bytes) else bytes(frame)
+                self._passed(len(block))
+        for block in gatherer.flush():
+            hasher.update(block)
+            size += len(block)
+            yield data_header(len(block)) + block
+            self._passed(len(block))
+        yield encode(End(size, hasher.hex()))
+
+    async def _entries_body(self, part: str, entries: AsyncIterator[EntrySource]) -> AsyncIterator[bytes]:
+        part_hasher, total, count, gatherer = Hasher(), 0, 0, _Gatherer()
+        async for key, metadata, size, blocks in entries:
+            for ready in gatherer.add(encode(EntryBegin(key, size, dict(metadata)))):
+                yield ready
+            hasher, sent = Hasher(), 0
+            async for piece in blocks:
+                hasher.update(piece)
+                sent += len(piece)
+                for frame in _data_frames(piece):
+                    for ready in gatherer.add(frame):
+                        yield ready
+                self._passed(len(piece))
+            if sent != size:
+                message = f"entry {key!r} was announced with {size} bytes and has {sent}: it changed while it was read"
+                raise CopyStreamError(temporary("entry_changed", message, field=part))
+            digest = hasher.hex()
+            part_hasher.update(entry_line(key=key, size=size, metadata=metadata, digest=digest))
+            total += size
+            count += 1
+            for ready in gatherer.add(encode(EntryEnd(size, digest))):
+                yield ready
+        for ready in gatherer.add(encode(End(total, part_hasher.hex(), count))):
+            yield ready
+        for ready in gatherer.flush():
+            yield ready
+
+    async def _put(self, part: str, body: AsyncIterator[bytes], *, layout: Layout, media_type: str) -> CopyPart:
+        headers = {"Content-Type": layout.media_type, MEDIA_TYPE_HEADER: media_type}
+        url = f"{self._grant.url}/parts/{part}"
+
+        async def send(guarded: AsyncIterator[bytes]) -> CopyPart:
+            # The repository looks at the token before the first byte of the body is sent.
+            async with request(
+                session, "PUT", url, part=part, data=guarded, headers=headers, expect100=True
+            ) as response:
+                return msgspec.json.decode(await response.read(), type=CopyPart)
+
+        async with connection(self._grant) as session:
+            try:
+                written: CopyPart = await send_guarded(body, send)
+            except TimeoutError as error:
+                raise broken(part, error) from error
+            return written
+
+
+class CopyReader:
+    """Reads the parts of one committed copy, checking size and digest."""
+
+    def __init__(self, grant: CopyGrant, *, progress: Progress | None = None) -> None:
+        self._grant = grant
+        self._progress = progress
+
+    async def describe(self) -> CopyHead:
+        """The parts of the copy. Raises CopyStreamError."""
+        async with (
+            connection(self._grant) as session,
+            request(session, "GET", f"{self._grant.url}/manifest", part="manifest") as response,
+        ):
+            return msgspec.json.decode(await response.read(), type=CopyHead)
+
+    async def read_stream(self, part: str) -> AsyncIterator[Buffer]:
+        """The bytes of a stream part, in blocks. If the iterator ends without an error, all of it was sound.
+
+        Raises CopyStreamError; its problem is temporary if the connection broke, permanent if the copy is damaged.
+        """
+        hasher, size = Hasher(), 0
+        async for event in self._events(part, Layout.STREAM):
+            if isinstance(event, Data):
+                hasher.update(event.data)
+                size += len(event.data)
+                yield event.data
+                self._passed(len(event.data))
+            elif isinstance(event, End) and (event.size != size or event.digest != hasher.hex()):
+                raise damaged(part, "the part did not arrive as it was stored: its size or digest differs")
+
+    async def read_entries(self, part: str) -> AsyncIterator[tuple[EntryBegin, AsyncIterator[Buffer]]]:
+        """The entries of a part: head and bytes of each, in order. What of an entry isn't read is skipped (and
+        checked) when the next one is asked for. Raises CopyStreamError as `read_stream`, from either iterator."""
+        events = self._events(part, Layout.ENTRIES)
+        part_hasher, count, total = Hasher(), 0, 0
+        async for event in events:
+            if isinstance(event, EntryBegin):
+                digest: list[str] = []
+                blocks = self._entry(part, event, events, digest)
+                yield event, blocks
+                async for _ in blocks:
+                    pass
+                if not digest:
+                    raise damaged(part, f"entry {event.key!r} was not read to its end")
+                part_hasher.update(
+                    entry_line(key=event.key, size=event.size, metadata=event.metadata, digest=digest[0])
+                )
+                count += 1
+                total += event.size
+            elif isinstance(event, End) and (event.size, event.digest, event.entries) != (
+                total,
+                part_hasher.hex(),
+                count,
+            ):
+                raise damaged(part, "the part did not arrive as it was stored: its size or digest differs")
+
+    def _passed(self, length: int) -> None:
+        if self._progress is not None:
+            self._progress(length)
+
+    async def _entry(
+        self, part: str, head: EntryBegin, events: AsyncIterator[Event], digest: list[str]
+    ) -> AsyncIterator[Buffer]:
+        hasher, size = Hasher(), 0
+        async for event in events:
+            if isinstance(event, Data):
+                hasher.update(event.data)
+                size += len(event.data)
+                yield event.data
+                self._passed(len(event.data))
+            elif isinstance(event, EntryEnd):
+                if size != head.size or event.digest != hasher.hex():
+                    raise damaged(part, f"entry {head.key!r} did not arrive as it was stored")
+                digest.append(event.digest)
+                return
+
+    async def _events(self, part: str, layout: Layout) -> AsyncIterator[Event]:
+        decoder = FrameDecoder(layout)
+        async with (
+            connection(self._grant) as session,
+            request(
+                session,
+                "GET",
+                f"{self._grant.url}/parts/{part}",
+                part=part,
+                headers={"Accept": layout.media_type},
+            ) as response,
+        ):
+            if response.content_type != layout.media_type:
+                raise CopyStreamError(
+                    permanent("wrong_layout", f"the part is {response.content_type}, not {layout.value}", field=part)
+                )
+            try:
+                async for block in _blocks(response):
+                    for event in decoder.feed(block):
+                        if isinstance(event, Failure):
+                            raise CopyStreamError(_failure(part, event))
+                        yield event
+                decoder.finish()
+            except FrameError as error:
+                if decoder.done:
+                    raise damaged(part, str(error)) from error
+                raise broken(part, error) from error
+
+
+def _blocks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    return response.content.iter_any()
+
+
+def _failure(part: str, failure: Failure) -> Problem:
+    if failure.temporary:
+        return temporary(failure.code, failure.message, field=part)
+    return permanent(failure.code, failure.message, field=part)

@@ -1,0 +1,242 @@
+"""The frames in which the parts of a copy travel between a broker and a copy repository, and between two
+repositories. Values in, values out: no socket here. Described for other languages in
+`docs/repository-format-0.md`, section "Frames".
+
+A frame is one byte of kind, four bytes of length (big endian) and the payload. A body is, by its layout:
+
+    stream    DATA* END
+    entries   (ENTRY DATA* ENTRY_END)* END
+    chunks    CHUNK* END
+
+FAILURE may stand in the place of any frame and is the last one. A body that stops before END or FAILURE was cut
+short, whatever the transport says about it.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from enum import Enum, IntEnum, auto
+
+import msgspec
+
+from brokers.sdk.digests import DIGEST_BYTES, Buffer
+
+STREAM_TYPE = "application/vnd.calque.stream"
+ENTRIES_TYPE = "application/vnd.calque.entries"
+CHUNKS_TYPE = "application/vnd.calque.chunks"
+RAW_TYPE = "application/octet-stream"
+
+MAX_CONTROL_BYTES = 1 << 20
+"""The longest ENTRY, ENTRY_END, END or FAILURE payload."""
+MAX_DATA_BYTES = 16 << 20
+"""The longest DATA or CHUNK payload."""
+
+_HEADER = struct.Struct(">BI")
+
+
+class FrameKind(IntEnum):
+    ENTRY = 1
+    DATA = 2
+    ENTRY_END = 3
+    END = 4
+    FAILURE = 5
+    CHUNK = 6
+
+
+class Layout(Enum):
+    """What a body holds: one opaque byte stream, an ordered list of entries, or stored chunks."""
+
+    STREAM = "stream"
+    ENTRIES = "entries"
+    CHUNKS = "chunks"
+
+    @property
+    def media_type(self) -> str:
+        return {Layout.STREAM: STREAM_TYPE, Layout.ENTRIES: ENTRIES_TYPE, Layout.CHUNKS: CHUNKS_TYPE}[self]
+
+
+class FrameError(ValueError):
+    """The peer sent what the format doesn't allow, or its body was cut short."""
+
+
+class EntryBegin(msgspec.Struct, frozen=True):
+    """The head of an entry; its bytes follow. `size` is in bytes, and checked when the entry ends."""
+
+    key: str
+    size: int
+    metadata: dict[str, str] = {}
+
+
+class Data(msgspec.Struct, frozen=True):
+    """Some bytes of the stream or of the open entry. A DATA frame may come as several of these."""
+
+    data: Buffer
+
+
+class EntryEnd(msgspec.Struct, frozen=True):
+    """The entry is whole: its size in bytes and the BLAKE3 of its bytes."""
+
+    size: int
+    digest: str
+
+
+class End(msgspec.Struct, frozen=True):
+    """The body is whole: bytes of plaintext, entries (None unless entries), and the digest of the part."""
+
+    size: int
+    digest: str
+    entries: int | None = None
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The sender can't go on. `temporary` says whether trying again may help."""
+
+    code: str
+    message: str
+    temporary: bool = False
+
+
+class StoredChunk(msgspec.Struct, frozen=True):
+    """One chunk as it lies in the repository: digest of its plaintext, and the zstd frame."""
+
+    digest: bytes
+    data: Buffer
+
+
+Event = EntryBegin | Data | EntryEnd | End | Failure | StoredChunk
+
+_CONTROL: dict[FrameKind, type[EntryBegin] | type[EntryEnd] | type[End] | type[Failure]] = {
+    FrameKind.ENTRY: EntryBegin,
+    FrameKind.ENTRY_END: EntryEnd,
+    FrameKind.END: End,
+    FrameKind.FAILURE: Failure,
+}
+_KIND_OF = {struct_type: kind for kind, struct_type in _CONTROL.items()}
+
+
+def data_header(length: int) -> bytes:
+    """The five bytes before `length` bytes of data, so that the data itself needs no copy."""
+    return _HEADER.pack(FrameKind.DATA, length)
+
+
+def chunk_header(digest: bytes, length: int) -> bytes:
+    """What stands before the `length` bytes of a stored chunk."""
+    return _HEADER.pack(FrameKind.CHUNK, DIGEST_BYTES + length) + digest
+
+
+def encode(event: EntryBegin | EntryEnd | End | Failure) -> bytes:
+    """One control frame. Raises FrameError if it is longer than MAX_CONTROL_BYTES."""
+    payload = msgspec.json.encode(event)
+    if len(payload) > MAX_CONTROL_BYTES:
+        raise FrameError(f"a {type(event).__name__} frame of {len(payload)} bytes is longer than allowed")
+    return _HEADER.pack(_KIND_OF[type(event)], len(payload)) + payload
+
+
+def entry_line(*, key: str, size: int, metadata: Mapping[str, str], digest: str) -> bytes:
+    """The canonical line of one entry. The digest of an entries part is the BLAKE3 over these lines in order,
+    so that both ends can take it while the bytes pass."""
+    record = {"digest": digest, "key": key, "metadata": dict(metadata), "size": size}
+    return msgspec.json.encode(record, order="deterministic") + b"\n"
+
+
+class _State(Enum):
+    BETWEEN = auto()
+    IN_ENTRY = auto()
+    DONE = auto()
+
+
+class FrameDecoder:
+    """Turns the bytes of a body, in any pieces, into events. Data is passed on as it comes, never gathered."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._state = _State.BETWEEN
+        self._head = bytearray()
+        self._kind: FrameKind | None = None
+        self._missing = 0
+        self._payload = bytearray()
+
+    @property
+    def done(self) -> bool:
+        return self._state is _State.DONE
+
+    def feed(self, block: Buffer) -> Iterator[Event]:
+        """Events of `block`. Raises FrameError for what the layout doesn't allow. Exhaust before feeding on."""
+        view = memoryview(block)
+        at = 0
+        while at < len(view):
+            if self._kind is None:
+                take = min(_HEADER.size - len(self._head), len(view) - at)
+                self._head += view[at : at + take]
+                at += take
+                if len(self._head) == _HEADER.size:
+                    self._begin()
+                    if self._missing == 0:
+                        yield from self._finish_frame()
+                continue
+            piece = view[at : at + min(self._missing, len(view) - at)]
+            at += len(piece)
+            self._missing -= len(piece)
+            if self._kind is FrameKind.DATA:
+                yield Data(piece)
+            else:
+                self._payload += piece
+            if self._missing == 0:
+                yield from self._finish_frame()
+
+    def finish(self) -> None:
+        """The body has ended. Raises FrameError unless END or FAILURE was its last frame."""
+        if self._state is not _State.DONE:
+            raise FrameError("the body was cut short: it ended before its END frame")
+
+    def _begin(self) -> None:
+        number, length = _HEADER.unpack(self._head)
+        self._head.clear()
+        if self._state is _State.DONE:
+            raise FrameError("there are bytes after the last frame of the body")
+        try:
+            kind = FrameKind(number)
+        except ValueError:
+            raise FrameError(f"unknown frame kind {number}") from None
+        limit = MAX_DATA_BYTES if kind in (FrameKind.DATA, FrameKind.CHUNK) else MAX_CONTROL_BYTES
+        if length > limit:
+            raise FrameError(f"a {kind.name} frame of {length} bytes is longer than the limit of {limit}")
+        if not self._allowed(kind):
+            raise FrameError(f"a {kind.name} frame can't stand here in a body of layout {self._layout.value}")
+        self._kind = kind
+        self._missing = length
+
+    def _allowed(self, kind: FrameKind) -> bool:
+        if kind is FrameKind.FAILURE:
+            return True
+        if self._state is _State.IN_ENTRY:
+            return kind in (FrameKind.DATA, FrameKind.ENTRY_END)
+        if kind is FrameKind.END:
+            return True
+        first = {
+            Layout.STREAM: FrameKind.DATA,
+            Layout.ENTRIES: FrameKind.ENTRY,
+            Layout.CHUNKS: FrameKind.CHUNK,
+        }
+        return kind is first[self._layout]
+
+    def _finish_frame(self) -> Iterator[Event]:
+        kind, self._kind = self._kind, None
+        if kind is None or kind is FrameKind.DATA:
+            return
+        payload, self._payload = self._payload, bytearray()
+        if kind is FrameKind.CHUNK:
+            if len(payload) < DIGEST_BYTES:
+                raise FrameError("a CHUNK frame is shorter than its digest")
+            yield StoredChunk(bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:])
+            return
+        try:
+            event = msgspec.json.decode(payload, type=_CONTROL[kind])
+        except msgspec.MsgspecError as error:
+            raise FrameError(f"a {kind.name} frame can't be read: {error}") from error
+        if kind is FrameKind.ENTRY:
+            self._state = _State.IN_ENTRY
+        elif kind is FrameKind.ENTRY_END:
+            self._state = _State.BETWEEN
+        else:
+            self._state = _State.DONE
+        yield event

@@ -1,0 +1,97 @@
+"""One site's repository, really served, for tests."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from brokers.filesystem.endpoint import Endpoint, server_context
+from brokers.filesystem.grants import Grants
+from brokers.filesystem.manifest import CopyInfo
+from brokers.filesystem.repository import CommittedCopy, Repository
+from brokers.filesystem.staging import OpenCopy
+from brokers.filesystem.tokens import TokenKey
+from brokers.filesystem.transfer import Transfer, TransferProgress
+from brokers.sdk.copystream import CopyReader, CopyWriter
+from schemas.brokers import CopyGrant
+from schemas.values import CopyPart
+from tests.integration.filesystem.certificates import Authority, Identity
+
+
+class Site:
+    """A repository and its endpoint; `start` and `stop` may be called again, on the same port and state."""
+
+    def __init__(self, name: str, *, directory: Path, authority: Authority) -> None:
+        self.directory = directory / name
+        self.identity: Identity = authority.issue(name)
+        self._authority = authority
+        self._port = 0
+        self.offset_seconds = 0.0
+        self.repository: Repository
+        self.endpoint: Endpoint
+        self.grants: Grants
+
+    def clock(self) -> float:
+        return time.time() + self.offset_seconds
+
+    async def start(self) -> None:
+        self.repository = Repository.open(self.directory / "repository", key_path=self.directory / "state" / "key")
+        tokens = TokenKey.load_or_create(self.directory / "state" / "tokens", self.repository.files)
+        context = server_context(certificate=self.identity.certificate, key=self.identity.key, ca=self._authority.path)
+        self.endpoint = Endpoint(
+            self.repository, tokens=tokens, tls=context, host="127.0.0.1", port=self._port, clock=self.clock
+        )
+        self._port = await self.endpoint.start()
+        self.grants = Grants(
+            base_url=f"https://127.0.0.1:{self._port}",
+            tokens=tokens,
+            certificate=self.identity.certificate,
+            ca=self._authority.path,
+            clock=self.clock,
+        )
+
+    async def stop(self) -> None:
+        await self.endpoint.stop()
+        self.repository.close()
+
+    def open_write(self, copy: str) -> CopyGrant:
+        self.repository.open_write(copy, CopyInfo())
+        return self.grants.issue(copy, "write", seconds=600)
+
+    def open_read(self, copy: str, *, peer: "Site | None" = None, seconds: float = 600) -> CopyGrant:
+        fingerprint = peer.grants.fingerprint if peer is not None else None
+        return self.grants.issue(copy, "read", seconds=seconds, client_fingerprint=fingerprint)
+
+    async def settled(self, copy: str) -> OpenCopy:
+        """The open copy, once the endpoint has noticed that no connection writes it any more."""
+        opened = self.repository.writing(copy)
+        deadline = time.monotonic() + 10
+        while opened.writing:
+            assert time.monotonic() < deadline, f"{opened.writing} are still being written"
+            await asyncio.sleep(0.01)
+        return opened
+
+    async def write(self, copy: str, part: str, data: bytes) -> CopyPart:
+        return await CopyWriter(self.open_write(copy)).write_stream(part, blocks(data))
+
+    async def write_copy(self, copy: str, **parts: bytes) -> CommittedCopy:
+        for part, data in parts.items():
+            await self.write(copy, part, data)
+        return self.repository.commit(copy)
+
+    async def read(self, copy: str, part: str) -> bytes:
+        return b"".join([bytes(block) async for block in CopyReader(self.open_read(copy)).read_stream(part)])
+
+    def transfer(self, grant: CopyGrant, *, progress: TransferProgress | None = None) -> Transfer:
+        return Transfer(
+            self.repository,
+            grant,
+            certificate=self.identity.certificate,
+            key=self.identity.key,
+            progress=progress,
+        )
+
+
+async def blocks(data: bytes, *, size: int = 100_000) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
