@@ -1,0 +1,387 @@
+"""Decisions: what a command to this site leads to - the events that accept it, or the problem that rejects it.
+
+Pure, and made from the site's own state alone: no projection of anybody else takes part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas import commands as cmd
+from schemas import events as ev
+from schemas import saga
+from schemas.names import check_name
+from schemas.operations import Step
+from schemas.problems import Problem, conflict, invalid, not_found
+from schemas.template_check import check_overrides, check_template, references
+from schemas.values import DataServiceSpec, ImageContent, Template
+from site_agent.domain import consequences, plans
+from site_agent.domain.instance import Instance
+from site_agent.domain.site import Draft, Site
+
+Decision = list[Draft] | Problem
+
+
+def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Decision:
+    """What ``command`` with this ``id``, about the aggregate ``target``, leads to."""
+    match command:
+        case cmd.SiteDeployInstance():
+            return _deploy(site, command, id, target)
+        case cmd.SiteRunImage():
+            return _run(site, command, id, target)
+        case cmd.SiteSaveInstance():
+            return _save(site, command, id, target)
+        case cmd.SiteStopInstance():
+            return _stop(site, command, id, target)
+        case cmd.SiteStartInstance():
+            return _start(site, command, id, target)
+        case cmd.SiteDeleteInstance():
+            return _delete(site, command, id, target)
+        case cmd.SiteTransferImage():
+            return _transfer(site, command, id, target)
+        case cmd.SiteForgetImage():
+            return _forget(site, command, id, target)
+        case cmd.SiteCancelOperation():
+            return _cancel(site, command, target)
+    return invalid("type", f"{type(command).__name__} is no command to a site")
+
+
+def reject(id: str, kind: str, problem: Problem) -> list[Draft]:
+    """The event that records a rejection, so that the same command gets the same answer."""
+    return [Draft("command", id, ev.CommandRejected(problem=problem, kind=kind))]
+
+
+def _accept(
+    site: Site,
+    command: cmd.SiteCommand,
+    id: str,
+    *,
+    kind: str,
+    target: str,
+    name: str,
+    steps: tuple[Step, ...],
+    request: dict[str, Any] | None = None,
+) -> list[Draft]:
+    accepted = ev.OperationAccepted(
+        kind=kind,
+        target=target,
+        name=name,
+        by=command.by,
+        steps=steps,
+        request=request or {},
+        parent=command.parent,
+        deadline_seconds=plans.DEADLINE_SECONDS,
+    )
+    return consequences.expand(site, id, saga.accept(accepted))
+
+
+def _new_instance(
+    site: Site,
+    command: cmd.SiteDeployInstance | cmd.SiteRunImage,
+    id: str,
+    target: str,
+    *,
+    kind: str,
+    template: Template,
+    brokers: dict[str, str],
+    copies: dict[str, str],
+    content: ImageContent | None,
+) -> Decision:
+    if problem := check_name(command.name, field="name"):
+        return problem
+    if target in site.instances:
+        return conflict("id", f"instance {target} exists already", "make a new id")
+    if holder := site.named(command.name):
+        return conflict(
+            "name",
+            f"site {site.name} has an app {command.name!r} already (instance {holder.id}, {holder.state})",
+            "choose another name, or delete that app first",
+        )
+    if problems := check_template(template):
+        return problems[0]
+    if problems := check_overrides(template, environment=command.environment, plans=command.plans):
+        return problems[0]
+    chosen = dict(brokers)
+    chosen_plans: dict[str, str] = {}
+    for name, spec in template.data_services.items():
+        broker = _data_broker(site, name, spec, brokers.get(name))
+        if isinstance(broker, Problem):
+            return broker
+        plan = command.plans.get(name) or spec.plan
+        offered = [each.name for each in broker.plans]
+        if plan is None:
+            plan = offered[0] if offered else ""
+        elif plan not in offered:
+            field = f"plans.{name}" if name in command.plans else f"data_services.{name}.plan"
+            return not_found(
+                field,
+                f"broker {broker.name!r} at site {site.name} has no plan {plan!r}",
+                f"choose one of: {', '.join(offered)}",
+            )
+        chosen[name] = broker.name
+        chosen_plans[name] = plan
+    for name, service in template.services.items():
+        platform = _platform(site, name, service.artifact.type)
+        if isinstance(platform, Problem):
+            return platform
+        chosen[name] = platform.name
+    if problem := _attributes(site, template, command.environment, chosen):
+        return problem
+    begun = ev.InstanceDeploying(
+        name=command.name,
+        template=template,
+        by=command.by,
+        environment=command.environment,
+        image=content.image if content else None,
+        brokers=chosen,
+        plans=chosen_plans,
+        copies=copies,
+    )
+    steps = plans.deploy(template, restored=copies)
+    request = {"formats": _formats(content)} if content else {}
+    return [
+        Draft("instance", target, begun),
+        *_accept(site, command, id, kind=kind, target=target, name=command.name, steps=steps, request=request),
+    ]
+
+
+def _deploy(site: Site, command: cmd.SiteDeployInstance, id: str, target: str) -> Decision:
+    return _new_instance(
+        site, command, id, target, kind="deploy", template=command.template, brokers={}, copies={}, content=None
+    )
+
+
+def _run(site: Site, command: cmd.SiteRunImage, id: str, target: str) -> Decision:
+    content = command.content
+    if len(content.instances) != 1:
+        return invalid("content.instances", "an image of one app instance is needed here")
+    source = content.instances[0]
+    accepted = site.announced.accepts if site.announced else ()
+    for part in source.parts:
+        if part.data_class not in accepted:
+            return conflict(
+                f"data_services.{part.data_service}",
+                f"site {site.name} does not accept {part.data_class} data",
+                "run the image at another site",
+            )
+        if not site.has_copy(part.copy):
+            return conflict(
+                f"copies.{part.data_service}",
+                f"copy {part.copy} does not lie at site {site.name}",
+                "transfer the image here first",
+            )
+    configuration = source.configuration
+    environment = {
+        name: {**configuration.environment.get(name, {}), **command.environment.get(name, {})}
+        for name in {*configuration.environment, *command.environment}
+    }
+    merged = msgspec.structs.replace(command, environment=environment)
+    return _new_instance(
+        site,
+        merged,
+        id,
+        target,
+        kind="run",
+        template=configuration.template,
+        brokers={part.data_service: part.broker for part in source.parts},
+        copies={part.data_service: part.copy for part in source.parts},
+        content=content,
+    )
+
+
+def _formats(content: ImageContent) -> dict[str, str]:
+    return {part.data_service: part.copy_format for one in content.instances for part in one.parts}
+
+
+def _data_broker(site: Site, name: str, spec: DataServiceSpec, wanted: str | None) -> ev.BrokerRegistered | Problem:
+    """The DSB for a data service: the one that made the copy, the one that the template names, or the first."""
+    field = f"data_services.{name}"
+    fitting = sorted(
+        (one for one in site.brokers.values() if one.kind == "dsb" and spec.type in one.types), key=lambda one: one.name
+    )
+    choice = wanted or spec.broker
+    named = [one for one in fitting if choice in (None, one.name)]
+    if named:
+        return named[0]
+    has = ", ".join(f"{one.name} ({', '.join(one.types)})" for one in site.brokers.values() if one.kind == "dsb")
+    lacking = f"{spec.type} broker {choice!r}" if choice else f"broker for type {spec.type}"
+    return conflict(field, f"site {site.name} has no {lacking}; it has: {has or 'none'}", "choose another site")
+
+
+def _platform(site: Site, name: str, artifact: str) -> ev.BrokerRegistered | Problem:
+    fitting = sorted(
+        (one for one in site.brokers.values() if one.kind == "psb" and artifact in one.types), key=lambda one: one.name
+    )
+    if fitting:
+        return fitting[0]
+    has = ", ".join(f"{one.name} ({', '.join(one.types)})" for one in site.brokers.values() if one.kind == "psb")
+    return conflict(
+        f"services.{name}.artifact",
+        f"site {site.name} has no platform for {artifact} artifacts; it has: {has or 'none'}",
+        "choose another site",
+    )
+
+
+def _attributes(
+    site: Site, template: Template, environment: dict[str, dict[str, str]], chosen: dict[str, str]
+) -> Problem | None:
+    """Whether every ``${data.attribute}`` is one that the chosen broker's bindings offer."""
+    for name, service in template.services.items():
+        for variable, value in {**service.environment, **environment.get(name, {})}.items():
+            for each in references(value):
+                if each.service not in template.data_services:
+                    continue
+                broker = site.brokers[f"dsb-{chosen[each.service]}"]
+                if each.attribute not in broker.attributes:
+                    return invalid(
+                        f"services.{name}.environment.{variable}",
+                        f"bindings of broker {broker.name!r} have no attribute {each.attribute!r}",
+                        f"use one of: {', '.join(broker.attributes)}",
+                    )
+    return None
+
+
+def _usable(site: Site, target: str, *states: str, verb: str) -> Instance | Problem:
+    """The instance, when it is in one of ``states`` and nothing else works on it."""
+    instance = site.instances.get(target)
+    if instance is None or instance.state == "deleted":
+        return not_found("app", f"site {site.name} has no app {target!r}", "see: calque app list")
+    if busy := site.busy(target):
+        return conflict(
+            "app",
+            f"operation {busy.id} ({busy.accepted.kind}) works on app {instance.name!r}",
+            f"wait for it or cancel it: calque operation wait {busy.id}",
+        )
+    if instance.state not in states:
+        return conflict(
+            "app", f"app {instance.name!r} is {instance.state}", f"to {verb} it must be {' or '.join(states)}"
+        )
+    return instance
+
+
+def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> Decision:
+    instance = _usable(site, target, "running", "degraded", "stopped", verb="save")
+    if isinstance(instance, Problem):
+        return instance
+    if command.image in site.images:
+        return conflict("image", f"image {command.image} exists already", "make a new id")
+    data = instance.template.data_services
+    if missing := [name for name in data if name not in command.copies]:
+        return invalid("copies", f"no copy id for data service {missing[0]!r}", "name a new copy id for each")
+    repositories = site.repositories()
+    if not repositories:
+        return conflict("site", f"site {site.name} has no copy repository", "start a copy repository broker there")
+    repository = repositories[0]
+    copies = {name: command.copies[name] for name in data}
+    drafts = [
+        Draft(
+            "image",
+            command.image,
+            ev.ImageSaving(
+                instance=target,
+                instance_name=instance.name,
+                template=f"{instance.template.name}@{instance.template.version}",
+                copies=copies,
+            ),
+        )
+    ]
+    for name, copy in copies.items():
+        drafts.append(
+            Draft(
+                "copy",
+                copy,
+                ev.CopyPreparing(
+                    instance=target,
+                    data_service=name,
+                    image=command.image,
+                    broker=instance.data_services[name].broker,
+                ),
+            )
+        )
+    request = {"image": command.image, "copies": copies, "repository": repository}
+    return [
+        *drafts,
+        *_accept(
+            site,
+            command,
+            id,
+            kind="save",
+            target=target,
+            name=instance.name,
+            steps=plans.save(instance),
+            request=request,
+        ),
+    ]
+
+
+def _stop(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decision:
+    instance = _usable(site, target, "running", "degraded", verb="stop")
+    if isinstance(instance, Problem):
+        return instance
+    steps = plans.stop(instance.template)
+    return _accept(site, command, id, kind="stop", target=target, name=instance.name, steps=steps)
+
+
+def _start(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decision:
+    instance = _usable(site, target, "stopped", "degraded", verb="start")
+    if isinstance(instance, Problem):
+        return instance
+    steps = plans.start(instance.template)
+    return _accept(site, command, id, kind="start", target=target, name=instance.name, steps=steps)
+
+
+def _delete(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decision:
+    instance = _usable(site, target, "running", "degraded", "stopped", "failed", "deploying", "deleting", verb="delete")
+    if isinstance(instance, Problem):
+        return instance
+    steps = plans.delete(instance)
+    return _accept(site, command, id, kind="delete", target=target, name=instance.name, steps=steps)
+
+
+def _transfer(site: Site, command: cmd.SiteTransferImage, id: str, target: str) -> Decision:
+    repositories = site.repositories()
+    if not repositories:
+        return conflict("site", f"site {site.name} has no copy repository", "start a copy repository broker there")
+    if busy := site.busy(target):
+        return conflict("image", f"operation {busy.id} works on this image here", "wait for it")
+    content = command.content
+    missing = [part.copy for one in content.instances for part in one.parts if not site.has_copy(part.copy)]
+    request = {
+        "content": msgspec.to_builtins(content),
+        "source": command.source,
+        "repository": repositories[0],
+        "image": content.image,
+    }
+    steps = plans.transfer(missing)
+    return _accept(site, command, id, kind="transfer", target=target, name=content.image, steps=steps, request=request)
+
+
+def _forget(site: Site, command: cmd.SiteForgetImage, id: str, target: str) -> Decision:
+    if busy := site.busy(target):
+        return conflict("image", f"operation {busy.id} works on this image here", "wait for it")
+    here = [part.copy for one in command.content.instances for part in one.parts if site.has_copy(part.copy)]
+    for instance in site.instances.values():
+        used = {service.copy for service in instance.data_services.values()}
+        operation = site.busy(instance.id)
+        if operation is not None and operation.accepted.kind == "run" and used & set(here):
+            return conflict(
+                "image", f"app {instance.name!r} is being restored from it", f"wait for operation {operation.id}"
+            )
+    request = {"image": command.content.image}
+    steps = plans.forget(here)
+    return _accept(
+        site, command, id, kind="forget", target=target, name=command.content.image, steps=steps, request=request
+    )
+
+
+def _cancel(site: Site, command: cmd.SiteCancelOperation, target: str) -> Decision:
+    operation = site.operations.get(target)
+    if operation is None:
+        return not_found("operation", f"site {site.name} has no operation {target!r}", "see: calque operation list")
+    events = saga.cancel(operation, command.by)
+    if not events:
+        state = operation.outcome or "being undone already"
+        return conflict("operation", f"operation {target} is {state}", "nothing is left to cancel")
+    return consequences.expand(site, target, events)

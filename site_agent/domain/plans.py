@@ -1,0 +1,187 @@
+"""Plans: which steps an operation of a site is made of. Pure functions of the template and the instance.
+
+A step's id is ``<action>-<part>``. What each action does is said in :mod:`site_agent.application.actions`; its
+name stands here once, so that plans, consequences and actions can't drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from schemas.operations import Step
+from schemas.template_check import references
+from schemas.template_order import needs
+from schemas.values import ServiceSpec, Template
+from site_agent.domain.instance import Instance
+
+PROVISION: Final = "provision"
+RESTORE: Final = "restore"
+DEPROVISION: Final = "deprovision"
+BIND: Final = "bind"
+UNBIND: Final = "unbind"
+DEPLOY: Final = "deploy"
+STOP: Final = "stop"
+REMOVE: Final = "remove"
+STAGE: Final = "stage"
+QUIESCE: Final = "quiesce"
+PREPARE: Final = "prepare"
+THAW: Final = "thaw"
+COPY: Final = "copy"
+ABORT: Final = "abort"
+COMMIT: Final = "commit"
+DROP: Final = "drop"
+DISCARD: Final = "discard"
+RECORD: Final = "record"
+FORGET: Final = "forget"
+FETCH: Final = "fetch"
+
+ACTIONS: Final = frozenset(
+    {
+        PROVISION, RESTORE, DEPROVISION, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE, THAW, COPY,
+        ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH,
+    }
+)  # fmt: skip
+
+HOLD_SECONDS: Final = 30.0
+"""Writers are let go after this time whatever happens; the steps between quiesce and thaw fit into it."""
+
+BULK_SECONDS: Final = 6 * 3600.0
+DEADLINE_SECONDS: Final = 24 * 3600.0
+
+
+def step_id(action: str, part: str) -> str:
+    """The id of a step."""
+    return f"{action}-{part}"
+
+
+def ids(action: str, parts: Iterable[str]) -> tuple[str, ...]:
+    """The ids of one action's steps over several parts."""
+    return tuple(step_id(action, part) for part in parts)
+
+
+def deploy(template: Template, *, restored: Iterable[str] = ()) -> tuple[Step, ...]:
+    """Data services (blank, or from copies), their bindings, then app services in the order of their needs."""
+    from_copies = set(restored)
+    steps: list[Step] = []
+    for name in template.data_services:
+        action = RESTORE if name in from_copies else PROVISION
+        seconds = BULK_SECONDS if action == RESTORE else 120.0
+        steps.append(_step(action, name, undo=DEPROVISION, timeout_seconds=seconds))
+        steps.append(_step(BIND, name, needs=(step_id(action, name),), undo=UNBIND, timeout_seconds=30.0))
+    steps += _deploy_services(template.services, undo=REMOVE)
+    return tuple(steps)
+
+
+def start(template: Template) -> tuple[Step, ...]:
+    """App services in the order of their needs; the bindings are there."""
+    return tuple(_deploy_services(template.services, undo=STOP, bound=False))
+
+
+def stop(template: Template) -> tuple[Step, ...]:
+    """App services, those that others need last."""
+    return tuple(_take_down(template.services, STOP))
+
+
+def delete(instance: Instance) -> tuple[Step, ...]:
+    """App services, then bindings, then data services with their data. Repeated, not undone, when it fails."""
+    template = instance.template
+    steps = _take_down(template.services, REMOVE)
+    gone = tuple(step.id for step in steps)
+    for name, service in instance.data_services.items():
+        if service.broker:
+            steps.append(_step(UNBIND, name, needs=gone, attempts=20))
+            steps.append(_step(DEPROVISION, name, needs=(step_id(UNBIND, name),), attempts=20))
+    return tuple(steps)
+
+
+def writers(template: Template) -> tuple[str, ...]:
+    """The app services that reach a data service, and so have to be still while its moment is fixed."""
+    return tuple(name for name, spec in template.services.items() if _reaches_data(spec, template))
+
+
+def save(instance: Instance) -> tuple[Step, ...]:
+    """Stage, quiesce, prepare, thaw, copy, commit, and the image's manifest beside the copies."""
+    template = instance.template
+    data = tuple(template.data_services)
+    held = writers(template) if instance.state in ("running", "degraded") else ()
+    steps: list[Step] = [_step(STAGE, name, undo=DISCARD, timeout_seconds=BULK_SECONDS) for name in data]
+    steps += [
+        _step(QUIESCE, name, needs=ids(STAGE, data), undo=THAW, attempts=1, timeout_seconds=12.0) for name in held
+    ]
+    before = ids(QUIESCE, held) or ids(STAGE, data)
+    steps += [_step(PREPARE, name, needs=before, undo=DISCARD, attempts=1, timeout_seconds=12.0) for name in data]
+    prepared = ids(PREPARE, data) or before
+    steps += [_step(THAW, name, needs=prepared, attempts=20, timeout_seconds=12.0) for name in held]
+    thawed = ids(THAW, held) or prepared
+    for name in data:
+        steps.append(_step(COPY, name, needs=thawed, undo=ABORT, attempts=3, timeout_seconds=BULK_SECONDS))
+        steps.append(_step(DISCARD, name, needs=ids(COPY, (name,)), timeout_seconds=30.0))
+        steps.append(_step(COMMIT, name, needs=ids(COPY, (name,)), undo=DROP, timeout_seconds=BULK_SECONDS))
+    steps.append(_step(RECORD, "image", needs=ids(COMMIT, data) or thawed, undo=FORGET, timeout_seconds=30.0))
+    return tuple(steps)
+
+
+def transfer(missing: Iterable[str]) -> tuple[Step, ...]:
+    """Fetch the copies that are ``missing`` here, then the image's manifest stands beside them."""
+    wanted = tuple(missing)
+    steps = [_step(FETCH, copy, undo=DROP, attempts=10, timeout_seconds=BULK_SECONDS) for copy in wanted]
+    return (*steps, _step(RECORD, "image", needs=ids(FETCH, wanted), undo=FORGET, timeout_seconds=30.0))
+
+
+def forget(copies: Iterable[str]) -> tuple[Step, ...]:
+    """Remove the image's manifest, then the copies that nothing else here needs."""
+    first = _step(FORGET, "image", attempts=20, timeout_seconds=30.0)
+    return (first, *(_step(DROP, copy, needs=(first.id,), attempts=20, timeout_seconds=600.0) for copy in copies))
+
+
+def _step(
+    action: str,
+    part: str,
+    *,
+    needs: tuple[str, ...] = (),
+    undo: str | None = None,
+    attempts: int = 5,
+    timeout_seconds: float = 120.0,
+) -> Step:
+    return Step(
+        id=step_id(action, part),
+        action=action,
+        part=part,
+        needs=needs,
+        undo=undo,
+        attempts=attempts,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _deploy_services(services: dict[str, ServiceSpec], *, undo: str, bound: bool = True) -> list[Step]:
+    steps: list[Step] = []
+    wanted = needs(services)
+    for name, spec in services.items():
+        bindings = ids(BIND, _data_references(spec, services)) if bound else ()
+        seconds = 30.0 + (spec.health.start_period_seconds if spec.health else 60.0)
+        steps.append(
+            _step(DEPLOY, name, needs=(*bindings, *ids(DEPLOY, wanted[name])), undo=undo, timeout_seconds=seconds)
+        )
+    return steps
+
+
+def _take_down(services: dict[str, ServiceSpec], action: str) -> list[Step]:
+    wanted = needs(services)
+    steps: list[Step] = []
+    for name, spec in services.items():
+        users = tuple(user for user, needed in wanted.items() if name in needed)
+        steps.append(
+            _step(action, name, needs=ids(action, users), attempts=20, timeout_seconds=30.0 + spec.stop_grace_seconds)
+        )
+    return steps
+
+
+def _data_references(spec: ServiceSpec, services: dict[str, ServiceSpec]) -> tuple[str, ...]:
+    named = {each.service for value in spec.environment.values() for each in references(value)}
+    return tuple(sorted(named - services.keys()))
+
+
+def _reaches_data(spec: ServiceSpec, template: Template) -> bool:
+    return any(name in template.data_services for name in _data_references(spec, template.services))

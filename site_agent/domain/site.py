@@ -1,0 +1,187 @@
+"""The state of a whole site: the fold of its own stream, kept in memory by the agent, its only writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from schemas import events as ev
+from schemas import saga
+from schemas.base import Fact
+from schemas.names import location_token
+from schemas.problems import Problem
+from schemas.values import CopyState, CopySummary, ImageContent, ImageState, Level
+from site_agent.domain import instance as instances
+from site_agent.domain.instance import Instance
+
+
+class Draft(NamedTuple):
+    """An event that was decided and is not stored yet."""
+
+    aggregate: str
+    id: str
+    event: ev.Event
+
+
+class Copy(Fact, frozen=True, kw_only=True):
+    """A copy that was made at this site."""
+
+    id: str
+    instance: str
+    data_service: str
+    image: str
+    broker: str
+    state: CopyState = "preparing"
+    moment: str = ""
+    level: Level | None = None
+    repository: str = ""
+    summary: CopySummary | None = None
+
+
+class Image(Fact, frozen=True, kw_only=True):
+    """An image that was made at this site."""
+
+    id: str
+    instance: str
+    instance_name: str
+    copies: dict[str, str] = {}
+    state: ImageState = "saving"
+    content: ImageContent | None = None
+    problem: Problem | None = None
+
+
+@dataclass
+class Site:
+    """What the agent knows of its own site. Changed by :meth:`apply` alone."""
+
+    name: str
+    instances: dict[str, Instance] = field(default_factory=dict)
+    operations: dict[str, saga.Operation] = field(default_factory=dict)
+    copies: dict[str, Copy] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+    locations: dict[str, ev.LocationAdded] = field(default_factory=dict)
+    brokers: dict[str, ev.BrokerRegistered] = field(default_factory=dict)
+    rejected: dict[str, Problem] = field(default_factory=dict)
+    announced: ev.SiteAnnounced | None = None
+    started_at: dict[tuple[str, str], str] = field(default_factory=dict)
+    done_at: dict[tuple[str, str], str] = field(default_factory=dict)
+    accepted_at: dict[str, str] = field(default_factory=dict)
+    handled: set[str] = field(default_factory=set)
+    sequences: dict[tuple[str, str], int] = field(default_factory=dict)
+    last_sequence: int = 0
+
+    def apply(
+        self, aggregate: str, id: str, event: ev.Event, *, time: str, sequence: int, causation: str | None = None
+    ) -> None:
+        """Take in one stored event of this site's stream; ``time`` and ``causation`` are its envelope's."""
+        if causation is not None and aggregate in ("operation", "command"):
+            self.handled.add(causation)
+        self.sequences[(aggregate, id)] = sequence
+        self.last_sequence = max(self.last_sequence, sequence)
+        match aggregate:
+            case "instance":
+                instance = instances.evolve(self.instances.get(id), id, event)
+                if instance is not None:
+                    self.instances[id] = instance
+            case "operation":
+                self._operation(id, event, time)
+            case "copy":
+                self._copy(id, event)
+            case "image":
+                self._image(id, event)
+            case "location":
+                if isinstance(event, ev.LocationAdded):
+                    self.locations[id] = event
+                else:
+                    self.locations.pop(id, None)
+            case "broker":
+                if isinstance(event, ev.BrokerRegistered):
+                    self.brokers[id] = event
+                else:
+                    self.brokers.pop(id, None)
+            case "command":
+                if isinstance(event, ev.CommandRejected):
+                    self.rejected[id] = event.problem
+            case "site":
+                if isinstance(event, ev.SiteAnnounced):
+                    self.announced = event
+
+    def _operation(self, id: str, event: ev.Event, time: str) -> None:
+        operation = saga.evolve(self.operations.get(id), id, event)
+        if operation is None:
+            return
+        self.operations[id] = operation
+        match event:
+            case ev.OperationAccepted():
+                self.accepted_at[id] = time
+            case ev.StepStarted(step=step):
+                self.started_at.setdefault((id, step), time)
+            case ev.StepSucceeded(step=step):
+                self.done_at[(id, step)] = time
+
+    def _copy(self, id: str, event: ev.Event) -> None:
+        if isinstance(event, ev.CopyPreparing):
+            self.copies[id] = Copy(
+                id=id,
+                instance=event.instance,
+                data_service=event.data_service,
+                image=event.image,
+                broker=event.broker,
+            )
+            return
+        copy = self.copies.get(id)
+        if copy is None:
+            return
+        changes: dict[str, object] = {}
+        match event:
+            case ev.CopyPrepared(moment=moment, level=level):
+                changes = {"state": "prepared", "moment": moment, "level": level}
+            case ev.CopyCopying(repository=repository):
+                changes = {"state": "copying", "repository": repository}
+            case ev.CopyCommitted(repository=repository, summary=summary):
+                changes = {"state": "committed", "repository": repository, "summary": summary}
+            case ev.CopyFailed():
+                changes = {"state": "failed"}
+            case ev.CopyExpired():
+                changes = {"state": "expired"}
+        self.copies[id] = msgspec.structs.replace(copy, **changes)
+
+    def _image(self, id: str, event: ev.Event) -> None:
+        match event:
+            case ev.ImageSaving(instance=instance, instance_name=name, copies=copies):
+                self.images[id] = Image(id=id, instance=instance, instance_name=name, copies=copies)
+            case ev.ImageSaved(content=content) if id in self.images:
+                self.images[id] = msgspec.structs.replace(self.images[id], state="saved", content=content)
+            case ev.ImageFailed(problem=problem) if id in self.images:
+                self.images[id] = msgspec.structs.replace(self.images[id], state="failed", problem=problem)
+
+    def named(self, name: str) -> Instance | None:
+        """The instance that holds ``name``, if one does."""
+        return next((one for one in self.instances.values() if one.name == name and one.holds_name), None)
+
+    def busy(self, target: str) -> saga.Operation | None:
+        """The operation that works on ``target`` now, if one does."""
+        return next((one for one in self.live_operations() if one.accepted.target == target), None)
+
+    def live_operations(self) -> Iterator[saga.Operation]:
+        """Operations for which something remains to be done."""
+        return (one for one in self.operations.values() if one.live)
+
+    def has_copy(self, copy: str) -> bool:
+        """Whether a repository of this site holds ``copy``."""
+        return any(location.copy == copy for location in self.locations.values())
+
+    def repository_of(self, copy: str) -> str | None:
+        """The repository of this site that holds ``copy``, as ``<site>/<name>``."""
+        return next((one.repository for one in self.locations.values() if one.copy == copy), None)
+
+    def location(self, copy: str, repository: str) -> str:
+        """The id of the location aggregate."""
+        return location_token(copy, repository)
+
+    def repositories(self) -> list[str]:
+        """Names of this site's copy repository brokers, the preferred one first."""
+        return sorted(one.name for one in self.brokers.values() if one.kind == "crb")
