@@ -2,11 +2,14 @@
 
 `nats_server`     a single open JetStream server
 `hub_and_sites`   the hub's NATS server and those of the sites north and south, with keys and accounts
+`postgres_server` PostgreSQL 18, reached as superuser (`run_postgres(home)` for one of one's own)
+`s3_server`       SeaweedFS, reached as administrator (`run_s3(home)` for one of one's own)
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,10 @@ from hub.stack.nats_parts import hub_nats_part, nats_ports, site_nats_part
 from hub.stack.parts import Part
 from hub.stack.ports import LOOPBACK, Ports
 from hub.stack.servers.nats import nats_part, plain_config
+from hub.stack.servers.postgres import PostgresServer, postgres_part
+from hub.stack.servers.postgres import postgres_server as postgres_address
+from hub.stack.servers.seaweed import S3Server, s3_part, s3_ports
+from hub.stack.servers.seaweed import s3_server as s3_address
 from hub.stack.supervisor import Places, Supervisor
 
 SITES = ("north", "south")
@@ -118,3 +125,71 @@ async def hub_and_sites(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         )
     finally:
         await supervisor.stop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningPostgres:
+    """PostgreSQL 18; `server` says how to reach it as superuser."""
+
+    server: PostgresServer
+    supervisor: Supervisor
+
+    @property
+    def password(self) -> str:
+        return self.server.password_file.read_text().strip()
+
+    async def restart(self) -> None:
+        await self.supervisor.restart("postgres")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningS3:
+    """SeaweedFS; `server` says how to reach it as administrator."""
+
+    server: S3Server
+    supervisor: Supervisor
+
+    @property
+    def access_key(self) -> str:
+        return self.server.access_key_file.read_text().strip()
+
+    @property
+    def secret_key(self) -> str:
+        return self.server.secret_key_file.read_text().strip()
+
+
+@asynccontextmanager
+async def run_postgres(home: Path) -> AsyncIterator[RunningPostgres]:
+    """A server of one's own, for tests that kill it."""
+    port = Ports(home / "ports.json").pick("postgres")
+    part = postgres_part("postgres", directory=home / "postgres", port=port)
+    supervisor = supervise(home, [part])
+    await supervisor.start()
+    try:
+        yield RunningPostgres(server=postgres_address(directory=home / "postgres", port=port), supervisor=supervisor)
+    finally:
+        await supervisor.stop()
+
+
+@asynccontextmanager
+async def run_s3(home: Path) -> AsyncIterator[RunningS3]:
+    """A server of one's own, for tests that kill it."""
+    ports = s3_ports(Ports(home / "ports.json"), prefix="s3")
+    supervisor = supervise(home, [s3_part("s3", directory=home / "s3", ports=ports)])
+    await supervisor.start()
+    try:
+        yield RunningS3(server=s3_address(directory=home / "s3", ports=ports), supervisor=supervisor)
+    finally:
+        await supervisor.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningPostgres]:
+    async with run_postgres(tmp_path_factory.mktemp("postgres")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def s3_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningS3]:
+    async with run_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running

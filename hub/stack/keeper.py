@@ -108,6 +108,8 @@ class Keeper:
         if self._process is not None:
             self._set(phase="stopping")
             await self._end(deadline=deadline)
+        if self.part.after_stop is not None:
+            await asyncio.to_thread(self.part.after_stop)
         self._set(phase="stopped", pid=None)
 
     def _fail(self, first: asyncio.Future[None], why: str) -> None:

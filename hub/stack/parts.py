@@ -16,7 +16,8 @@ Prepare = Callable[[], Awaitable[None]]
 class Part:
     """One program of the stack. Durations are in seconds.
 
-    `prepare` runs before every start, also before a restart, and must bear repetition. `depends`
+    `prepare` runs before every start, also before a restart, and `after_stop` after the part was told
+    to stop and has; both must bear repetition. `depends`
     names parts that must be ready before this one is started and that are stopped only after it.
     `user` and `group` are numeric ids to run as; None keeps the supervisor's own. Secrets go into
     files or `env`, never into `argv`.
@@ -29,6 +30,7 @@ class Part:
     user: int | None = None
     group: int | None = None
     prepare: Prepare | None = None
+    after_stop: Callable[[], None] | None = None
     ready: ReadyCheck | None = None
     ready_timeout: float = 30.0
     stop_signal: signal.Signals = signal.SIGTERM

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hub.stack.errors import StackError
-from hub.stack.files import read_json, write_json
+from hub.stack.files import private_directory, read_json, write_json
 
 LOOPBACK = "127.0.0.1"
 LOWEST = 10_000
@@ -59,6 +59,7 @@ class Ports:
             if self._usable(candidate, offsets, but_for=name):
                 self._claim(candidate, offsets)
                 self._known[name] = candidate
+                private_directory(self._file.parent)
                 write_json(self._file, self._known)
                 return candidate
         raise StackError(f"no free port for {name} between {LOWEST} and {highest}: stop what listens there")
