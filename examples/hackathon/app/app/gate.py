@@ -6,6 +6,7 @@ itself at its own deadline, so that whoever closed it may die without hanging th
 """
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,12 +22,18 @@ class NotQuiescedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class GateState:
-    """A moment of the gate: seconds left are ``None`` while it is open."""
+    """A moment of the gate: seconds left are ``None`` while it is open.
 
+    ``hold`` names the newest closing; ``held`` says whether it has kept writes out without a break, from the
+    acknowledged quiesce until now or until the thaw that ended it. A deadline that passed breaks it.
+    """
+
+    hold: str | None
+    held: bool
     quiesced: bool
     closed: bool
     in_flight: int
-    held: int
+    waiting: int
     seconds_left: float | None
 
 
@@ -35,7 +42,9 @@ class WriteGate:
 
     def __init__(self) -> None:
         self._in_flight = 0
-        self._held = 0
+        self._held_back = 0
+        self._hold: str | None = None
+        self._unbroken = False
         self._stopping = False
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -48,11 +57,11 @@ class WriteGate:
         Raises:
             StoppingError: the application stops while this write is held.
         """
-        self._held += 1
+        self._held_back += 1
         try:
             await self._until(lambda: self._deadline is None or self._stopping)
         finally:
-            self._held -= 1
+            self._held_back -= 1
         if self._deadline is not None:
             raise StoppingError
         self._in_flight += 1
@@ -69,16 +78,20 @@ class WriteGate:
             NotQuiescedError: the gate opened before the writes in flight had finished.
         """
         loop = asyncio.get_running_loop()
+        if self._deadline is None:
+            self._hold, self._unbroken = uuid.uuid4().hex, False
+        hold = self._hold
         self._deadline = max(loop.time() + deadline_seconds, self._deadline or 0.0)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(self._deadline, self.thaw)
-        await self._until(lambda: self._deadline is None or self._in_flight == 0)
-        if self._deadline is None:
+        self._timer = loop.call_at(self._deadline, self._expire)
+        await self._until(lambda: self._in_flight == 0 or self._hold != hold or self._deadline is None)
+        if self._deadline is None or self._hold != hold:
             raise NotQuiescedError
+        self._unbroken = True
 
     def thaw(self) -> None:
-        """Open the gate; held writes go on. Without effect on an open gate."""
+        """Open the gate; held writes go on. Without effect on an open gate, so ``held`` stays what it was."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
@@ -93,12 +106,18 @@ class WriteGate:
     def state(self) -> GateState:
         left = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
         return GateState(
+            hold=self._hold,
+            held=self._unbroken,
             quiesced=self._deadline is not None and self._in_flight == 0,
             closed=self._deadline is not None,
             in_flight=self._in_flight,
-            held=self._held,
+            waiting=self._held_back,
             seconds_left=None if left is None else max(0.0, round(left, 3)),
         )
+
+    def _expire(self) -> None:
+        self._unbroken = False
+        self.thaw()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         # The condition is checked again after every wake-up, and nothing is awaited between the check and
