@@ -5,6 +5,8 @@ Each file becomes an idea whose document is the file. About a hundred of them ge
 
 import asyncio
 import base64
+import io
+import json
 import os
 import sysconfig
 import time
@@ -182,7 +184,9 @@ async def _vote(session: aiohttp.ClientSession, ids: list[str], *, concurrency: 
 
 async def _post(session: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
-        async with session.post(path, json=body) as answer:
+        # Batches are large: as a file-like body they are sent piece by piece.
+        data = io.BytesIO(json.dumps(body).encode())
+        async with session.post(path, data=data, headers={"Content-Type": "application/json"}) as answer:
             if answer.status >= 400:
                 raise LoadFailedError(f"POST {path} answered {answer.status}: {(await answer.text())[:300]}")
             found: dict[str, Any] = await answer.json()

@@ -17,7 +17,6 @@ from hub.demo.load import LoadReport
 from hub.demo.reading import Access, Contents, Row, contents
 from hub.demo.writers import Bounds, History
 
-_DOCUMENTS_OVER_HTTP = 25
 _SHOWN = 3
 # Parts of a binding that two runs never share; addresses differ between sites only.
 _ADDRESSES = ("database address", "object store address")
@@ -68,6 +67,7 @@ async def prove(
     history: History,
     bounds: Sequence[Bounds],
     loaded: LoadReport | None = None,
+    documents_over_http: int = 25,
 ) -> ProofReport:
     """Judge the running copy at ``access``.
 
@@ -76,13 +76,14 @@ async def prove(
         history: what the writers did.
         bounds: what the copy owes each writer, from :meth:`History.bounds`.
         loaded: what was loaded before the writers began; all of it must be there.
+        documents_over_http: how many documents are fetched through the application as well.
 
     Raises:
         UnreadableError: Postgres or the bucket cannot be read.
     """
     held = await contents(access)
     checks = judge(held, history=history, bounds=bounds, loaded=loaded)
-    return ProofReport(checks=(*checks, *await _over_http(access, held)))
+    return ProofReport(checks=(*checks, *await _over_http(access, held, documents=documents_over_http)))
 
 
 def judge(held: Contents, *, history: History, bounds: Sequence[Bounds], loaded: LoadReport | None) -> list[Check]:
@@ -185,7 +186,7 @@ def _loaded(held: Contents, loaded: LoadReport) -> Check:
     return _check("the loaded input is there", faults, words.format(*there))
 
 
-async def _over_http(access: Access, held: Contents) -> list[Check]:
+async def _over_http(access: Access, held: Contents, *, documents: int) -> list[Check]:
     """The checks of what the application itself answers."""
     expected = {
         "count": len(held.rows),
@@ -195,7 +196,7 @@ async def _over_http(access: Access, held: Contents) -> list[Check]:
     }
     # The same choice for the same copy: a failure can be looked at again.
     by_id = sorted(held.rows, key=lambda row: row.id)
-    chosen = random.Random(0).sample(by_id, min(_DOCUMENTS_OVER_HTTP, len(by_id)))  # noqa: S311
+    chosen = random.Random(0).sample(by_id, min(documents, len(by_id)))  # noqa: S311
     name = "the application answers the same over HTTP"
     try:
         async with aiohttp.ClientSession(base_url=access.url, timeout=aiohttp.ClientTimeout(total=30)) as session:
