@@ -1,0 +1,431 @@
+"""What each action of a step does: requests to brokers, each idempotent by the id of the attempt.
+
+Actions hold no state. What they need is in the journal's state and in the secret store; what they answer is stored
+with the step, so it never holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas import brokers as wire
+from schemas.ids import effect_id
+from schemas.operations import Step
+from schemas.problems import CalqueError, conflict, permanent
+from schemas.saga import Operation
+from schemas.secrets import Secret
+from schemas.template_check import Reference, resolve
+from schemas.values import Binding, BrokerKind, ImageContent
+from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.secret_store import SecretStore, reference
+from site_agent.application.grants import Grants
+from site_agent.domain import plans
+from site_agent.domain.consequences import image_content
+from site_agent.domain.instance import Instance
+from site_agent.domain.site import Site
+
+Result = dict[str, Any]
+MOMENT_SECONDS = plans.BULK_SECONDS
+
+
+class Call(NamedTuple):
+    """One effect to perform: the operation, the step's part, and the id of this attempt."""
+
+    operation: Operation
+    part: str
+    id: str
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What the operation's acceptance kept of its command."""
+        return self.operation.accepted.request
+
+
+class Actions:
+    """The actions of one site, by name."""
+
+    def __init__(self, site: Callable[[], Site], *, brokers: Brokers, secrets: SecretStore, grants: Grants) -> None:
+        self._site = site
+        self._brokers = brokers
+        self._secrets = secrets
+        self._grants = grants
+        self._actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
+            plans.PROVISION: self._provision,
+            plans.RESTORE: self._restore,
+            plans.DEPROVISION: self._deprovision,
+            plans.BIND: self._bind,
+            plans.UNBIND: self._unbind,
+            plans.DEPLOY: self._deploy,
+            plans.STOP: self._stop,
+            plans.REMOVE: self._remove,
+            plans.STAGE: self._stage,
+            plans.QUIESCE: self._quiesce,
+            plans.PREPARE: self._prepare,
+            plans.THAW: self._thaw,
+            plans.COPY: self._copy,
+            plans.ABORT: self._abort,
+            plans.COMMIT: self._commit,
+            plans.DROP: self._drop,
+            plans.DISCARD: self._discard,
+            plans.RECORD: self._record,
+            plans.FORGET: self._forget,
+            plans.FETCH: self._fetch,
+        }
+        assert self._actions.keys() == plans.ACTIONS
+
+    async def perform(self, operation: Operation, step: Step, attempt: int) -> Result:
+        """Do the step; raises :class:`CalqueError`."""
+        return await self._actions[step.action](Call(operation, step.part, effect_id(operation.id, step.id, attempt)))
+
+    async def undo(self, operation: Operation, step: Step, attempt: int) -> None:
+        """Take the step back, whatever its attempts have reached; raises :class:`CalqueError`."""
+        assert step.undo is not None
+        await self.stop_attempts(operation, step)
+        id = effect_id(operation.id, f"{step.id}-undo", attempt)
+        await self._actions[step.undo](Call(operation, step.part, id))
+
+    async def stop_attempts(self, operation: Operation, step: Step) -> None:
+        """Cancel the attempts at ``step`` that may still be under way at its broker."""
+        broker = self._long_broker(operation, step)
+        if broker is None:
+            return
+        for attempt in range(1, operation.steps[step.id].attempt + 1):
+            id = effect_id(operation.id, step.id, attempt)
+            await self._brokers.cancel(*broker, id, on=operation.id)
+
+    def _long_broker(self, operation: Operation, step: Step) -> tuple[BrokerKind, str] | None:
+        if step.action in (plans.RESTORE, plans.PROVISION, plans.STAGE, plans.COPY):
+            return "dsb", self._instance(operation).data_services[step.part].broker
+        if step.action == plans.DEPLOY:
+            return "psb", self._instance(operation).services[step.part].broker
+        if step.action == plans.FETCH:
+            return "crb", operation.accepted.request["repository"]
+        return None
+
+    def _instance(self, operation: Operation) -> Instance:
+        return self._site().instances[operation.accepted.target]
+
+    # --- data services
+
+    async def _provision(self, call: Call) -> Result:
+        return await self._make(call, restore=None, copy_format=None)
+
+    async def _restore(self, call: Call) -> Result:
+        copy = self._instance(call.operation).data_services[call.part].copy
+        assert copy is not None
+        grant = await self._grants.read_here(copy, on=call.operation.id)
+        return await self._make(call, restore=grant, copy_format=call.request["formats"][call.part])
+
+    async def _make(self, call: Call, *, restore: wire.CopyGrant | None, copy_format: str | None) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        request = wire.Provision(
+            id=call.id,
+            operation=call.operation.id,
+            service_id=instance.service_id(call.part),
+            type=service.spec.type,
+            plan=service.plan,
+            parameters=service.spec.parameters,
+            labels=_labels(instance, self._site(), data_service=call.part),
+            restore=restore,
+            copy_format=copy_format,
+        )
+        made = await self._brokers.run("dsb", service.broker, "provision", request, wire.Provisioned)
+        return {"resource": made.resource, "restored_bytes": made.restored_bytes}
+
+    async def _deprovision(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        request = wire.Deprovision(id=call.id, operation=call.operation.id, service_id=instance.service_id(call.part))
+        await self._brokers.run("dsb", service.broker, "deprovision", request, wire.Done)
+        return {}
+
+    async def _bind(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        service_id = instance.service_id(call.part)
+        binding_id = f"{service_id}-binding"
+        proposed = self._secrets.propose(reference(instance.id, call.part, "proposed"))
+        request = wire.Bind(
+            id=call.id, operation=call.operation.id, service_id=service_id, binding_id=binding_id, secret=proposed
+        )
+        bound = await self._brokers.call("dsb", service.broker, "bind", request, wire.Bound, on=call.operation.id)
+        references = {name: reference(instance.id, call.part, name) for name in bound.secrets}
+        for name, secret in bound.secrets.items():
+            self._secrets.put(references[name], secret)
+        binding = Binding(id=binding_id, data_service=call.part, attributes=bound.attributes, secret_refs=references)
+        return {"binding": msgspec.to_builtins(binding)}
+
+    async def _unbind(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        service_id = instance.service_id(call.part)
+        request = wire.Unbind(
+            id=call.id, operation=call.operation.id, service_id=service_id, binding_id=f"{service_id}-binding"
+        )
+        await self._brokers.call("dsb", service.broker, "unbind", request, wire.Done, on=call.operation.id)
+        kept = list(service.binding.secret_refs.values()) if service.binding else []
+        self._secrets.remove([*kept, reference(instance.id, call.part, "proposed")])
+        return {}
+
+    # --- app services
+
+    async def _deploy(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.services[call.part]
+        plain, secret = self._environment(instance, call.part)
+        request = wire.DeployService(
+            id=call.id,
+            operation=call.operation.id,
+            instance=instance.id,
+            service=call.part,
+            spec=service.spec,
+            environment=plain,
+            secret_environment=secret,
+            labels=_labels(instance, self._site(), service=call.part),
+        )
+        deployed = await self._brokers.run("psb", service.broker, "deploy", request, wire.Deployed)
+        result: Result = msgspec.to_builtins(deployed)
+        return result
+
+    async def _stop(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        request = wire.ScaleService(
+            id=call.id, operation=call.operation.id, instance=instance.id, service=call.part, replicas=0
+        )
+        await self._brokers.run("psb", instance.services[call.part].broker, "scale", request, wire.Done)
+        return {}
+
+    async def _remove(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        request = wire.RemoveService(id=call.id, operation=call.operation.id, instance=instance.id, service=call.part)
+        await self._brokers.run("psb", instance.services[call.part].broker, "remove", request, wire.Done)
+        return {}
+
+    def _environment(self, instance: Instance, service: str) -> tuple[dict[str, str], dict[str, Secret]]:
+        """The resolved environment of an app service: plain variables, and those that hold a secret."""
+        plain: dict[str, str] = {}
+        secret: dict[str, Secret] = {}
+        for variable, value in instance.configured(service).items():
+            holds_secret = False
+
+            def lookup(each: Reference, *, variable: str = variable) -> str:
+                nonlocal holds_secret
+                found = self._attribute(instance, each, field=f"services.{service}.environment.{variable}")
+                if isinstance(found, Secret):
+                    holds_secret = True
+                    return found.value
+                return found
+
+            resolved = resolve(value, lookup)
+            if holds_secret:
+                secret[variable] = Secret(value=resolved)
+            else:
+                plain[variable] = resolved
+        return plain, secret
+
+    def _attribute(self, instance: Instance, each: Reference, *, field: str) -> str | Secret:
+        if each.service in instance.services:
+            service = instance.services[each.service]
+            known = {"host": service.host, "port": service.port, "url": service.url}
+            value = known.get(each.attribute)
+            if value is None:
+                raise CalqueError(
+                    conflict(field, f"app service {each.service!r} has no {each.attribute}", "give it a port")
+                )
+            return str(value)
+        binding = instance.data_services[each.service].binding
+        if binding is not None and each.attribute in binding.attributes:
+            return binding.attributes[each.attribute]
+        if binding is not None and each.attribute in binding.secret_refs:
+            return self._secrets.get(binding.secret_refs[each.attribute])
+        raise CalqueError(
+            permanent(
+                "attribute_missing",
+                f"the binding of {each.service!r} has no attribute {each.attribute!r}",
+                field=field,
+                remedy="see which attributes the broker offers: calque broker list",
+            )
+        )
+
+    # --- consistency points and copies
+
+    async def _stage(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        request = wire.StageCopy(
+            id=call.id,
+            operation=call.operation.id,
+            service_id=instance.service_id(call.part),
+            copy=call.request["copies"][call.part],
+        )
+        await self._brokers.run("dsb", instance.data_services[call.part].broker, "stage_copy", request, wire.Done)
+        return {}
+
+    async def _quiesce(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.services[call.part]
+        hook = service.spec.hooks.quiesce
+        if hook is not None and service.spec.hooks.thaw is not None:
+            request = wire.ExecHook(
+                id=call.id,
+                operation=call.operation.id,
+                instance=instance.id,
+                service=call.part,
+                phase="quiesce",
+                hook=hook,
+                deadline_seconds=plans.HOLD_SECONDS,
+            )
+            await self._brokers.call("psb", service.broker, "exec_hook", request, wire.Held, on=call.operation.id)
+            return {"how": "hook"}
+        pause = wire.PauseService(
+            id=call.id,
+            operation=call.operation.id,
+            instance=instance.id,
+            service=call.part,
+            deadline_seconds=plans.HOLD_SECONDS,
+        )
+        await self._brokers.call("psb", service.broker, "pause", pause, wire.Held, on=call.operation.id)
+        return {"how": "pause"}
+
+    async def _thaw(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.services[call.part]
+        hook = service.spec.hooks.thaw
+        if hook is not None and service.spec.hooks.quiesce is not None:
+            request = wire.ExecHook(
+                id=call.id,
+                operation=call.operation.id,
+                instance=instance.id,
+                service=call.part,
+                phase="thaw",
+                hook=hook,
+            )
+            held = await self._brokers.call(
+                "psb", service.broker, "exec_hook", request, wire.Held, on=call.operation.id
+            )
+        else:
+            resume = wire.ResumeService(
+                id=call.id, operation=call.operation.id, instance=instance.id, service=call.part
+            )
+            held = await self._brokers.call("psb", service.broker, "resume", resume, wire.Held, on=call.operation.id)
+        if not held.held and call.operation.phase == "running":
+            raise CalqueError(
+                permanent(
+                    "quiesce_lapsed",
+                    f"writers went on before every moment was fixed: {held.message or 'the hold ended early'}",
+                    field=call.part,
+                    remedy="save again",
+                )
+            )
+        return {}
+
+    async def _prepare(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        request = wire.PrepareCopy(
+            id=call.id,
+            operation=call.operation.id,
+            service_id=instance.service_id(call.part),
+            copy=call.request["copies"][call.part],
+            hold_seconds=MOMENT_SECONDS,
+        )
+        broker = instance.data_services[call.part].broker
+        prepared = await self._brokers.call("dsb", broker, "prepare_copy", request, wire.Prepared, on=call.operation.id)
+        return {"moment": prepared.moment, "level": prepared.level}
+
+    async def _copy(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        copy = call.request["copies"][call.part]
+        source = wire.CopySource(
+            site=self._site().name,
+            instance=instance.id,
+            instance_name=instance.name,
+            data_service=call.part,
+            type=service.spec.type,
+            broker=service.broker,
+            image=call.request["image"],
+            data_class=service.spec.data_class,
+        )
+        opened = wire.OpenWrite(id=call.id, operation=call.operation.id, copy=copy, source=source)
+        granted = await self._brokers.call(
+            "crb", call.request["repository"], "open_write", opened, wire.Granted, on=call.operation.id
+        )
+        request = wire.CopyData(
+            id=call.id,
+            operation=call.operation.id,
+            service_id=instance.service_id(call.part),
+            copy=copy,
+            grant=granted.grant,
+        )
+        copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
+        return {"copied": msgspec.to_builtins(copied)}
+
+    async def _discard(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        request = wire.DiscardCopy(id=call.id, operation=call.operation.id, copy=call.request["copies"][call.part])
+        broker = instance.data_services[call.part].broker
+        await self._brokers.call("dsb", broker, "discard_copy", request, wire.Done, on=call.operation.id)
+        return {}
+
+    async def _abort(self, call: Call) -> Result:
+        request = wire.AbortCopy(id=call.id, operation=call.operation.id, copy=call.request["copies"][call.part])
+        await self._brokers.call("crb", call.request["repository"], "abort", request, wire.Done, on=call.operation.id)
+        return {}
+
+    async def _commit(self, call: Call) -> Result:
+        results = call.operation.results()
+        prepared = results[plans.step_id(plans.PREPARE, call.part)]
+        request = wire.CommitCopy(
+            id=call.id,
+            operation=call.operation.id,
+            copy=call.request["copies"][call.part],
+            copied=msgspec.convert(results[plans.step_id(plans.COPY, call.part)]["copied"], wire.Copied),
+            moment=prepared["moment"],
+            level=prepared["level"],
+        )
+        done = await self._brokers.run("crb", call.request["repository"], "commit", request, wire.Committed)
+        return {"summary": msgspec.to_builtins(done.summary)}
+
+    async def _drop(self, call: Call) -> Result:
+        copy = call.request.get("copies", {}).get(call.part, call.part)
+        held = self._site().repository_of(copy)
+        broker = held.partition("/")[2] if held else call.request.get("repository")
+        if broker is None:
+            return {}
+        request = wire.DeleteCopy(id=call.id, operation=call.operation.id, copy=copy)
+        await self._brokers.run("crb", broker, "delete", request, wire.Done)
+        return {}
+
+    # --- images
+
+    async def _record(self, call: Call) -> Result:
+        if call.operation.accepted.kind == "save":
+            content = image_content(self._site(), call.operation)
+        else:
+            content = msgspec.convert(call.request["content"], ImageContent)
+        request = wire.RecordImage(id=call.id, operation=call.operation.id, content=content)
+        await self._brokers.call(
+            "crb", call.request["repository"], "record_image", request, wire.Done, on=call.operation.id
+        )
+        return {}
+
+    async def _forget(self, call: Call) -> Result:
+        for broker in self._site().repositories():
+            request = wire.ForgetImage(id=call.id, operation=call.operation.id, image=call.request["image"])
+            await self._brokers.call("crb", broker, "forget_image", request, wire.Done, on=call.operation.id)
+        return {}
+
+    async def _fetch(self, call: Call) -> Result:
+        grant = await self._grants.from_site(
+            call.part, source=call.request["source"], operation=call.operation.accepted.parent or call.operation.id
+        )
+        request = wire.TransferCopy(id=call.id, operation=call.operation.id, copy=call.part, grant=grant)
+        done = await self._brokers.run("crb", call.request["repository"], "transfer", request, wire.Committed)
+        return {"summary": msgspec.to_builtins(done.summary)}
+
+
+def _labels(instance: Instance, site: Site, **more: str) -> dict[str, str]:
+    return {"site": site.name, "instance": instance.id, "instance_name": instance.name, **more}

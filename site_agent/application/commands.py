@@ -1,0 +1,117 @@
+"""Commands to this site: from the hub's ``CMD`` stream, and local ones from the site's own ``JOBS``.
+
+A command is acknowledged after its acceptance or rejection is stored. Again, a day later, it changes nothing and
+gets the same answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from bus.connection import Bus
+from bus.work import Delivery
+from schemas import commands as cmd
+from schemas import subjects
+from schemas.envelope import Envelope, decode, parse_timestamp, timestamp, unwrap, wrap
+from schemas.problems import CalqueError, Problem, forbidden, invalid
+from schemas.registry import MESSAGES
+from site_agent.adapters.journal import Journal
+from site_agent.application.runner import Runner
+from site_agent.domain.decide import decide, reject
+from site_agent.domain.site import Draft, Site
+
+logger = logging.getLogger(__name__)
+
+
+class CommandHandler:
+    """Decides the commands of one site and starts what they begin."""
+
+    def __init__(self, journal: Journal, runner: Runner, bus: Bus) -> None:
+        self._journal = journal
+        self._runner = runner
+        self._bus = bus
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Store the decision about one command, then act on it. A message that is none raises :class:`CalqueError`."""
+        subject = self._subject(delivery.subject)
+        envelope = decode(delivery.payload)
+        target = subject.id
+        await self._decide(envelope, subject, target)
+        operation = target if subject.verb == "cancel" else envelope.id
+        self._runner.drive(operation)
+        await self._answer(envelope)
+
+    def _subject(self, text: str) -> subjects.CommandSubject:
+        try:
+            subject = subjects.parse_command(text)
+        except subjects.SubjectError as error:
+            raise CalqueError(invalid("subject", str(error))) from None
+        if subject.site != self._journal.site.name:
+            raise CalqueError(forbidden(f"a command to site {subject.site} can't be handled here"))
+        return subject
+
+    async def _decide(self, envelope: Envelope, subject: subjects.CommandSubject, target: str) -> None:
+        command = _command(envelope, subject)
+        late = _expired(envelope)
+
+        def drafts(site: Site) -> list[Draft]:
+            if envelope.id in site.handled:
+                return []
+            decision = command if isinstance(command, Problem) else late or decide(site, command, id=envelope.id, target=target)
+            if isinstance(decision, Problem):
+                logger.info("command %s (%s) rejected: %s", envelope.id, envelope.type, decision.sentence())
+                return reject(envelope.id, envelope.type, decision)
+            return decision
+
+        operation = target if subject.verb == "cancel" else envelope.id
+        await self._journal.record(
+            drafts, operation=operation, causation=envelope.id, replyto=envelope.replyto
+        )
+
+    async def _answer(self, envelope: Envelope) -> None:
+        """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""
+        if envelope.replyto is None:
+            return
+        site = self._journal.site
+        problem = site.rejected.get(envelope.id)
+        operation = envelope.id if envelope.id in site.operations else None
+        answer = cmd.Answer(
+            command=envelope.id,
+            state="rejected" if problem else "accepted",
+            operation=operation,
+            problem=problem,
+            site=site.name,
+        )
+        now = timestamp(datetime.now(UTC))
+        reply = wrap(answer, id=f"{envelope.id}/answer", source=site.name, time=now, causationid=envelope.id)
+        await self._bus.publish(envelope.replyto, reply)
+
+
+def _command(envelope: Envelope, subject: subjects.CommandSubject) -> cmd.SiteCommand | Problem:
+    """The command in ``envelope``, when it is one for this subject."""
+    kind = MESSAGES.get(envelope.type)
+    if kind is None or not issubclass(kind, cmd.SiteCommand):
+        return invalid("type", f"{envelope.type!r} is no command to a site", "see the published schemas")
+    if (kind.AGGREGATE, kind.VERB) != (subject.aggregate, subject.verb):
+        return invalid(
+            "type",
+            f"{envelope.type!r} does not belong on a subject that ends in {subject.aggregate}.<id>.{subject.verb}",
+            f"send it to …{kind.AGGREGATE}.<id>.{kind.VERB}",
+        )
+    try:
+        return unwrap(envelope, kind)
+    except CalqueError as error:
+        return error.problem
+
+
+def _expired(envelope: Envelope) -> Problem | None:
+    if envelope.expirytime is None:
+        return None
+    try:
+        expiry = parse_timestamp(envelope.expirytime)
+    except ValueError:
+        return invalid("expirytime", f"{envelope.expirytime!r} is no time", "use RFC 3339")
+    if expiry < datetime.now(UTC):
+        return invalid("expirytime", f"the command expired at {envelope.expirytime}", "send a new one")
+    return None

@@ -1,0 +1,198 @@
+"""The saga runner: performs the effects of live operations and records what came of them.
+
+What should be under way follows from the state alone (:func:`schemas.saga.react`); this class only makes it so. A
+restarted agent loads its journal, asks again and goes on where it was: effects are idempotent by their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+from schemas import saga
+from schemas.envelope import parse_timestamp
+from schemas.events import Event
+from schemas.operations import Step
+from schemas.problems import CalqueError, Problem, permanent, temporary
+from site_agent.adapters.journal import Journal
+from site_agent.domain import consequences
+from site_agent.domain.site import Draft, Site
+
+logger = logging.getLogger(__name__)
+
+UNDO_SECONDS = 600.0
+JITTER = 0.2
+
+
+class Performer(Protocol):
+    """Who does what steps say."""
+
+    async def perform(self, operation: saga.Operation, step: Step, attempt: int) -> dict[str, Any]:
+        """Do it; raises :class:`CalqueError`."""
+
+    async def undo(self, operation: saga.Operation, step: Step, attempt: int) -> None:
+        """Take it back; raises :class:`CalqueError`."""
+
+    async def stop_attempts(self, operation: saga.Operation, step: Step) -> None:
+        """Make sure that no attempt at it goes on."""
+
+
+Key = tuple[str, str, str, int]
+
+
+class Runner:
+    """Runs the live operations of one site."""
+
+    def __init__(self, journal: Journal, performer: Performer) -> None:
+        self._journal = journal
+        self._performer = performer
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._deadlines: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+
+    def resume(self) -> None:
+        """Take up every live operation of the journal."""
+        for operation in list(self._journal.site.live_operations()):
+            self.drive(operation.id)
+
+    async def stop(self) -> None:
+        """Leave everything where it is; the next start goes on."""
+        self._stopping = True
+        tasks = [*self._tasks.values(), *self._deadlines.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def drive(self, id: str) -> None:
+        """Make what should be under way for operation ``id`` be under way, and nothing else."""
+        operation = self._journal.site.operations.get(id)
+        if operation is None or self._stopping:
+            return
+        wanted: dict[Key, saga.Effect] = {
+            (id, type(effect).__name__, effect.step.id, effect.attempt): effect for effect in saga.react(operation)
+        }
+        for key, task in self._tasks.items():
+            if key[0] == id and key not in wanted and key[1] != "Undo":
+                task.cancel()
+        for key, effect in wanted.items():
+            if key not in self._tasks:
+                task = asyncio.create_task(self._effect(operation, effect, key), name="/".join(map(str, key)))
+                self._tasks[key] = task
+                task.add_done_callback(partial(self._ended, key))
+        self._watch_deadline(operation)
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("the runner of %s failed", "/".join(map(str, key)), exc_info=error)
+
+    async def _effect(self, operation: saga.Operation, effect: saga.Effect, key: Key) -> None:
+        match effect:
+            case saga.Do(step=step, attempt=attempt):
+                await self._do(operation, step, attempt)
+            case saga.Retry(step=step, attempt=attempt, delay_seconds=delay):
+                await asyncio.sleep(_jittered(delay))
+                await self._record(operation.id, lambda now: saga.retried(now, step.id, attempt))
+            case saga.Undo(step=step, attempt=attempt, delay_seconds=delay):
+                await asyncio.sleep(_jittered(delay))
+                await self._settle(operation.id, step)
+                await self._undo(operation, step, attempt)
+        self._tasks.pop(key, None)
+        self.drive(operation.id)
+
+    async def _do(self, operation: saga.Operation, step: Step, attempt: int) -> None:
+        result: dict[str, Any] = {}
+        problem: Problem | None = None
+        try:
+            async with asyncio.timeout(step.timeout_seconds):
+                result = await self._performer.perform(operation, step, attempt)
+        except TimeoutError:
+            problem = temporary("timeout", f"no end within {step.timeout_seconds:.0f} s", field=step.part)
+            await self._stop_late(operation, step)
+        except Exception as error:
+            problem = _problem_of(error, step)
+        if problem is None:
+            await self._record(operation.id, lambda now: saga.succeeded(now, step.id, attempt, result))
+        else:
+            failure = problem
+            logger.warning("%s %s attempt %d: %s", operation.id, step.id, attempt, failure.sentence())
+            await self._record(operation.id, lambda now: saga.failed(now, step.id, attempt, failure))
+
+    async def _undo(self, operation: saga.Operation, step: Step, attempt: int) -> None:
+        problem: Problem | None = None
+        try:
+            async with asyncio.timeout(UNDO_SECONDS):
+                await self._performer.undo(operation, step, attempt)
+        except TimeoutError:
+            problem = temporary("timeout", f"undoing did not end within {UNDO_SECONDS:.0f} s", field=step.part)
+        except Exception as error:
+            problem = _problem_of(error, step)
+        if problem is None:
+            await self._record(operation.id, lambda now: saga.undone(now, step.id))
+        else:
+            failure = problem
+            logger.warning("%s undoing %s: %s", operation.id, step.id, failure.sentence())
+            await self._record(operation.id, lambda now: saga.undo_failed(now, step.id, attempt, failure))
+
+    async def _stop_late(self, operation: saga.Operation, step: Step) -> None:
+        try:
+            async with asyncio.timeout(10.0):
+                await self._performer.stop_attempts(operation, step)
+        except (TimeoutError, CalqueError) as error:
+            logger.warning("%s %s may still be under way: %s", operation.id, step.id, error)
+
+    async def _settle(self, id: str, step: Step) -> None:
+        """Wait until no effect of ``step`` runs in this process any more."""
+        running = [task for key, task in self._tasks.items() if key[0] == id and key[2] == step.id and key[1] != "Undo"]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _record(self, id: str, decide: Callable[[saga.Operation], list[Event]]) -> None:
+        def drafts(site: Site) -> list[Draft]:
+            operation = site.operations.get(id)
+            return consequences.expand(site, id, decide(operation)) if operation is not None else []
+
+        # what was done must be recorded even when the runner is being stopped: the effect has happened
+        await asyncio.shield(self._journal.record(drafts, operation=id))
+
+    def _watch_deadline(self, operation: saga.Operation) -> None:
+        watcher = self._deadlines.get(operation.id)
+        if operation.outcome is not None or operation.phase != "running":
+            if watcher is not None and watcher is not asyncio.current_task():
+                watcher.cancel()
+            self._deadlines.pop(operation.id, None)
+        elif watcher is None:
+            task = asyncio.create_task(self._expire(operation), name=f"deadline of {operation.id}")
+            self._deadlines[operation.id] = task
+
+    async def _expire(self, operation: saga.Operation) -> None:
+        begun = parse_timestamp(self._journal.site.accepted_at[operation.id])
+        seconds = operation.accepted.deadline_seconds
+        elapsed = (datetime.now(UTC) - begun).total_seconds()
+        await asyncio.sleep(max(0.0, seconds - elapsed))
+        await self._record(operation.id, lambda now: saga.give_up(now, saga.deadline_passed(seconds)))
+        self.drive(operation.id)
+
+
+def _problem_of(error: Exception, step: Step) -> Problem:
+    if isinstance(error, CalqueError):
+        return error.problem
+    logger.error("step %s failed unexpectedly", step.id, exc_info=error)
+    return permanent(
+        "internal",
+        f"{step.action} of {step.part} failed unexpectedly ({type(error).__name__})",
+        field=step.part,
+        remedy="see the agent's log",
+    )
+
+
+def _jittered(delay: float) -> float:
+    return delay * (1.0 + random.uniform(-JITTER, JITTER)) if delay else 0.0  # noqa: S311 - spreads retries

@@ -1,0 +1,201 @@
+"""What the agent watches: which brokers are there, and how the app services are. It records changes as events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
+
+from bus.connection import Bus
+from bus.discovery import ServiceInfo, discover
+from schemas import brokers as wire
+from schemas import events as ev
+from schemas.problems import CalqueError
+from schemas.values import BrokerKind
+from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.journal import Journal
+from site_agent.domain.instance import Instance
+from site_agent.domain.site import Draft, Site
+
+logger = logging.getLogger(__name__)
+
+DISCOVERY_SECONDS = 2.0
+HEALTH_SECONDS = 1.0
+MISSES_UNTIL_LOST = 5
+PROBES_UNTIL_BELIEVED = 2
+
+
+async def for_ever(what: Callable[[], Awaitable[None]], *, every_seconds: float) -> None:
+    """Do ``what`` again and again; what goes wrong is logged and tried again."""
+    while True:
+        try:
+            await what()
+        except CalqueError as error:
+            logger.warning("%s", error)
+        except Exception:
+            logger.exception("%s failed", getattr(what, "__qualname__", "a watch"))
+        await asyncio.sleep(every_seconds)
+
+
+class BrokerWatch:
+    """Records ``broker.registered`` and ``broker.lost`` from discovery."""
+
+    def __init__(self, journal: Journal, bus: Bus, brokers: Brokers) -> None:
+        self._journal = journal
+        self._bus = bus
+        self._brokers = brokers
+        self._misses: dict[str, int] = {}
+        self.crb_fingerprint = ""
+
+    async def look(self) -> None:
+        """One round: ask who is there, and record what changed."""
+        found: dict[str, ev.BrokerRegistered] = {}
+        seen: set[str] = set()
+        for info in await discover(self._bus, wait_seconds=0.3):
+            key = _key(info)
+            if key is None or info.metadata.get("calque.site") != self._journal.site.name:
+                continue
+            seen.add("-".join(key))
+            try:
+                found["-".join(key)] = await self._describe(*key)
+            except CalqueError as error:
+                logger.info("broker %s does not describe itself: %s", "-".join(key), error)
+        for id in self._journal.site.brokers:
+            self._misses[id] = 0 if id in seen else self._misses.get(id, 0) + 1
+        lost = [id for id, misses in self._misses.items() if misses >= MISSES_UNTIL_LOST]
+        await self._journal.record(lambda site: _changes(site, found, lost))
+
+    async def _describe(self, kind: BrokerKind, name: str) -> ev.BrokerRegistered:
+        asked = wire.InfoRequest()
+        match kind:
+            case "dsb":
+                dsb = await self._brokers.once(kind, name, "info", asked, wire.DsbInfo)
+                return ev.BrokerRegistered(
+                    kind=kind,
+                    name=name,
+                    version=dsb.version,
+                    types=dsb.types,
+                    plans=dsb.plans,
+                    attributes=(*dsb.attributes, *dsb.secret_attributes),
+                    protocols=dsb.protocols,
+                    copy_formats=dsb.copy_formats,
+                    engine=dsb.engine,
+                    engine_version=dsb.engine_version,
+                )
+            case "psb":
+                psb = await self._brokers.once(kind, name, "info", asked, wire.PsbInfo)
+                return ev.BrokerRegistered(kind=kind, name=name, version=psb.version, types=psb.artifacts)
+            case _:
+                crb = await self._brokers.once(kind, name, "info", asked, wire.CrbInfo)
+                self.crb_fingerprint = crb.fingerprint
+                return ev.BrokerRegistered(
+                    kind=kind, name=name, version=crb.version, types=crb.repositories, protocols=crb.protocols
+                )
+
+
+def _key(info: ServiceInfo) -> tuple[BrokerKind, str] | None:
+    kind, name = info.metadata.get("calque.kind"), info.metadata.get("calque.name")
+    if kind in ("dsb", "psb", "crb") and name:
+        return cast(BrokerKind, kind), name
+    return None
+
+
+def _changes(site: Site, found: dict[str, ev.BrokerRegistered], lost: Iterable[str]) -> list[Draft]:
+    drafts = [Draft("broker", id, event) for id, event in found.items() if site.brokers.get(id) != event]
+    for id in lost:
+        known = site.brokers.get(id)
+        if known is not None and id not in found:
+            drafts.append(Draft("broker", id, ev.BrokerLost(kind=known.kind, name=known.name)))
+    return drafts
+
+
+class HealthWatch:
+    """Records how the app services of running instances are, as their platforms' probes say."""
+
+    def __init__(self, journal: Journal, brokers: Brokers) -> None:
+        self._journal = journal
+        self._brokers = brokers
+        self._doubts: dict[tuple[str, str], tuple[bool, int]] = {}
+
+    async def look(self) -> None:
+        """One round over all platforms; a change is believed when it was seen twice."""
+        watched = [one for one in self._journal.site.instances.values() if one.state in ("running", "degraded")]
+        platforms = {service.broker for one in watched for service in one.services.values() if service.broker}
+        statuses: dict[tuple[str, str], wire.ServiceStatus] = {}
+        silent: set[str] = set()
+        for name in platforms:
+            try:
+                said = await self._brokers.once(
+                    "psb", name, "describe", wire.DescribeServices(), wire.ServicesDescription
+                )
+            except CalqueError as error:
+                logger.info("platform %s does not answer: %s", name, error)
+                silent.add(name)
+                continue
+            statuses.update({(one.instance, one.service): one for one in said.services})
+        changed: list[tuple[str, str, bool, str, wire.ServiceStatus | None]] = []
+        for instance in watched:
+            for service in instance.services.values():
+                if service.broker in silent:
+                    continue
+                status = statuses.get((instance.id, service.name))
+                # a service that is held for a copy is well: its probe can't answer
+                healthy = status is not None and (status.healthy or status.paused)
+                message = "" if healthy else _why(status)
+                if self._believed((instance.id, service.name), service.healthy, healthy):
+                    changed.append((instance.id, service.name, healthy, message, status))
+        if changed or any(_moved(instance) for instance in watched):
+            await self._journal.record(lambda site: _verdicts(site, changed))
+
+    def _believed(self, key: tuple[str, str], known: bool, seen: bool) -> bool:
+        if known == seen:
+            self._doubts.pop(key, None)
+            return False
+        verdict, times = self._doubts.get(key, (seen, 0))
+        times = times + 1 if verdict == seen else 1
+        if times < PROBES_UNTIL_BELIEVED:
+            self._doubts[key] = (seen, times)
+            return False
+        self._doubts.pop(key, None)
+        return True
+
+
+def _why(status: wire.ServiceStatus | None) -> str:
+    if status is None:
+        return "the platform does not know it"
+    return status.message or f"it is {status.state}"
+
+
+def _moved(instance: Instance) -> bool:
+    """Whether the state of the instance does not say what the health of its services says."""
+    healthy = all(service.healthy for service in instance.services.values())
+    return (instance.state == "running") != healthy
+
+
+def _verdicts(
+    site: Site, changed: Iterable[tuple[str, str, bool, str, wire.ServiceStatus | None]]
+) -> list[Draft]:
+    drafts: list[Draft] = []
+    health: dict[str, dict[str, tuple[bool, str]]] = {}
+    for id, service, healthy, message, _ in changed:
+        instance = site.instances[id]
+        if instance.state in ("running", "degraded") and site.busy(id) is None:
+            drafts.append(
+                Draft("instance", id, ev.ServiceHealthChanged(service=service, healthy=healthy, message=message))
+            )
+            health.setdefault(id, {})[service] = (healthy, message)
+    for instance in site.instances.values():
+        if instance.state not in ("running", "degraded") or site.busy(instance.id) is not None:
+            continue
+        now = {
+            name: health.get(instance.id, {}).get(name, (service.healthy, service.message))
+            for name, service in instance.services.items()
+        }
+        ill = {name: message for name, (healthy, message) in now.items() if not healthy}
+        if ill and instance.state == "running":
+            words = "; ".join(f"{name}: {message or 'not healthy'}" for name, message in ill.items())
+            drafts.append(Draft("instance", instance.id, ev.InstanceDegraded(message=words)))
+        elif not ill and instance.state == "degraded":
+            drafts.append(Draft("instance", instance.id, ev.InstanceRunning(url=instance.url)))
+    return drafts
