@@ -1,0 +1,324 @@
+"""The PostgreSQL broker: what each operation of a data service broker means here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import msgspec
+
+from brokers.postgres.databases import CONNECTION_LIMIT, Databases, Mark
+from brokers.postgres.moments import Moment, Moments, SequenceValue
+from brokers.postgres.names import application_of, database_of
+from brokers.postgres.programs import Program, ProgramFailed
+from brokers.postgres.server import Lost, Server, explain
+from brokers.postgres.settings import PostgresSettings
+from brokers.sdk.copystream import CopyReader, CopyWriter
+from brokers.sdk.errors import moment_lost, permanent_error
+from brokers.sdk.progress import Reporter
+from brokers.sdk.service import Broker
+from schemas.brokers import (
+    SERVICE_VERSION,
+    Bind,
+    Bound,
+    Copied,
+    CopyData,
+    CopyGrant,
+    DataServiceHealth,
+    DataServicesDescription,
+    Deprovision,
+    DescribeDataServices,
+    DiscardCopy,
+    Done,
+    DsbInfo,
+    Health,
+    InfoRequest,
+    PrepareCopy,
+    Prepared,
+    Provision,
+    Provisioned,
+    StageCopy,
+    Unbind,
+)
+from schemas.problems import CalqueError, Problem, invalid, permanent
+from schemas.secrets import Secret
+from schemas.values import Plan
+
+logger = logging.getLogger(__name__)
+
+COPY_FORMAT = "pg_dump-custom"
+DATABASE_PART = "database"
+SEQUENCES_PART = "sequences"
+DUMP_TYPE = "application/vnd.postgresql.dump"
+PLANS = (
+    Plan(
+        name="small",
+        description="a database of its own on the shared server",
+        limits={"connections": str(CONNECTION_LIMIT)},
+    ),
+)
+ABANDON_SECONDS = 3.0
+
+
+class PostgresBroker(Broker):
+    """A database and an owner role per data service, a login role per binding."""
+
+    description = "PostgreSQL: a database and an owner role per data service"
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        super().__init__(settings)
+        self._own = settings
+        self._server = Server(settings)
+        self._databases = Databases(self._server)
+        self._moments = Moments(
+            self._server, self._databases, bin_dir=settings.bin_dir, notes=settings.state_dir / "moments"
+        )
+        self._version = ""
+
+    async def start(self) -> None:
+        """Nothing that needs the server."""
+        self._moments.open()
+
+    async def stop(self) -> None:
+        """The moments end with the process in any case; here their sessions end in order."""
+        await self._moments.close()
+
+    def explain(self, error: BaseException) -> Problem | None:
+        """Errors of the server, and of its programs."""
+        if isinstance(error, ProgramFailed):
+            return permanent("postgres", str(error))
+        return explain(error)
+
+    async def info(self, _request: InfoRequest) -> DsbInfo:
+        """What this broker offers; the server's version while it is known."""
+        return DsbInfo(
+            name=self.settings.name,
+            version=SERVICE_VERSION,
+            types=("database",),
+            plans=PLANS,
+            attributes=("host", "port", "database", "user"),
+            secret_attributes=("password", "uri"),
+            protocols=("http",),
+            copy_formats=(COPY_FORMAT,),
+            engine="postgresql",
+            engine_version=await self._engine_version(),
+        )
+
+    async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
+        """A database, blank or restored. Half of one, from a run that was cut off, is dropped and made anew."""
+        _check(request)
+        mark = await self._databases.complete(request.service_id)
+        if mark is None:
+            mark = Mark(service_id=request.service_id, labels=request.labels, plan=request.plan)
+            try:
+                await self._databases.create(mark)
+                if request.restore is not None:
+                    restored = await self._restore(request.service_id, request.restore, reporter)
+                    mark = msgspec.structs.replace(mark, restored_bytes=restored)
+                await self._databases.finish(mark)
+            except (Exception, asyncio.CancelledError):
+                await self._abandon(request.service_id)
+                raise
+        reachable = self._own.reachable
+        name = database_of(request.service_id)
+        return Provisioned(
+            resource={"database": name, "owner": name, "host": reachable.host, "port": str(reachable.port)},
+            restored_bytes=mark.restored_bytes,
+        )
+
+    async def deprovision(self, request: Deprovision, _reporter: Reporter) -> Done:
+        """Everything of the data service goes, sessions and prepared copies first."""
+        await self._moments.discard_service(request.service_id)
+        await self._databases.drop(request.service_id)
+        return Done()
+
+    async def bind(self, request: Bind) -> Bound:
+        """A login role with the proposed secret as its password."""
+        login = await self._databases.bind(
+            service_id=request.service_id, binding_id=request.binding_id, secret=request.secret
+        )
+        reachable, database = self._own.reachable, database_of(request.service_id)
+        uri = (
+            f"postgresql://{login}:{quote(request.secret.value, safe='')}@{reachable.host}:{reachable.port}/{database}"
+        )
+        return Bound(
+            attributes={
+                "host": reachable.host,
+                "port": str(reachable.port),
+                "database": database,
+                "user": login,
+            },
+            secrets={"password": request.secret, "uri": Secret(value=uri)},
+        )
+
+    async def unbind(self, request: Unbind) -> Done:
+        """The login role goes, and its sessions."""
+        await self._databases.unbind(service_id=request.service_id, binding_id=request.binding_id)
+        return Done()
+
+    async def stage_copy(self, _request: StageCopy, _reporter: Reporter) -> Done:
+        """A logical copy has nothing that can be copied ahead."""
+        return Done()
+
+    async def prepare_copy(self, request: PrepareCopy) -> Prepared:
+        """An exported snapshot with all its locks."""
+        return await self._moments.prepare(
+            service_id=request.service_id, copy=request.copy, hold_seconds=request.hold_seconds
+        )
+
+    async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
+        """Stream the dump and the sequences of the moment."""
+        moment = self._moments.get(copy=request.copy, service_id=request.service_id)
+        self._moments.begin_copy(moment)
+        try:
+            if not await moment.alive():
+                raise await self._lost(request.copy)
+            return await self._copy(request, moment, reporter)
+        finally:
+            self._moments.end_copy(request.copy, moment)
+
+    async def discard_copy(self, request: DiscardCopy) -> Done:
+        """The session of the moment ends; so does a copy that streams from it."""
+        await self._moments.discard(request.copy)
+        return Done()
+
+    async def describe(self, request: DescribeDataServices) -> DataServicesDescription:
+        """Our databases and roles, known by their names and comments: no state of the broker is needed."""
+        return DataServicesDescription(resources=await self._databases.describe(request.service_id))
+
+    async def health(self, request: DataServiceHealth) -> Health:
+        """Whether the server, or the data service's database, answers."""
+        try:
+            if request.service_id is None:
+                async with self._server.session() as session:
+                    await session.value("SELECT 1")
+                return Health(healthy=True)
+            if await self._databases.complete(request.service_id) is None:
+                return Health(healthy=False, message="the database is not there, or not complete")
+            async with self._server.session(database=database_of(request.service_id)) as session:
+                await session.value("SELECT 1")
+        except Lost as error:
+            problem = explain(error)
+            return Health(healthy=False, message=problem.message if problem else "PostgreSQL does not answer")
+        return Health(healthy=True)
+
+    async def _copy(self, request: CopyData, moment: Moment, reporter: Reporter) -> Copied:
+        total = moment.answer.estimated_bytes
+        done = 0
+
+        def passed(count: int) -> None:
+            nonlocal done
+            done += count
+            reporter.report(done=done, total=max(total, done) if total else None)
+
+        writer = CopyWriter(request.grant, progress=passed)
+        try:
+            dump = await self._moments.dump(request.copy, moment)
+            try:
+                database = await writer.write_stream(DATABASE_PART, dump.blocks(), media_type=DUMP_TYPE)
+            finally:
+                await dump.stop()
+        except ProgramFailed as error:
+            if await moment.alive():
+                raise
+            raise await self._lost(request.copy) from error
+        sequences = await writer.write_stream(
+            SEQUENCES_PART, _once(msgspec.json.encode(moment.sequences)), media_type="application/json"
+        )
+        return Copied(
+            copy_format=COPY_FORMAT,
+            parts=(database, sequences),
+            engine="postgresql",
+            engine_version=moment.session.version,
+        )
+
+    async def _lost(self, copy: str) -> CalqueError:
+        await self._moments.lost(copy)
+        return moment_lost(copy, "PostgreSQL ended the session that held it")
+
+    async def _restore(self, service_id: str, grant: CopyGrant, reporter: Reporter) -> int:
+        """Restore into the empty database; how many bytes of dump went in."""
+        done = 0
+        reader = CopyReader(grant, progress=lambda count: passed(count))
+        head = await reader.describe()
+        parts = {part.name: part for part in head.parts}
+        if DATABASE_PART not in parts:
+            raise permanent_error("wrong_copy", f"the copy has no part {DATABASE_PART!r}", field="restore")
+        total = parts[DATABASE_PART].size
+
+        def passed(count: int) -> None:
+            nonlocal done
+            done += count
+            reporter.report(done=done, total=total)
+
+        database = database_of(service_id)
+        environment = self._server.program_environment(
+            database=database, application=application_of(grant.copy), options="-c synchronous_commit=off"
+        )
+        arguments = (
+            "--format=custom",
+            "--no-owner",
+            "--no-acl",
+            f"--role={database}",
+            "--exit-on-error",
+            "--no-password",
+            f"--dbname={database}",
+        )
+        restore = await Program.start(self._own.bin_dir / "pg_restore", arguments, environment=environment, stdin=True)
+        try:
+            await restore.feed(reader.read_stream(DATABASE_PART))
+        except ProgramFailed:
+            async with self._server.session():  # a server that is gone is the better answer, and a temporary one
+                raise
+        finally:
+            await restore.stop()
+        if SEQUENCES_PART in parts:
+            await self._set_sequences(database, CopyReader(grant))
+        return total
+
+    async def _set_sequences(self, database: str, reader: CopyReader) -> None:
+        """Put the sequences where they stood at the moment: the dump read them later."""
+        text = b"".join([bytes(block) async for block in reader.read_stream(SEQUENCES_PART)])
+        sequences = msgspec.json.decode(text, type=list[SequenceValue])
+        async with self._server.session(database=database) as session, session.transaction():
+            for sequence in sequences:
+                await session.run(
+                    "SELECT setval(%s::regclass, %s, %s)", (sequence.name, sequence.last_value, sequence.is_called)
+                )
+
+    async def _abandon(self, service_id: str) -> None:
+        """Drop half a database now, if the server lets us; if not, the next try or a deprovision does."""
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await self._databases.drop(service_id)
+        except Exception as error:
+            logger.warning("half of the data service %s is left for now: %s", service_id, type(error).__name__)
+
+    async def _engine_version(self) -> str:
+        if not self._version:
+            try:
+                async with self._server.session() as session:
+                    self._version = session.version
+            except (Lost, OSError) as error:
+                logger.info("the version of the server is not known yet: %s", type(error).__name__)
+        return self._version
+
+
+def _check(request: Provision) -> None:
+    if request.type != "database":
+        raise CalqueError(invalid("type", f"PostgreSQL offers no {request.type}", "ask for a database"))
+    if request.plan not in {plan.name for plan in PLANS}:
+        offered = ", ".join(plan.name for plan in PLANS)
+        raise CalqueError(invalid("plan", f"there is no plan {request.plan!r}", f"choose one of: {offered}"))
+    if request.parameters:
+        raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: PostgreSQL takes none"))
+    if request.restore is not None and request.copy_format != COPY_FORMAT:
+        raise CalqueError(
+            invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {COPY_FORMAT}")
+        )
+
+
+async def _once(block: bytes) -> AsyncIterator[bytes]:
+    yield block

@@ -1,0 +1,141 @@
+"""The broker's way to the PostgreSQL server: connections of the administrator, and what their errors mean.
+
+The only module that imports psycopg. Statements are built from names of ours, which need no quoting; all else is
+passed as parameters or quoted by the server's own ``format()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+
+from brokers.postgres.settings import PostgresSettings
+from schemas.problems import Problem, permanent, temporary
+
+CONNECT_SECONDS = 5
+Row = tuple[Any, ...]
+Lost = psycopg.OperationalError
+"""The session is gone, or could not be made."""
+Vanished = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+"""What a statement names is not there (any more)."""
+
+# Classes of SQLSTATE that pass by themselves: connection, resources, operator intervention, rollbacks by conflict.
+_TEMPORARY_CLASSES = frozenset({"08", "53", "57", "40"})
+_TEMPORARY_STATES = frozenset({"55006", "55P03"})  # object in use, lock not available
+_CREDENTIAL_STATES = frozenset({"28000", "28P01", "42501"})
+
+
+class Session:
+    """One connection. Statements commit by themselves unless a transaction was begun."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+        self._connection = connection
+
+    async def run(self, statement: str, parameters: Sequence[object] | None = None) -> None:
+        """Run one statement for its effect."""
+        await self._connection.execute(statement.encode(), parameters)
+
+    async def rows(self, statement: str, parameters: Sequence[object] | None = None) -> list[Row]:
+        """All rows of one statement."""
+        cursor = await self._connection.execute(statement.encode(), parameters)
+        return await cursor.fetchall()
+
+    async def value(self, statement: str, parameters: Sequence[object] | None = None) -> Any:
+        """The first column of the first row, ``None`` when there is no row."""
+        found = await self.rows(statement, parameters)
+        return found[0][0] if found else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """All of the statements inside, or none."""
+        async with self._connection.transaction():
+            yield
+
+    async def comment(self, what: str, name: str, text: str) -> None:
+        """Put ``text`` on the ``what`` (``DATABASE``, ``ROLE``) called ``name``."""
+        await self.run(
+            await self.value(f"SELECT format('COMMENT ON {what} %%I IS %%L', %s::text, %s::text)", (name, text))
+        )
+
+    def verifier(self, *, user: str, password: str) -> str:
+        """The SCRAM verifier of ``password``, so that the password itself never reaches the server or its log."""
+        made = self._connection.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256")
+        return made.decode()
+
+    @property
+    def version(self) -> str:
+        """The server's version, e.g. ``18.4``."""
+        return self._connection.info.parameter_status("server_version") or ""
+
+    async def close(self) -> None:
+        """End the session; never raises for one that is gone."""
+        await self._connection.close()
+
+
+class Server:
+    """The PostgreSQL server that the broker speaks for."""
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._admin = settings.admin
+
+    async def connect(self, *, database: str | None = None, application: str = "calque broker") -> Session:
+        """A session of the administrator, to be closed by the caller. Raises :data:`Lost`."""
+        connection = await psycopg.AsyncConnection.connect(
+            host=self._admin.host,
+            port=self._admin.port,
+            user=self._admin.user,
+            password=self._admin.password(),
+            dbname=database or self._admin.database,
+            application_name=application,
+            connect_timeout=CONNECT_SECONDS,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            autocommit=True,
+        )
+        return Session(connection)
+
+    @asynccontextmanager
+    async def session(self, *, database: str | None = None) -> AsyncIterator[Session]:
+        """A session for the time of a ``with`` block."""
+        session = await self.connect(database=database)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    def program_environment(self, *, database: str, application: str, options: str = "") -> dict[str, str]:
+        """Where and as whom the programs of PostgreSQL connect. In the environment, never in the arguments."""
+        return {
+            "PGHOST": self._admin.host,
+            "PGPORT": str(self._admin.port),
+            "PGUSER": self._admin.user,
+            "PGPASSWORD": self._admin.password(),
+            "PGDATABASE": database,
+            "PGAPPNAME": application,
+            "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+            "PGOPTIONS": options,
+            "LC_ALL": "C",
+        }
+
+
+def explain(error: BaseException) -> Problem | None:
+    """The problem that an error of PostgreSQL stands for."""
+    if not isinstance(error, psycopg.Error):
+        return None
+    state = error.sqlstate or ""
+    message = error.diag.message_primary or str(error).strip().partition("\n")[0] or type(error).__name__
+    if state in _CREDENTIAL_STATES or "authentication failed" in message:
+        return permanent(
+            "unauthorised",
+            f"PostgreSQL refuses the broker: {message}",
+            remedy="check admin.user and admin.password_file",
+        )
+    if state[:2] in _TEMPORARY_CLASSES or state in _TEMPORARY_STATES:
+        return temporary("unavailable", f"PostgreSQL: {message}", retry_after_seconds=2.0)
+    if isinstance(error, psycopg.OperationalError) and not state:
+        return temporary("unavailable", f"PostgreSQL does not answer: {message}", retry_after_seconds=2.0)
+    return permanent("postgres", f"PostgreSQL: {message}" + (f" (SQLSTATE {state})" if state else ""))
