@@ -107,6 +107,7 @@ class StagedChunks:
     def __init__(self, directory: Path, store: ChunkStore, files: Files) -> None:
         self._fresh = directory / "chunks"
         self._found = directory / "found"
+        self._has_found = False
         self._store = store
         self._files = files
 
@@ -117,13 +118,16 @@ class StagedChunks:
             for path in list(self._fresh.iterdir()):
                 self._files.rename(path, self._found / path.name)
         self._files.make_directory(self._fresh)
+        self._has_found = self._found.is_dir()
 
     def path(self, digest: str) -> Path:
         return self._fresh / digest
 
     def has(self, digest: str, *, size: int) -> bool:
         """Whether the chunk needs no writing: staged here and whole, or in the repository."""
-        if self._fresh.joinpath(digest).exists() or self._adopt(digest, size=size):
+        if self._fresh.joinpath(digest).exists():
+            return True
+        if self._has_found and self._adopt(digest, size=size):
             return True
         return self._share(digest)
 

@@ -21,6 +21,7 @@ from brokers.filesystem.errors import CopyNotFound, InvalidPart
 from brokers.filesystem.maintenance import copy_digests
 from brokers.filesystem.manifest import Part
 from brokers.filesystem.repository import Repository
+from brokers.filesystem.summaries import copy_part
 from brokers.filesystem.tokens import Purpose, TokenKey, TokenRefused
 from brokers.sdk.copystream import MEDIA_TYPE_HEADER
 from brokers.sdk.copystream_tls import certificate_fingerprint
@@ -39,7 +40,6 @@ from brokers.sdk.frames import (
     encode,
 )
 from schemas.problems import CalqueError
-from schemas.values import CopyPart
 
 READ_BUFFER_BYTES = 1 << 20
 BATCH_BYTES = 1 << 20
@@ -52,13 +52,6 @@ _KNOWN_COPIES = 4
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-def copy_part(part: Part) -> CopyPart:
-    """A part as it travels."""
-    return CopyPart(
-        name=part.name, media_type=part.media_type, size=part.size, digest=part.digest, entries=part.entries or 0
-    )
 
 
 def server_context(*, certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:

@@ -16,6 +16,7 @@ from pathlib import Path
 from brokers.sdk.digests import Buffer
 
 _FEW_FILES = 16
+_REMOVE_ATTEMPTS = 20
 
 
 def _load_syncfs() -> "ctypes._NamedFuncPointer | None":
@@ -63,7 +64,13 @@ class Files:
         path.unlink(missing_ok=True)
 
     def remove_tree(self, path: Path) -> None:
+        """Removes a directory with all in it, also while another thread still writes its last file there."""
         self.step("remove_tree", path)
+        for _ in range(_REMOVE_ATTEMPTS):
+            # What vanishes or appears meanwhile is met by the next round.
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                return
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
 

@@ -1,7 +1,9 @@
 """Checking a whole copy, freeing what nothing refers to, and counting what is there."""
 
 import contextlib
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -42,13 +44,15 @@ class Collected(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What a repository holds. `logical_bytes` is the plaintext of all copies, `stored_bytes` the chunk files."""
+    """What a repository holds. `logical_bytes` is the plaintext of all copies, `stored_bytes` the chunk files,
+    `staging_bytes` what open copies hold, also of chunks that they share with committed ones."""
 
     copies: int
     open_copies: int
     chunks: int
     logical_bytes: int
     stored_bytes: int
+    staging_bytes: int
 
 
 def verify(
@@ -104,7 +108,7 @@ def collect(repository: Repository) -> Collected:
 def stats(repository: Repository) -> Stats:
     """Counts; a copy with a damaged manifest counts as a copy without bytes."""
     listed = list(repository.copies())
-    sizes = [path.stat().st_size for path in repository.chunks.all()]
+    sizes = [_size(path) for path in repository.chunks.all()]
     open_copies = [path for path in (repository.directory / "staging").iterdir() if (path / "open.json").exists()]
     return Stats(
         copies=len(listed),
@@ -112,7 +116,16 @@ def stats(repository: Repository) -> Stats:
         chunks=len(sizes),
         logical_bytes=sum(each.committed.manifest.logical_bytes for each in listed if each.committed),
         stored_bytes=sum(sizes),
+        staging_bytes=sum(_size(path) for folder in open_copies for path in folder.rglob("*")),
     )
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def copy_digests(chunks: ChunkStore, manifest: Manifest) -> dict[bytes, int]:

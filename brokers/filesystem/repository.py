@@ -27,6 +27,7 @@ from brokers.filesystem.errors import (
     UnknownFormat,
 )
 from brokers.filesystem.files import Files
+from brokers.filesystem.images import Images
 from brokers.filesystem.manifest import (
     FORMAT,
     ChunkRef,
@@ -84,6 +85,7 @@ class Repository:
         self.files = files
         self.chunks = ChunkStore(directory / "chunks", files)
         self._key = key
+        self.images = Images(directory / "images", key=key, files=files)
         self._lock_descriptor = lock
         self._open: dict[str, OpenCopy] = {}
         self._lock = threading.Lock()
@@ -105,10 +107,10 @@ class Repository:
                 raise RepositoryBusy(f"another process holds the repository {directory}") from None
             identity = _read_format(directory, files)
             key = SigningKey.load_or_create(key_path, files)
+            return cls(directory, key=key, identity=identity, files=files, lock=lock)
         except BaseException:
             os.close(lock)
             raise
-        return cls(directory, key=key, identity=identity, files=files, lock=lock)
 
     def close(self) -> None:
         if self._lock_descriptor >= 0:

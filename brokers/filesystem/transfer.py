@@ -14,6 +14,7 @@ from brokers.filesystem.errors import CorruptManifest
 from brokers.filesystem.manifest import ChunkRef, CopyInfo, Manifest, Part, parse
 from brokers.filesystem.repository import CommittedCopy, Repository
 from brokers.filesystem.staging import OpenCopy
+from brokers.filesystem.threads import in_thread
 from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request
 from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, StoredChunk
 from schemas.brokers import CopyGrant
@@ -55,21 +56,22 @@ class Transfer:
         Raises CopyStreamError, CorruptManifest, Conflict, IncompleteCopy, StorageFailed, OSError.
         """
         copy = self._grant.copy
-        if (known := await asyncio.to_thread(self._committed_here)) is not None:
+        if (known := await in_thread(self.committed_here)) is not None:
             return known
         async with connection(self._grant, certificate=self._certificate, key=self._key) as session:
             async with request(session, "GET", f"{self._grant.url}/manifest", part="manifest") as response:
                 raw = await response.read()
             manifest = parse(raw, copy=copy)
-            opened = await asyncio.to_thread(self._repository.open_write, copy, _info(manifest), manifest=raw)
+            opened = await in_thread(self._repository.open_write, copy, _info(manifest), manifest=raw)
             self._total = manifest.logical_bytes
             self._tell(0)
             for part in manifest.parts:
                 await self._fetch_all(session, opened, iter(part.index or ()), part=part, counts=False)
                 await self._fetch_all(session, opened, _data_refs(opened, part), part=part, counts=True)
-        return await asyncio.to_thread(self._repository.commit, copy)
+        return await in_thread(self._repository.commit, copy)
 
-    def _committed_here(self) -> CommittedCopy | None:
+    def committed_here(self) -> CommittedCopy | None:
+        """The copy, if it needs no fetching. Blocking. Raises CorruptManifest."""
         if not (self._repository.copy_directory(self._grant.copy) / "manifest.json").exists():
             return None
         return self._repository.committed(self._grant.copy)
@@ -82,7 +84,7 @@ class Transfer:
         async def worker() -> None:
             while True:
                 async with lock:
-                    seen, missing = await asyncio.to_thread(_next_missing, opened, refs)
+                    seen, missing = await in_thread(_next_missing, opened, refs)
                 if not seen:
                     return
                 absent = sum(ref.size for ref in missing)
@@ -125,7 +127,7 @@ class Transfer:
                             size = sizes.pop(event.digest, None)
                             if size is None:
                                 raise damaged(part.name, "the repository sent a chunk that wasn't asked for")
-                            await asyncio.to_thread(_keep, opened, event, size)
+                            await in_thread(_keep, opened, event, size)
                             self.fetched_bytes += len(event.data)
                             if counts:
                                 self._tell(size * occurrences[event.digest])

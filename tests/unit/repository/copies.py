@@ -1,0 +1,102 @@
+"""Writes and reads whole copies without a network."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from brokers.filesystem.files import Files
+from brokers.filesystem.manifest import CopyInfo, Part
+from brokers.filesystem.partwriter import PartWriter
+from brokers.filesystem.repository import CommittedCopy, Repository
+from brokers.filesystem.staging import OpenCopy
+from brokers.sdk.digests import Hasher, digest_hex
+from brokers.sdk.frames import (
+    Data,
+    End,
+    EntryBegin,
+    EntryEnd,
+    Layout,
+    data_header,
+    encode,
+    entry_line,
+)
+
+Entry = tuple[str, Mapping[str, str], bytes]
+
+
+def open_repository(directory: Path, *, files: Files | None = None) -> Repository:
+    return Repository.open(directory / "repository", key_path=directory / "key", files=files)
+
+
+def begin(opened: OpenCopy, name: str, *, layout: Layout = Layout.STREAM, framed: bool = False) -> PartWriter:
+    return opened.begin_part(name, layout=layout, media_type="application/octet-stream", framed=framed)
+
+
+def write_part(opened: OpenCopy, name: str, data: bytes, *, block: int = 1 << 20) -> Part:
+    writer = begin(opened, name)
+    try:
+        for at in range(0, len(data), block):
+            writer.feed(data[at : at + block])
+        part = writer.seal()
+        opened.seal_part(part)
+    finally:
+        opened.end_part(name)
+    return part
+
+
+def write_entries(opened: OpenCopy, name: str, entries: Iterable[Entry], *, block: int = 1 << 20) -> Part:
+    body = entries_body(entries)
+    writer = begin(opened, name, layout=Layout.ENTRIES, framed=True)
+    try:
+        for at in range(0, len(body), block):
+            writer.feed(body[at : at + block])
+        part = writer.seal()
+        opened.seal_part(part)
+    finally:
+        opened.end_part(name)
+    return part
+
+
+def entries_body(entries: Iterable[Entry]) -> bytes:
+    body = bytearray()
+    hasher, total, count = Hasher(), 0, 0
+    for key, metadata, data in entries:
+        body += encode(EntryBegin(key, len(data), dict(metadata)))
+        if data:
+            body += data_header(len(data)) + data
+        body += encode(EntryEnd(len(data), digest_hex(data)))
+        hasher.update(entry_line(key=key, size=len(data), metadata=metadata, digest=digest_hex(data)))
+        total += len(data)
+        count += 1
+    body += encode(End(total, hasher.hex(), count))
+    return bytes(body)
+
+
+def write_copy(repository: Repository, copy: str, *, info: CopyInfo | None = None, **parts: bytes) -> CommittedCopy:
+    opened = repository.open_write(copy, info or CopyInfo())
+    for name, data in parts.items():
+        write_part(opened, name, data)
+    return repository.commit(copy)
+
+
+def read_part(repository: Repository, copy: str, name: str) -> bytes:
+    events = repository.read_part(copy, repository.part(copy, name))
+    return b"".join(bytes(event.data) for event in events if isinstance(event, Data))
+
+
+def read_entries(repository: Repository, copy: str, name: str) -> list[Entry]:
+    found: list[Entry] = []
+    head: EntryBegin | None = None
+    data = bytearray()
+    for event in repository.read_part(copy, repository.part(copy, name)):
+        if isinstance(event, EntryBegin):
+            head, data = event, bytearray()
+        elif isinstance(event, Data):
+            data += event.data
+        elif isinstance(event, EntryEnd):
+            assert head is not None
+            found.append((head.key, head.metadata, bytes(data)))
+    return found
+
+
+def listed(repository: Repository) -> list[str]:
+    return [found.copy for found in repository.copies()]
