@@ -54,6 +54,9 @@ def read_json(path: Path) -> Any | None:
 
 
 def private_directory(path: Path) -> Path:
-    """Make the directory (and its parents) if needed, closed to other users."""
-    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    """Make the directory, and those above it that are missing, closed to other users."""
+    if not path.is_dir():
+        # Path.mkdir(parents=True) would leave the ones above open.
+        private_directory(path.parent)
+        path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     return path

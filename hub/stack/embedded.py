@@ -1,0 +1,268 @@
+"""The embedded stack: hub and sites with all their servers on one machine, from one home directory.
+
+    async with EmbeddedStack(home) as stack:
+        await stack.run(stop_requested)
+
+Parts, by name:
+
+    hub-nats, hub
+    <site>-nats, <site>-postgres, <site>-s3
+    <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-psb-process, <site>-crb-filesystem
+
+A site's parts depend on nothing of the hub: sites stand alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from hub.stack import settings
+from hub.stack.errors import StackError
+from hub.stack.files import private_directory, write_json
+from hub.stack.keys import StackKeys, open_keys
+from hub.stack.layout import HomeLayout
+from hub.stack.leftovers import end_leftovers
+from hub.stack.locking import HomeLock
+from hub.stack.names import check_site
+from hub.stack.nats_parts import NatsPorts, hub_nats_part, nats_ports, site_nats_part
+from hub.stack.parts import Part
+from hub.stack.ports import Ports
+from hub.stack.servers.postgres import postgres_part, postgres_server
+from hub.stack.servers.seaweed import S3Ports, s3_part, s3_ports, s3_server
+from hub.stack.services import service_part
+from hub.stack.supervisor import STOP_SECONDS, Backoff, PartState, Places, Supervisor
+
+DEFAULT_SITES = ("north", "south")
+BROKERS = ("dsb-postgres", "dsb-s3", "psb-process", "crb-filesystem")
+PROCESS_BROKER_GRACE_SECONDS = 8.0
+"""Longer than the others have: it stops app services first, each with a grace of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """Programs the user wants instead of those of the installed packages."""
+
+    nats_server: Path | None = None
+    weed: Path | None = None
+    postgres_bin_dir: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackPorts:
+    """Every port of the stack."""
+
+    nats: NatsPorts
+    postgres: Mapping[str, int]
+    s3: Mapping[str, S3Ports]
+    copies: Mapping[str, int]
+
+
+class EmbeddedStack:
+    """One stack on one home. `parts` restricts it to those named; the others are not started.
+
+    `keys` and `ports` are there once `start` has begun to start parts. `on_change` is told the states
+    of all parts after each change.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        sites: Sequence[str] = DEFAULT_SITES,
+        principals: Sequence[str] = ("admin",),
+        parts: Collection[str] | None = None,
+        programs: Programs | None = None,
+        backoff: Backoff | None = None,
+        on_change: Callable[[Mapping[str, PartState]], None] | None = None,
+    ) -> None:
+        if len(set(sites)) != len(sites):
+            raise StackError(f"sites {', '.join(sites)}: one is named twice")
+        if not principals:
+            raise StackError("principals: name at least one, it is who the client context speaks as")
+        self.layout = HomeLayout(home.resolve())
+        self.sites = tuple(check_site(site) for site in sites)
+        self._principals = tuple(principals)
+        self._chosen = parts
+        self._programs = programs or Programs()
+        self._backoff = backoff
+        self._on_change = on_change
+        self._lock = HomeLock(self.layout.home)
+        self._keys: StackKeys | None = None
+        self._ports: StackPorts | None = None
+        self._supervisor: Supervisor | None = None
+
+    @property
+    def keys(self) -> StackKeys:
+        if self._keys is None:
+            raise StackError("the stack was not started yet")
+        return self._keys
+
+    @property
+    def ports(self) -> StackPorts:
+        if self._ports is None:
+            raise StackError("the stack was not started yet")
+        return self._ports
+
+    @property
+    def supervisor(self) -> Supervisor:
+        if self._supervisor is None:
+            raise StackError("the stack was not started yet")
+        return self._supervisor
+
+    @property
+    def states(self) -> Mapping[str, PartState]:
+        """The state of every part."""
+        return self.supervisor.states
+
+    async def start(self) -> None:
+        """Lock the home, stop what a killed run left, then start everything; returns when all is ready.
+
+        Raises `HomeInUse`, `PartFailed`, or `StackError` when a program or a port is missing. After an
+        error nothing runs and the home is free again.
+        """
+        private_directory(self.layout.home)
+        self._lock.acquire()
+        try:
+            private_directory(self.layout.records)
+            await end_leftovers(self.layout.records)  # before the ports are looked at: it holds some
+            self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=BROKERS, principals=self._principals)
+            self._ports = self._pick_ports()
+            self._supervisor = Supervisor(
+                self._chosen_parts(),
+                places=Places(logs=self.layout.logs, run=self.layout.run),
+                backoff=self._backoff,
+                on_change=self._on_change,
+            )
+            principal = self._principals[0]
+            write_json(
+                self.layout.context,
+                settings.client_context(self.ports.nats, self.keys.hub.principals[principal], principal=principal),
+            )
+            await self._supervisor.start()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def run(self, stop_requested: asyncio.Event) -> None:
+        """Keep everything running until the event is set, then stop."""
+        try:
+            await stop_requested.wait()
+        finally:
+            await self.stop()
+
+    async def stop(self, *, within: float = STOP_SECONDS) -> None:
+        """Stop everything in at most `within` seconds and free the home; safe to repeat."""
+        try:
+            if self._supervisor is not None:
+                await self._supervisor.stop(within=within)
+        finally:
+            self._lock.release()
+
+    async def __aenter__(self) -> EmbeddedStack:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _pick_ports(self) -> StackPorts:
+        ports = Ports(self.layout.ports)
+        return StackPorts(
+            nats=nats_ports(ports, sites=self.sites),
+            postgres={site: ports.pick(f"{site}-postgres") for site in self.sites},
+            s3={site: s3_ports(ports, prefix=f"{site}-s3") for site in self.sites},
+            copies={site: ports.pick(f"{site}-copies") for site in self.sites},
+        )
+
+    def _chosen_parts(self) -> list[Part]:
+        builders: dict[str, Callable[[], Part]] = {
+            "hub-nats": lambda: hub_nats_part(
+                self.layout, self.keys, self.ports.nats, program=self._programs.nats_server
+            ),
+            "hub": self._hub,
+        }
+        for site in self.sites:
+            builders.update(self._site_builders(site))
+        chosen = set(builders) if self._chosen is None else set(self._chosen)
+        if unknown := chosen - set(builders):
+            raise StackError(f"parts: no {', '.join(sorted(unknown))}; there are {', '.join(builders)}")
+        parts = [build() for name, build in builders.items() if name in chosen]
+        return [_without_absent(part, chosen) for part in parts]
+
+    def _site_builders(self, site: str) -> dict[str, Callable[[], Part]]:
+        layout, ports, programs = self.layout, self.ports, self._programs
+        keys, place = self.keys.sites[site], layout.site(site)
+        nats, postgres, s3 = f"{site}-nats", f"{site}-postgres", f"{site}-s3"
+
+        def broker(user: str, extra: settings.Document, *needs: str, stop_grace: float = 5.0) -> Part:
+            kind, _, name = user.partition("-")
+            own = settings.broker_settings(layout, keys, ports.nats, site=site, kind=kind, name=name)
+            return service_part(
+                f"{site}-{user}",
+                module=f"brokers.{name}",
+                layout=layout,
+                settings={**own, **extra},
+                depends=(nats, *needs),
+                stop_grace=stop_grace,
+            )
+
+        return {
+            nats: lambda: site_nats_part(layout, self.keys, ports.nats, site=site, program=programs.nats_server),
+            postgres: lambda: postgres_part(
+                postgres,
+                directory=place / "postgres",
+                port=ports.postgres[site],
+                bin_dir=programs.postgres_bin_dir,
+            ),
+            s3: lambda: s3_part(s3, directory=place / "s3", ports=ports.s3[site], program=programs.weed),
+            f"{site}-agent": lambda: service_part(
+                f"{site}-agent",
+                module="site_agent",
+                layout=layout,
+                settings=settings.agent_settings(layout, keys, ports.nats, site=site),
+                depends=(nats,),
+            ),
+            f"{site}-dsb-postgres": lambda: broker(
+                "dsb-postgres",
+                settings.postgres_settings(
+                    postgres_server(
+                        directory=place / "postgres",
+                        port=ports.postgres[site],
+                        bin_dir=programs.postgres_bin_dir,
+                    )
+                ),
+                postgres,
+            ),
+            f"{site}-dsb-s3": lambda: broker(
+                "dsb-s3",
+                settings.s3_settings(s3_server(directory=place / "s3", ports=ports.s3[site])),
+                s3,
+            ),
+            f"{site}-psb-process": lambda: broker("psb-process", {}, stop_grace=PROCESS_BROKER_GRACE_SECONDS),
+            f"{site}-crb-filesystem": lambda: broker(
+                "crb-filesystem",
+                settings.filesystem_settings(keys, repository=layout.repository(site), port=ports.copies[site]),
+            ),
+        }
+
+    def _hub(self) -> Part:
+        return service_part(
+            "hub",
+            module="hub",
+            layout=self.layout,
+            settings=settings.hub_settings(self.layout, self.keys, self.ports.nats),
+            depends=("hub-nats",),
+        )
+
+
+def _without_absent(part: Part, chosen: Collection[str]) -> Part:
+    return replace(part, depends=tuple(name for name in part.depends if name in chosen))

@@ -1,0 +1,87 @@
+"""Reference copies of the NATS configurations, for whoever runs hub and sites on machines of their own.
+
+`python -m hub.stack.reference deploy/nats` writes them, `--check` before the directory compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from hub.stack.nats_config import HubServer, SiteLogin, SiteServer, TlsPaths, hub_config, site_config
+
+SITE = "north"
+
+
+def reference_files() -> Mapping[str, str]:
+    """The text of each file by its name: a hub with one site, one client principal and four brokers."""
+    return {
+        "hub.conf": hub_config(
+            HubServer(
+                port=4222,
+                monitor_port=8222,
+                leaf_port=7422,
+                store_dir="/var/lib/calque/hub/nats",
+                tls=_tls("hub"),
+                system_nkey="U_SYS",
+                service_nkey="U_HUB",
+                principals={"admin": "U_ADMIN"},
+                sites=[SiteLogin(site=SITE, leaf_nkey="U_LEAF_NORTH")],
+            )
+        ),
+        "site.conf": site_config(
+            SiteServer(
+                site=SITE,
+                port=4222,
+                monitor_port=8222,
+                hub_leaf_url="tls://hub.example:7422",
+                store_dir="/var/lib/calque/north/nats",
+                tls=_tls(SITE),
+                system_nkey="U_SYS_NORTH",
+                agent_nkey="U_AGENT",
+                brokers={
+                    "dsb-postgres": "U_DSB_POSTGRES",
+                    "dsb-s3": "U_DSB_S3",
+                    "psb-process": "U_PSB_PROCESS",
+                    "crb-filesystem": "U_CRB_FILESYSTEM",
+                },
+            )
+        ),
+    }
+
+
+def stale_files(directory: Path) -> list[str]:
+    """Names of the files that are missing or differ from what would be written."""
+    return [
+        name
+        for name, text in reference_files().items()
+        if not (directory / name).is_file() or (directory / name).read_text() != text
+    ]
+
+
+def _tls(name: str) -> TlsPaths:
+    place = "/etc/calque/tls"
+    return TlsPaths(cert=f"{place}/{name}.pem", key=f"{place}/{name}.key", ca=f"{place}/ca.pem")
+
+
+def main(arguments: list[str]) -> int:
+    """Write or compare; 0 when in step, 1 when not, 2 for wrong usage."""
+    check = arguments[:1] == ["--check"]
+    rest = arguments[check:]
+    if len(rest) != 1:
+        print("usage: python -m hub.stack.reference [--check] DIRECTORY", file=sys.stderr)
+        return 2
+    directory = Path(rest[0])
+    stale = stale_files(directory)
+    if check:
+        for name in stale:
+            print(f"{directory / name} is out of step: python -m hub.stack.reference {directory}", file=sys.stderr)
+        return 1 if stale else 0
+    for name in stale:
+        (directory / name).write_text(reference_files()[name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""The settings file of each service, as the service reads it: one JSON document, named by `CALQUE_CONFIG`.
+
+Every document has a `bus` section. Secrets are named by their file, never written into it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hub.stack.keys import Nkey, SiteKeys, StackKeys
+from hub.stack.layout import HomeLayout
+from hub.stack.names import HUB
+from hub.stack.nats_parts import NatsPorts
+from hub.stack.ports import LOOPBACK
+from hub.stack.servers.postgres import PostgresServer
+from hub.stack.servers.seaweed import S3Server
+
+Document = dict[str, Any]
+
+
+def bus_section(url: str, key: Nkey, *, name: str) -> Document:
+    """How a service reaches its NATS server."""
+    return {"servers": [url], "nkey_seed_file": str(key.seed_file), "name": name}
+
+
+def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Document:
+    """Settings of `python -m hub`; `sites` are those whose events and commands it is to carry."""
+    return {
+        "bus": bus_section(ports.hub_url, keys.hub.service, name=HUB),
+        "state_dir": str(layout.hub / "state"),
+        "jetstream_domain": HUB,
+        "sites": list(keys.sites),
+    }
+
+
+def agent_settings(layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str) -> Document:
+    """Settings of `python -m site_agent`; both key files hold 32 raw bytes."""
+    return {
+        "bus": bus_section(ports.site_url(site), keys.agent, name=f"{site}-agent"),
+        "site": site,
+        "state_dir": str(layout.state(site, "agent")),
+        "jetstream_domain": site,
+        "seal_key_file": str(keys.seal_key_file),
+        "secrets_key_file": str(keys.secrets_key_file),
+        "hub": True,
+    }
+
+
+def broker_settings(
+    layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str, kind: str, name: str
+) -> Document:
+    """What every broker is told; the whole document for `psb-process`."""
+    user = f"{kind}-{name}"
+    return {
+        "bus": bus_section(ports.site_url(site), keys.brokers[user], name=f"{site}-{user}"),
+        "site": site,
+        "kind": kind,
+        "name": name,
+        "state_dir": str(layout.state(site, user)),
+    }
+
+
+def postgres_settings(server: PostgresServer) -> Document:
+    """What `dsb-postgres` is told besides."""
+    return {
+        "admin": {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user,
+            "password_file": str(server.password_file),
+        },
+        "bin_dir": str(server.bin_dir),
+    }
+
+
+def s3_settings(server: S3Server) -> Document:
+    """What `dsb-s3` is told besides."""
+    return {
+        "endpoint": server.endpoint,
+        "region": server.region,
+        "access_key_file": str(server.access_key_file),
+        "secret_key_file": str(server.secret_key_file),
+    }
+
+
+def filesystem_settings(keys: SiteKeys, *, repository: Path, port: int) -> Document:
+    """What `crb-filesystem` is told besides."""
+    tls = keys.crb_tls
+    return {
+        "repository_dir": str(repository),
+        "tls": {"cert": str(tls.cert), "key": str(tls.key), "ca": str(tls.ca)},
+        "host": LOOPBACK,
+        "port": port,
+    }
+
+
+def client_context(ports: NatsPorts, key: Nkey, *, principal: str) -> Document:
+    """The context file of a client."""
+    return {"servers": [ports.hub_url], "nkey_seed_file": str(key.seed_file), "principal": principal}
