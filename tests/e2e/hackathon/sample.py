@@ -5,21 +5,25 @@ import base64
 import io
 import json
 import os
+import random
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import boto3
 import psycopg
 
 from hub.demo.reading import Access
-from tests.e2e.hackathon.servers import PostgresServer, S3Server, free_port
+from hub.stack.ports import LOOPBACK, is_free
+from tests.servers import RunningPostgres, RunningS3
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "hackathon"
 
@@ -45,7 +49,7 @@ class Place:
             "DOCS_SECRET_KEY": self.access.s3_secret_key,
         }
 
-    def keys(self) -> set[str]:
+    def stored_keys(self) -> set[str]:
         """The keys of all objects in the bucket."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.access.s3_bucket)
         return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
@@ -56,22 +60,45 @@ class Place:
             return cursor.fetchall() if cursor.description else []
 
 
-def place(postgres: PostgresServer, s3: S3Server, *, create: bool = True) -> Place:
-    """A new database and bucket; with ``create`` false the database is named but not made."""
-    name = f"p{uuid.uuid4().hex[:12]}"
-    client = boto3.client(
+def free_port() -> int:
+    """A port nobody listens on, below those that the kernel gives to outgoing connections."""
+    return next(port for port in iter(lambda: random.randint(22_000, 31_999), None) if is_free(port))
+
+
+@cache
+def _administrator(s3: RunningS3) -> Any:
+    return boto3.client(
         "s3",
-        endpoint_url=s3.endpoint,
+        endpoint_url=s3.server.endpoint,
         aws_access_key_id=s3.access_key,
         aws_secret_access_key=s3.secret_key,
-        region_name="us-east-1",
+        region_name=s3.server.region,
     )
+
+
+def postgres_uri(postgres: RunningPostgres, database: str) -> str:
+    server = postgres.server
+    return f"postgresql://{server.user}:{quote(postgres.password)}@{server.host}:{server.port}/{database}"
+
+
+def create_database(postgres: RunningPostgres, name: str) -> None:
+    with psycopg.connect(postgres_uri(postgres, "postgres"), autocommit=True) as connection:
+        # Copying the template's files is the quicker strategy for an empty database.
+        connection.execute(f'CREATE DATABASE "{name}" STRATEGY file_copy'.encode())
+
+
+def place(postgres: RunningPostgres, s3: RunningS3, *, create: bool = True) -> Place:
+    """A new database and bucket; with ``create`` false the database is named but not made."""
+    name = f"p{uuid.uuid4().hex[:12]}"
+    client = _administrator(s3)
+    if create:
+        create_database(postgres, name)
     client.create_bucket(Bucket=name)
     port = free_port()
     access = Access(
-        url=f"http://127.0.0.1:{port}",
-        postgres_uri=postgres.create(name) if create else postgres.uri(name),
-        s3_endpoint=s3.endpoint,
+        url=f"http://{LOOPBACK}:{port}",
+        postgres_uri=postgres_uri(postgres, name),
+        s3_endpoint=s3.server.endpoint,
         s3_bucket=name,
         s3_access_key=s3.access_key,
         s3_secret_key=s3.secret_key,

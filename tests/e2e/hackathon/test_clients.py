@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 import pytest
+import pytest_asyncio
 
 from hub.demo.load import LoadFailedError, LoadProgress, LoadReport, library_files, load
 from hub.demo.proof import Check, ProofFailedError, bindings_differ, prove
 from hub.demo.reading import UnreadableError, contents, fingerprint
-from hub.demo.writers import Bounds, Writers, history_from
-from tests.e2e.hackathon.sample import Place, Sample, idea, running
+from hub.demo.writers import Bounds, History, Writers, history_from
+from tests.e2e.hackathon.sample import Place, Sample, idea, place, running
+from tests.servers import RunningPostgres, RunningS3
 
 Sabotage = Callable[[Place], object]
 
@@ -82,15 +85,46 @@ async def test_a_log_with_a_torn_last_line_is_read_up_to_it(tmp_path: Path) -> N
     assert [each.seq for each in history_from(log).entries] == [1]
 
 
-async def _written(sample: Sample) -> tuple[Writers, LoadReport]:
-    """Three ideas without a writer, and writers that have written some and stopped."""
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """An application with three ideas without a writer, and those of writers that have stopped."""
+
+    sample: Sample
+    history: History
+    loaded: LoadReport
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def written(
+    postgres_server: RunningPostgres, s3_server: RunningS3, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Written]:
+    log = tmp_path_factory.mktemp("written") / "log"
+    async with running(place(postgres_server, s3_server), log) as sample:
+        yield await _written(sample)
+
+
+@pytest.fixture
+def spoilable(written: Written) -> Iterator[Written]:
+    """The same, with every row and document put back afterwards."""
+    at = written.sample.place
+    at.sql("CREATE TABLE kept AS TABLE ideas")
+    bucket = at.access.s3_bucket
+    kept = {key: at.s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in at.stored_keys()}
+    yield written
+    for key, content in kept.items():
+        at.s3.put_object(Bucket=bucket, Key=key, Body=content)
+    at.sql("TRUNCATE ideas; INSERT INTO ideas OVERRIDING SYSTEM VALUE SELECT * FROM kept; DROP TABLE kept")
+
+
+async def _written(sample: Sample) -> Written:
     batch = [idea(title=f"Loaded {number}", document=b"x" * number) for number in range(3)]
     await sample.post("/api/ideas:batch", {"ideas": batch}, status=201)
     writers = Writers(url=sample.access.url, pause_seconds=0)
     await writers.start()
     await writers.acknowledged(60, deadline=monotonic() + 20)
     await writers.stop()
-    return writers, LoadReport(ideas=3, bytes=3, votes=0, seconds=0.0)
+    loaded = LoadReport(ideas=3, bytes=3, votes=0, seconds=0.0)
+    return Written(sample=sample, history=writers.history, loaded=loaded)
 
 
 def _sql(statement: str) -> Sabotage:
@@ -155,16 +189,15 @@ _LATER = (
         *("another document", "a stranger", "votes"),
     ],
 )
-async def test_the_proof_names_what_is_wrong(sample: Sample, sabotage: Sabotage, broken: set[str]) -> None:
-    writers, loaded = await _written(sample)
-    sabotage(sample.place)
-    history = writers.history
+async def test_the_proof_names_what_is_wrong(spoilable: Written, sabotage: Sabotage, broken: set[str]) -> None:
+    sabotage(spoilable.sample.place)
+    history = spoilable.history
     # The HTTP check compares a sample of the documents; 60-odd ideas would let a spoilt one slip by.
     report = await prove(
-        access=sample.access,
+        access=spoilable.sample.access,
         history=history,
         bounds=history.final_bounds(),
-        loaded=loaded,
+        loaded=spoilable.loaded,
         documents_over_http=1000,
     )
     assert {check.name for check in report.checks if not check.passed} == broken, report.lines()
@@ -175,25 +208,23 @@ async def test_the_proof_names_what_is_wrong(sample: Sample, sabotage: Sabotage,
         report.require()
 
 
-async def test_the_proof_sees_a_write_that_began_after_the_thaw(sample: Sample) -> None:
-    writers, _ = await _written(sample)
-    history = writers.history
+async def test_the_proof_sees_a_write_that_began_after_the_thaw(written: Written) -> None:
+    history = written.history
     of_one = [entry for entry in history.entries if entry.writer == "writer-1"]
     thawed = next(entry.monotonic for entry in reversed(of_one) if entry.fact == "begun")
     just_before = history.bounds(saving_began=thawed - 1e-6, thawed=thawed - 1e-6)
-    report = await prove(access=sample.access, history=history, bounds=just_before)
+    report = await prove(access=written.sample.access, history=history, bounds=just_before)
     assert "nothing begun after the thaw is there" in {c.name for c in report.checks if not c.passed}
     assert "each writer is a gapless prefix" in {c.name for c in report.checks if c.passed}
 
 
-async def test_bounds_follow_the_moments(sample: Sample) -> None:
-    writers, _ = await _written(sample)
-    history = writers.history
+async def test_bounds_follow_the_moments(written: Written) -> None:
+    history = written.history
     assert history.bounds(saving_began=0, thawed=0) == tuple(
         Bounds(writer=name, least=0, most=0) for name in history.writers
     )
     total = sum(bound.least for bound in history.final_bounds())
-    assert total == history.acknowledged() == (await sample.get("/api/stats"))["count"] - 3
+    assert total == history.acknowledged() == (await written.sample.get("/api/stats"))["count"] - 3
 
 
 async def test_a_fingerprint_changes_with_the_data_and_only_then(sample: Sample) -> None:
@@ -204,18 +235,19 @@ async def test_a_fingerprint_changes_with_the_data_and_only_then(sample: Sample)
     assert await fingerprint(sample.access) != first
 
 
-async def test_a_place_that_cannot_be_read_says_which_and_keeps_its_secrets(sample: Sample) -> None:
-    no_bucket = dataclasses.replace(sample.access, s3_secret_key="wrong")
+async def test_a_place_that_cannot_be_read_says_which_and_keeps_its_secrets(shared: Sample) -> None:
+    no_bucket = dataclasses.replace(shared.access, s3_secret_key="wrong")
     with pytest.raises(UnreadableError, match="bucket"):
         await contents(no_bucket)
+    password, secret_key = (shared.access.bindings()[name] for name in ("database password", "secret key"))
     no_database = dataclasses.replace(
-        sample.access, postgres_uri=sample.access.postgres_uri.replace("top-secret-pw", "wrong-pw")
+        shared.access, postgres_uri=shared.access.postgres_uri.replace(password, "wrong-pw")
     )
     with pytest.raises(UnreadableError, match="Postgres") as caught:
         await contents(no_database)
     assert "wrong-pw" not in str(caught.value)
-    assert "top-secret" not in repr(sample.access)
-    assert "hush" not in repr(sample.access)
+    assert password not in repr(shared.access)
+    assert secret_key not in repr(shared.access)
 
 
 def test_shared_parts_of_bindings_are_named(fresh_place: Place) -> None:

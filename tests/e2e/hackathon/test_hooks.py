@@ -106,4 +106,4 @@ async def _in_flight(sample: Sample) -> bool:
 
 
 def _everything(place: Place) -> tuple[list[tuple[Any, ...]], set[str]]:
-    return place.sql("SELECT ordinal, id, votes, doc_key FROM ideas ORDER BY ordinal"), place.keys()
+    return place.sql("SELECT ordinal, id, votes, doc_key FROM ideas ORDER BY ordinal"), place.stored_keys()

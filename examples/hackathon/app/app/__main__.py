@@ -9,7 +9,6 @@ import os
 import sys
 
 from .journal import write_logs_to_stdout
-from .server import serve
 from .settings import SettingsError, settings_from
 
 
@@ -19,6 +18,9 @@ def main() -> int:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
+    # Imported only now: a wrong variable is told without loading the libraries of the servers first.
+    from .server import serve
+
     write_logs_to_stdout(settings.secrets())
     try:
         asyncio.run(serve(settings))
