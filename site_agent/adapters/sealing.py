@@ -21,10 +21,10 @@ def seal(plaintext: bytes, *, public_key: str) -> Sealed:
 
 
 class SealKey:
-    """This site's key pair; the private half (32 bytes, hexadecimal) is in ``path``."""
+    """This site's key pair; the private half (32 bytes) is in ``path``."""
 
     def __init__(self, path: Path) -> None:
-        self._key = PrivateKey(bytes.fromhex(path.read_text().strip()))
+        self._key = PrivateKey(path.read_bytes())
 
     @property
     def public(self) -> str:

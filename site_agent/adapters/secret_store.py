@@ -21,7 +21,7 @@ PREFIX = "secret:"
 
 
 class SecretStore:
-    """Secret values under references, in ``directory`` (0700), sealed with the key in ``key_file`` (32 bytes, hex)."""
+    """Secret values under references, in ``directory`` (0700), sealed with the key in ``key_file`` (32 bytes)."""
 
     def __init__(self, directory: Path, *, key_file: Path) -> None:
         self._directory = directory
@@ -76,8 +76,7 @@ def reference(instance: str, data_service: str, name: str) -> str:
 
 
 def _key(path: Path) -> bytes:
-    text = path.read_text().strip()
-    key = bytes.fromhex(text)
+    key = path.read_bytes()
     if len(key) != SecretBox.KEY_SIZE:
-        raise ValueError(f"{path} does not hold a key of {SecretBox.KEY_SIZE} bytes in hexadecimal")
+        raise ValueError(f"{path} does not hold a key of {SecretBox.KEY_SIZE} bytes")
     return key

@@ -39,9 +39,7 @@ class Answers:
             source=site,
             metadata={"calque.kind": "agent", "calque.site": site},
         )
-        service.endpoint(
-            "logs", site_rpc(site=site, operation="logs"), queries.SiteLogs, queries.LogsView, self._logs
-        )
+        service.endpoint("logs", site_rpc(site=site, operation="logs"), queries.SiteLogs, queries.LogsView, self._logs)
         service.endpoint(
             "binding", site_rpc(site=site, operation="binding"), queries.SiteBinding, queries.BindingView, self._binding
         )

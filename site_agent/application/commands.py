@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from bus.connection import Bus
 from bus.work import Delivery
+
+from bus.connection import Bus
 from schemas import commands as cmd
 from schemas import subjects
 from schemas.envelope import Envelope, decode, parse_timestamp, timestamp, unwrap, wrap
@@ -58,16 +59,18 @@ class CommandHandler:
         def drafts(site: Site) -> list[Draft]:
             if envelope.id in site.handled:
                 return []
-            decision = command if isinstance(command, Problem) else late or decide(site, command, id=envelope.id, target=target)
+            decision = (
+                command
+                if isinstance(command, Problem)
+                else late or decide(site, command, id=envelope.id, target=target)
+            )
             if isinstance(decision, Problem):
                 logger.info("command %s (%s) rejected: %s", envelope.id, envelope.type, decision.sentence())
                 return reject(envelope.id, envelope.type, decision)
             return decision
 
         operation = target if subject.verb == "cancel" else envelope.id
-        await self._journal.record(
-            drafts, operation=operation, causation=envelope.id, replyto=envelope.replyto
-        )
+        await self._journal.record(drafts, operation=operation, causation=envelope.id, replyto=envelope.replyto)
 
     async def _answer(self, envelope: Envelope) -> None:
         """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""
@@ -93,7 +96,7 @@ def _command(envelope: Envelope, subject: subjects.CommandSubject) -> cmd.SiteCo
     kind = MESSAGES.get(envelope.type)
     if kind is None or not issubclass(kind, cmd.SiteCommand):
         return invalid("type", f"{envelope.type!r} is no command to a site", "see the published schemas")
-    if (kind.AGGREGATE, kind.VERB) != (subject.aggregate, subject.verb):
+    if (subject.aggregate, subject.verb) != (kind.AGGREGATE, kind.VERB):
         return invalid(
             "type",
             f"{envelope.type!r} does not belong on a subject that ends in {subject.aggregate}.<id>.{subject.verb}",

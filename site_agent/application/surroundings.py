@@ -173,9 +173,7 @@ def _moved(instance: Instance) -> bool:
     return (instance.state == "running") != healthy
 
 
-def _verdicts(
-    site: Site, changed: Iterable[tuple[str, str, bool, str, wire.ServiceStatus | None]]
-) -> list[Draft]:
+def _verdicts(site: Site, changed: Iterable[tuple[str, str, bool, str, wire.ServiceStatus | None]]) -> list[Draft]:
     drafts: list[Draft] = []
     health: dict[str, dict[str, tuple[bool, str]]] = {}
     for id, service, healthy, message, _ in changed:

@@ -1,0 +1,201 @@
+"""The site agent's process: journal, saga runner, commands, watches, heartbeat. One per site.
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start (a supervisor may try again), 2 broken settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bus.events import EventStore
+from bus.streams import set_up_site
+from bus.work import WorkQueue
+
+from bus.connection import Bus, BusSettings
+from schemas import events as ev
+from schemas.brokers import SERVICE_VERSION
+from schemas.envelope import timestamp, wrap
+from schemas.ids import new_id
+from schemas.problems import CalqueError
+from schemas.signals import Beat
+from schemas.subjects import beat
+from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.journal import Journal
+from site_agent.adapters.sealing import SealKey
+from site_agent.adapters.secret_store import SecretStore
+from site_agent.application.actions import Actions
+from site_agent.application.answers import Answers
+from site_agent.application.commands import CommandHandler
+from site_agent.application.grants import Grants
+from site_agent.application.runner import Runner
+from site_agent.application.surroundings import (
+    DISCOVERY_SECONDS,
+    HEALTH_SECONDS,
+    BrokerWatch,
+    HealthWatch,
+    for_ever,
+)
+from site_agent.domain.site import Draft, Site
+from site_agent.settings import AgentSettings, SettingsError, load_settings
+
+logger = logging.getLogger(__name__)
+
+READY_VARIABLE = "CALQUE_READY_FILE"
+BEAT_SECONDS = 2.0
+CONNECT_SECONDS = 30.0
+STOP_SECONDS = 5.0
+COMMANDS_AT_ONCE = 16
+
+
+class Heart:
+    """Sends the site's heartbeat."""
+
+    def __init__(self, bus: Bus, *, site: str) -> None:
+        self._bus = bus
+        self._site = site
+        self._run = new_id()
+        self._sequence = 0
+
+    async def beat(self) -> None:
+        """One beat."""
+        self._sequence += 1
+        data = Beat(
+            sender=self._site,
+            run=self._run,
+            sequence=self._sequence,
+            interval_seconds=BEAT_SECONDS,
+            version=SERVICE_VERSION,
+        )
+        envelope = wrap(data, id=new_id(), source=self._site, time=timestamp(datetime.now(UTC)))
+        await self._bus.publish(beat(self._site), envelope)
+
+
+@contextlib.asynccontextmanager
+async def agent(settings: AgentSettings) -> AsyncIterator[None]:
+    """A running agent: everything that the journal says is under way is taken up again."""
+    bus = await Bus.connect(
+        BusSettings(servers=settings.bus.servers, nkey_seed_file=settings.bus.nkey_seed_file, name=settings.bus.name),
+        deadline_seconds=CONNECT_SECONDS,
+    )
+    try:
+        async with _Agent(bus, settings).running():
+            yield
+    finally:
+        await bus.close()
+
+
+class _Agent:
+    """Wires the parts together."""
+
+    def __init__(self, bus: Bus, settings: AgentSettings) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._seal_key = SealKey(settings.seal_key_file)
+        self._journal = Journal(EventStore(bus, writer=settings.site), site=settings.site)
+        secrets = SecretStore(settings.state_dir / "secrets", key_file=settings.secrets_key_file)
+        brokers = Brokers(bus, site=settings.site)
+        grants = Grants(lambda: self._journal.site, bus=bus, brokers=brokers, key=self._seal_key)
+        actions = Actions(lambda: self._journal.site, brokers=brokers, secrets=secrets, grants=grants)
+        self._runner = Runner(self._journal, actions)
+        self._commands = CommandHandler(self._journal, self._runner, bus)
+        self._broker_watch = BrokerWatch(self._journal, bus, brokers)
+        self._health_watch = HealthWatch(self._journal, brokers)
+        answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants)
+        self._service = answers.service(bus, version=SERVICE_VERSION)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load, resume, listen; on the way out stop in the reverse order."""
+        site = self._settings.site
+        await set_up_site(self._bus, site=site)
+        await self._journal.load()
+        state = self._journal.site
+        logger.info(
+            "site %s: %d events, %d live operations",
+            site,
+            state.last_sequence,
+            sum(1 for _ in state.live_operations()),
+        )
+        await self._broker_watch.look()
+        self._runner.resume()
+        await self._service.start()
+        heart = Heart(self._bus, site=site)
+        queues = [WorkQueue.local(self._bus, site=site)]
+        if self._settings.hub:
+            queues.append(WorkQueue.commands_of(self._bus, site=site))
+        loops = [
+            asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
+            asyncio.create_task(for_ever(self._look_around, every_seconds=DISCOVERY_SECONDS), name="brokers"),
+            asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
+            *(
+                asyncio.create_task(queue.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), name="commands")
+                for queue in queues
+            ),
+        ]
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self._service.stop()
+            await self._runner.stop()
+
+    async def _look_around(self) -> None:
+        await self._broker_watch.look()
+        await self._announce()
+
+    async def _announce(self) -> None:
+        """Say who this site is when anything of it changed."""
+        fingerprint = self._broker_watch.crb_fingerprint
+        known = self._journal.site.announced
+        if not fingerprint and known is not None:
+            fingerprint = known.crb_fingerprint
+        now = ev.SiteAnnounced(version=SERVICE_VERSION, seal_key=self._seal_key.public, crb_fingerprint=fingerprint)
+
+        def drafts(site: Site) -> list[Draft]:
+            return [] if site.announced == now else [Draft("site", site.name, now)]
+
+        await self._journal.record(drafts)
+
+
+def main() -> None:
+    """Run until a signal. Does not return."""
+    try:
+        settings = load_settings()
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("nats").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_serve(settings))
+    except CalqueError as error:
+        sys.stderr.write(f"agent of site {settings.site}: {error}\n")
+        sys.exit(1)
+    sys.exit(0)
+
+
+async def _serve(settings: AgentSettings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+    ready = os.environ.get(READY_VARIABLE)
+    async with agent(settings):
+        if ready:
+            Path(ready).write_text("ready\n")
+        await stopping.wait()
+        if ready:
+            Path(ready).unlink(missing_ok=True)
