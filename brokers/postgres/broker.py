@@ -59,7 +59,8 @@ PLANS = (
         limits={"connections": str(CONNECTION_LIMIT)},
     ),
 )
-ABANDON_SECONDS = 3.0
+ABANDON_SECONDS = 60.0
+STOPPING_ABANDON_SECONDS = 2.0
 
 
 class PostgresBroker(Broker):
@@ -118,8 +119,12 @@ class PostgresBroker(Broker):
                     restored = await self._restore(request.service_id, request.restore, reporter)
                     mark = msgspec.structs.replace(mark, restored_bytes=restored)
                 await self._databases.finish(mark)
-            except (Exception, asyncio.CancelledError):
-                await self._abandon(request.service_id)
+            except asyncio.CancelledError:
+                seconds = ABANDON_SECONDS if reporter.cancelling else STOPPING_ABANDON_SECONDS
+                await self._abandon(request.service_id, seconds=seconds)
+                raise
+            except Exception:
+                await self._abandon(request.service_id, seconds=ABANDON_SECONDS)
                 raise
         reachable = self._own.reachable
         name = database_of(request.service_id)
@@ -288,10 +293,10 @@ class PostgresBroker(Broker):
                     "SELECT setval(%s::regclass, %s, %s)", (sequence.name, sequence.last_value, sequence.is_called)
                 )
 
-    async def _abandon(self, service_id: str) -> None:
+    async def _abandon(self, service_id: str, *, seconds: float) -> None:
         """Drop half a database now, if the server lets us; if not, the next try or a deprovision does."""
         try:
-            async with asyncio.timeout(ABANDON_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._databases.drop(service_id)
         except Exception as error:
             logger.warning("half of the data service %s is left for now: %s", service_id, type(error).__name__)
