@@ -159,10 +159,10 @@ class RunningS3:
 
 
 @asynccontextmanager
-async def run_postgres(home: Path) -> AsyncIterator[RunningPostgres]:
+async def run_postgres(home: Path, *, bin_dir: Path | None = None) -> AsyncIterator[RunningPostgres]:
     """A server of one's own, for tests that kill it."""
     port = Ports(home / "ports.json").pick("postgres")
-    part = postgres_part("postgres", directory=home / "postgres", port=port)
+    part = postgres_part("postgres", directory=home / "postgres", port=port, bin_dir=bin_dir)
     supervisor = supervise(home, [part])
     await supervisor.start()
     try:

@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import pwd
+import shutil
 import signal
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from hub.stack.servers.postgres import postgres_bin_dir
 from hub.stack.supervisor import Supervisor
 from tests.servers import RunningPostgres, RunningS3, run_postgres, run_s3
 
@@ -93,6 +96,35 @@ def replaced(supervisor: Supervisor, part: str, pid: int) -> bool:
     """Whether another process runs for the part and is ready."""
     state = supervisor.states[part]
     return state.phase == "ready" and state.pid != pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can close a directory to the server's user")
+async def test_as_root_postgres_runs_from_an_installation_that_its_user_cannot_enter(tmp_path: Path) -> None:
+    installation = postgres_bin_dir().parent
+    package = tmp_path / "closed" / installation.parent.name
+    shutil.copytree(installation, package / installation.name, symlinks=True)
+    libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
+    shutil.copytree(libraries, package.with_name(libraries.name), symlinks=True)
+    (tmp_path / "closed").chmod(0o700)
+    async with run_postgres(tmp_path / "home", bin_dir=package / installation.name / "bin") as running:
+        pid = running.supervisor.states["postgres"].pid
+        staged = Path(f"/proc/{pid}/exe").resolve()
+        assert not staged.is_relative_to(tmp_path)
+        await running.restart()
+        with superuser(running) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+    assert not staged.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as an ordinary user every directory of one's own is reachable")
+async def test_as_root_postgres_runs_in_a_home_that_everybody_can_enter() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        home.chmod(0o755)
+        async with run_postgres(home) as running:
+            with superuser(running) as connection:
+                row = connection.execute("show data_directory").fetchone()
+            assert row == (str(home / "postgres" / "data"),)
 
 
 async def until(true: Callable[[], bool], *, within: float = 20.0) -> None:
