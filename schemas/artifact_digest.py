@@ -1,50 +1,90 @@
-"""The digest of an artifact on disk: equal for equal content, wherever it lies and whenever it was written."""
+"""The digest of a process artifact: what an app service's content is, wherever its files lie.
+
+SHA-256 over the sorted entries of a tree. Each entry is a kind (``F`` file, ``X`` executable file, ``L`` symbolic
+link), the length and the bytes of its relative path, and the length and the bytes of its content (a link's: its
+target). Lengths are eight bytes, big endian. Owners, times and other mode bits are not part of it, nor are empty
+directories, ``__pycache__``, ``.git`` and ``*.pyc``. The digest of a single file (a wheel) is the SHA-256 of its bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 IGNORED_DIRECTORIES = frozenset({"__pycache__", ".git"})
-IGNORED_SUFFIX = ".pyc"
-_BLOCK = 1024 * 1024
+IGNORED_SUFFIXES = (".pyc",)
+_BLOCK_BYTES = 1 << 20
+
+
+class TreeEntry(NamedTuple):
+    """One file or link of an artifact; ``relative`` is its path inside the tree with ``/`` between the parts."""
+
+    relative: str
+    kind: Literal["F", "X", "L"]
+    path: Path
+
+
+def tree_entries(root: Path) -> list[TreeEntry]:
+    """All that belongs to the artifact at ``root``, sorted by the bytes of the relative path.
+
+    Raises ``OSError`` when something can't be read, and ``ValueError`` for what can't be part of an artifact:
+    a link that leaves the tree, a socket, a device, a pipe.
+    """
+    return sorted(_walk(root, root=root), key=lambda entry: os.fsencode(entry.relative))
 
 
 def tree_digest(path: Path) -> str:
-    """SHA-256 (hex) of a directory tree, or of a single file (a wheel).
-
-    Of each file, sorted by relative POSIX path: the path, whether its owner may execute it, and the SHA-256 of
-    its content; of a link its target. ``__pycache__``, ``*.pyc`` and ``.git`` don't count. Raises ``OSError``.
-    """
-    total = hashlib.sha256()
+    """The digest of the artifact at ``path``, 64 lower-case hex digits. Raises like :func:`tree_entries`."""
     if path.is_file():
-        total.update(_entry(path, name=path.name))
-        return total.hexdigest()
-    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in _files(path)):
-        total.update(_entry(file, name=name))
-    return total.hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for entry in tree_entries(path):
+        name = os.fsencode(entry.relative)
+        digest.update(entry.kind.encode() + _length(len(name)) + name)
+        if entry.kind == "L":
+            target = os.fsencode(entry.path.readlink())
+            digest.update(_length(len(target)) + target)
+            continue
+        with entry.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(_length(size))
+            read = 0
+            while block := file.read(_BLOCK_BYTES):
+                read += len(block)
+                digest.update(block)
+        if read != size:
+            raise ValueError(f"{entry.relative} changed while it was read")
+    return digest.hexdigest()
 
 
-def _files(path: Path) -> Iterator[Path]:
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name not in IGNORED_DIRECTORIES:
-                    yield from _files(Path(entry.path))
-            elif not entry.name.endswith(IGNORED_SUFFIX) and (entry.is_symlink() or entry.is_file()):
-                yield Path(entry.path)
+def _length(number: int) -> bytes:
+    return number.to_bytes(8, "big")
 
 
-def _entry(file: Path, *, name: str) -> bytes:
-    if file.is_symlink():
-        kind, content = "link", hashlib.sha256(os.fsencode(file.readlink()))
-    else:
-        kind = "executable" if file.stat().st_mode & 0o100 else "file"
-        content = hashlib.sha256()
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                content.update(block)
-    # NUL can't stand in a path, so no two different trees make the same text.
-    return b"\0".join((os.fsencode(name), kind.encode(), content.hexdigest().encode())) + b"\0"
+def _walk(directory: Path, *, root: Path) -> Iterator[TreeEntry]:
+    with os.scandir(directory) as found:
+        children = list(found)
+    for child in children:
+        path = Path(child.path)
+        mode = child.stat(follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            if child.name not in IGNORED_DIRECTORIES:
+                yield from _walk(path, root=root)
+            continue
+        if child.name.endswith(IGNORED_SUFFIXES):
+            continue
+        relative = path.relative_to(root).as_posix()
+        if stat.S_ISLNK(mode):
+            target = path.readlink()
+            if target.is_absolute() or not (path.parent / target).resolve().is_relative_to(root.resolve()):
+                raise ValueError(f"{relative} is a link to {target}, outside of the artifact")
+            yield TreeEntry(relative, "L", path)
+        elif stat.S_ISREG(mode):
+            yield TreeEntry(relative, "X" if mode & stat.S_IXUSR else "F", path)
+        else:
+            raise ValueError(f"{relative} is neither a file nor a link nor a directory")

@@ -1,0 +1,1 @@
+"""The process platform: app services as local processes that outlive the broker."""
