@@ -1,0 +1,189 @@
+"""``deploy``, ``app ...``: instances from their deployment to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import click
+
+from hub.cli.output import show_json
+from hub.cli.results import show_app, show_apps, show_started
+from hub.cli.session import Session, asynchronous, client_options, confirm, wait_options
+from hub.cli.values import environment, plans, template_ref
+from hub.client import Client, Started
+from schemas.queries import AppView
+
+site_option = click.option("--site", default=None, help="Where the app runs, if its name is used at several sites.")
+name_option = click.option("--name", required=True, help="Name of the new app: a-z, 0-9 and '-', at most 40.")
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="SERVICE.VAR=VALUE", help="Set a variable; may be repeated."
+)
+plan_option = click.option(
+    "--plan", "chosen", multiple=True, metavar="DATA-SERVICE=PLAN", help="Choose a plan; may be repeated."
+)
+
+
+async def finish(
+    session: Session, client: Client, started: Started, *, wait: bool, timeout: float | None, said: str
+) -> None:
+    """Wait for a new app, or for a change of one, and show the app."""
+    if not wait:
+        show_started(session, started, said=said)
+        return
+    await session.follow(client, started, timeout=timeout)
+    _show_outcome(session, await client.app(started.target))
+
+
+def _show_outcome(session: Session, app: AppView) -> None:
+    if session.json:
+        show_json(app)
+        return
+    url = f"  {app.url}" if app.url else ""
+    click.echo(f"{app.name}  {app.state} at {app.site}{url}")
+
+
+@click.command()
+@click.argument("template", metavar="TEMPLATE[@VERSION]")
+@click.option("--site", required=True, help="The site to deploy at.")
+@name_option
+@set_option
+@plan_option
+@wait_options
+@client_options
+@asynchronous
+async def deploy(
+    session: Session,
+    template: str,
+    site: str,
+    name: str,
+    assignments: tuple[str, ...],
+    chosen: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """Deploy a template as a new app, with empty data services.
+
+    Without a version, the newest that was applied.
+    """
+    wanted, values, picked = template_ref(template), environment(assignments), plans(chosen)
+    async with session.client() as client:
+        started = await client.deploy(wanted, name=name, site=site, environment=values, plans=picked)
+        said = f"{name} is being deployed at {site}"
+        await finish(session, client, started, wait=wait, timeout=timeout, said=said)
+
+
+@click.group()
+def app() -> None:
+    """Apps: what runs, where, and how it is."""
+
+
+@app.command("list")
+@click.option("--site", default=None, help="Only those at this site.")
+@click.option("--all", "everything", is_flag=True, help="Deleted ones too.")
+@client_options
+@asynchronous
+async def list_apps(session: Session, site: str | None, everything: bool) -> None:
+    """List apps."""
+    async with session.client() as client:
+        show_apps(session, await client.apps(site=site, all=everything))
+
+
+@app.command()
+@click.argument("app_name", metavar="APP")
+@site_option
+@client_options
+@asynchronous
+async def describe(session: Session, app_name: str, site: str | None) -> None:
+    """Show an app with its services and bindings (no secrets)."""
+    async with session.client() as client:
+        show_app(session, await client.app(app_name, site=site))
+
+
+@app.command()
+@click.argument("app_name", metavar="APP")
+@click.option("--service", default=None, help="The app service; else the entry point.")
+@click.option("--lines", default=100, show_default=True, type=click.IntRange(0, 10_000), help="How many of the last.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with those that come.")
+@site_option
+@client_options
+@asynchronous
+async def logs(
+    session: Session, app_name: str, service: str | None, lines: int, follow: bool, site: str | None
+) -> None:
+    """Show what an app service wrote."""
+    async with session.client() as client:
+        if follow:
+            async for line in client.follow_logs(app_name, service=service, lines=lines, site=site):
+                click.echo(line)
+            return
+        found = await client.logs(app_name, service=service, lines=lines, site=site)
+        if session.json:
+            show_json(found)
+            return
+        for line in found.lines:
+            click.echo(line)
+
+
+async def _change(
+    session: Session,
+    verb: Callable[[Client], Awaitable[Started]],
+    *,
+    wait: bool,
+    timeout: float | None,
+    said: str,
+) -> None:
+    async with session.client() as client:
+        await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=said)
+
+
+@app.command()
+@click.argument("app_name", metavar="APP")
+@site_option
+@wait_options
+@client_options
+@asynchronous
+async def stop(session: Session, app_name: str, site: str | None, wait: bool, timeout: float | None) -> None:
+    """Stop an app's services; data is kept."""
+    await _change(
+        session,
+        lambda client: client.stop(app_name, site=site),
+        wait=wait,
+        timeout=timeout,
+        said=f"{app_name} is being stopped",
+    )
+
+
+@app.command()
+@click.argument("app_name", metavar="APP")
+@site_option
+@wait_options
+@client_options
+@asynchronous
+async def start(session: Session, app_name: str, site: str | None, wait: bool, timeout: float | None) -> None:
+    """Start a stopped app."""
+    await _change(
+        session,
+        lambda client: client.start(app_name, site=site),
+        wait=wait,
+        timeout=timeout,
+        said=f"{app_name} is being started",
+    )
+
+
+@app.command()
+@click.argument("app_name", metavar="APP")
+@site_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@wait_options
+@client_options
+@asynchronous
+async def delete(
+    session: Session, app_name: str, site: str | None, yes: bool, wait: bool, timeout: float | None
+) -> None:
+    """Remove an app with its data. Images saved from it stay."""
+    async with session.client() as client:
+        found = await client.app(app_name, site=site)
+        where = f"{found.name} at {found.site}"
+        confirm(session, kind="app", name=app_name, yes=yes, consequence=f"This removes {where} with all its data.")
+        started = await client.delete(found.id)
+        await finish(session, client, started, wait=wait, timeout=timeout, said=f"{where} is being deleted")

@@ -1,0 +1,128 @@
+"""``save``, ``run``, ``image ...``: copies of apps."""
+
+from __future__ import annotations
+
+import click
+
+from hub.cli.apps import finish, name_option, plan_option, set_option, site_option
+from hub.cli.output import seconds, show_json, size
+from hub.cli.results import show_image, show_images, show_started
+from hub.cli.session import Session, asynchronous, client_options, confirm, wait_options
+from hub.cli.values import environment, plans
+from schemas.queries import ImageView
+
+
+@click.command()
+@click.argument("app_name", metavar="APP")
+@click.option("--name", required=True, help="Name of the new image: a-z, 0-9 and '-', at most 40.")
+@click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
+@click.option("--comment", default="", help="What it is for.")
+@site_option
+@wait_options
+@client_options
+@asynchronous
+async def save(
+    session: Session,
+    app_name: str,
+    name: str,
+    tags: tuple[str, ...],
+    comment: str,
+    site: str | None,
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """Save a running app, with its data, as an image. Its users go on working."""
+    async with session.client() as client:
+        started = await client.save(app_name, name=name, tags=tags, comment=comment, site=site)
+        if not wait:
+            show_started(session, started, said=f"{app_name} is being saved as {name}")
+            return
+        await session.follow(client, started, timeout=timeout)
+        _show_saved(session, await client.image(started.target))
+
+
+def _show_saved(session: Session, image: ImageView) -> None:
+    if session.json:
+        show_json(image)
+        return
+    waited = seconds(image.writers_wait_seconds)
+    click.echo(
+        f"{image.name}  {image.state} at {image.site}  {size(image.size)} ({size(image.stored)} stored)"
+        f"  level {image.level}" + (f", writers waited {waited}" if waited else "")
+    )
+
+
+@click.command()
+@click.argument("image_name", metavar="IMAGE")
+@click.option("--site", required=True, help="The site to run it at.")
+@name_option
+@set_option
+@plan_option
+@wait_options
+@client_options
+@asynchronous
+async def run(
+    session: Session,
+    image_name: str,
+    site: str,
+    name: str,
+    assignments: tuple[str, ...],
+    chosen: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """Run an image as a new app, with a copy of its data. It is fetched first where it is missing."""
+    values, picked = environment(assignments), plans(chosen)
+    async with session.client() as client:
+        started = await client.run(image_name, name=name, site=site, environment=values, plans=picked)
+        said = f"{image_name} is being run at {site} as {name}"
+        await finish(session, client, started, wait=wait, timeout=timeout, said=said)
+
+
+@click.group()
+def image() -> None:
+    """Images: saved copies of apps."""
+
+
+@image.command("list")
+@click.option("--all", "everything", is_flag=True, help="Those being saved, failed and deleted too.")
+@client_options
+@asynchronous
+async def list_images(session: Session, everything: bool) -> None:
+    """List saved images."""
+    async with session.client() as client:
+        show_images(session, await client.images(all=everything))
+
+
+@image.command()
+@click.argument("image_name", metavar="IMAGE")
+@client_options
+@asynchronous
+async def describe(session: Session, image_name: str) -> None:
+    """Show an image with its parts."""
+    async with session.client() as client:
+        show_image(session, await client.image(image_name))
+
+
+@image.command()
+@click.argument("image_name", metavar="IMAGE")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@wait_options
+@client_options
+@asynchronous
+async def delete(session: Session, image_name: str, yes: bool, wait: bool, timeout: float | None) -> None:
+    """Delete an image and its copies. Apps that run from it stay."""
+    async with session.client() as client:
+        found = await client.image(image_name)
+        where = ", ".join(found.sites) or found.site
+        confirm(session, kind="image", name=image_name, yes=yes, consequence=f"This removes its copies at {where}.")
+        started = await client.delete_image(found.id)
+        if not wait:
+            show_started(session, started, said=f"image {found.name} is being deleted")
+            return
+        await session.follow(client, started, timeout=timeout)
+        left = await client.image(found.id)
+        if session.json:
+            show_json(left)
+        else:
+            click.echo(f"{left.name}  {left.state}")

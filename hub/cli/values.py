@@ -1,0 +1,61 @@
+"""The forms of option values: durations, assignments, template references."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import click
+
+from schemas.values import TemplateRef
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, written as ``90``, ``90s``, ``2m``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = _DURATION.fullmatch(str(value).strip())
+        if not match or not any(match.groups()):
+            self.fail(f"{value!r} is no duration; write 90, 90s, 2m or 1h30m", param, ctx)
+        hours, minutes, rest = match.groups()
+        total = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
+        if not 0 < total <= 7 * 86400:
+            self.fail(f"{value!r} is out of range; use more than 0 and at most 7 days", param, ctx)
+        return total
+
+
+def environment(assignments: Iterable[str]) -> dict[str, dict[str, str]]:
+    """``service.VARIABLE=value`` by service and variable."""
+    found: dict[str, dict[str, str]] = {}
+    for text in assignments:
+        target, equals, value = text.partition("=")
+        service, dot, variable = target.partition(".")
+        if not (equals and dot and service and variable):
+            raise click.BadParameter(f"{text!r} is not service.VARIABLE=value", param_hint="--set")
+        found.setdefault(service, {})[variable] = value
+    return found
+
+
+def plans(assignments: Iterable[str]) -> dict[str, str]:
+    """``data-service=plan`` by data service."""
+    found: dict[str, str] = {}
+    for text in assignments:
+        service, equals, plan = text.partition("=")
+        if not (equals and service and plan):
+            raise click.BadParameter(f"{text!r} is not data-service=plan", param_hint="--plan")
+        found[service] = plan
+    return found
+
+
+def template_ref(text: str) -> TemplateRef:
+    """``name`` or ``name@version``."""
+    name, at, version = text.partition("@")
+    if not name or (at and not version):
+        raise click.BadParameter(f"{text!r} is not NAME or NAME@VERSION", param_hint="TEMPLATE")
+    return TemplateRef(name=name, version=version or None)

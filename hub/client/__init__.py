@@ -1,0 +1,35 @@
+"""The client SDK: everything that the CLI does, for programs. Start at :class:`Client`."""
+
+from hub.client.client import Client
+from hub.client.context import Context, home_directory, load_context
+from hub.client.errors import (
+    ClientError,
+    ConflictError,
+    ForbiddenError,
+    HubUnreachableError,
+    InvalidError,
+    NotFoundError,
+    OperationFailedError,
+    RefusedError,
+    WaitTimedOutError,
+)
+from hub.client.started import Started
+from hub.client.watching import Snapshot
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "ConflictError",
+    "Context",
+    "ForbiddenError",
+    "HubUnreachableError",
+    "InvalidError",
+    "NotFoundError",
+    "OperationFailedError",
+    "RefusedError",
+    "Snapshot",
+    "Started",
+    "WaitTimedOutError",
+    "home_directory",
+    "load_context",
+]

@@ -1,0 +1,315 @@
+"""The client: every verb and every query of the hub, over NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Self, TypeVar
+
+from bus.events import Recorded
+
+from bus.connection import Bus, BusSettings, Message
+from hub.client.bindings import OneTimeKey, OpenedBinding
+from hub.client.commands import Commands
+from hub.client.context import Context
+from hub.client.errors import NotFoundError, client_error
+from hub.client.history import EventFilter, read_events
+from hub.client.names import only_app, only_image
+from hub.client.started import Started, derived_id
+from hub.client.watching import Observer, watch
+from schemas import commands, queries, subjects
+from schemas.commands import Command
+from schemas.envelope import decode, unwrap
+from schemas.ids import new_id
+from schemas.names import check_name, template_token
+from schemas.problems import CalqueError, not_found
+from schemas.signals import LogLine
+from schemas.values import OperationState, Template, TemplateRef
+
+T = TypeVar("T", bound=queries.View)
+
+QUERY_SECONDS = 5.0
+COMMAND_SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+_RETRY_SECONDS = 0.2
+
+
+class Client:
+    """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
+
+    Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not
+    found, forbidden, conflict, refused, hub unreachable. Verbs answer when the command is *taken*; :meth:`wait`
+    waits for the operation. A verb repeated with the same ``command`` id has one effect and the same answer.
+    """
+
+    def __init__(self, bus: Bus, *, principal: str, query_seconds: float = QUERY_SECONDS) -> None:
+        self._bus = bus
+        self._principal = principal
+        self._query_seconds = query_seconds
+        self._commands = Commands(bus, principal=principal)
+
+    @classmethod
+    async def connect(cls, context: Context, *, deadline_seconds: float = CONNECT_SECONDS) -> Self:
+        """Connect as the context says; raises :class:`HubUnreachableError` or :class:`ForbiddenError`."""
+        settings = BusSettings(
+            servers=list(context.servers),
+            nkey_seed_file=context.nkey_seed_file,
+            name=f"calque-client-{context.principal}",
+        )
+        try:
+            bus = await Bus.connect(settings, deadline_seconds=deadline_seconds)
+        except CalqueError as error:
+            raise client_error(error.problem) from None
+        client = cls(bus, principal=context.principal)
+        await client._commands.open()
+        return client
+
+    async def close(self) -> None:
+        """Disconnect. Operations go on."""
+        await self._commands.close()
+        await self._bus.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- verbs
+
+    async def apply_template(self, template: Template, *, command: str | None = None) -> Started:
+        """Record a version of a template; the same content again is no change."""
+        token = template_token(template.name, template.version)
+        return await self._send(commands.ApplyTemplate(template=template), target=token, command=command)
+
+    async def deploy(
+        self,
+        template: TemplateRef,
+        *,
+        name: str,
+        site: str,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        plans: Mapping[str, str] | None = None,
+        command: str | None = None,
+    ) -> Started:
+        """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id."""
+        self._named(name, field="name")
+        id = command or new_id()
+        data = commands.DeployInstance(
+            name=name,
+            site=site,
+            template=template,
+            environment={service: dict(values) for service, values in (environment or {}).items()},
+            plans=dict(plans or {}),
+        )
+        return await self._send(data, target=derived_id(id, "instance"), command=id)
+
+    async def save(
+        self,
+        app: str,
+        *,
+        name: str,
+        tags: Sequence[str] = (),
+        comment: str = "",
+        site: str | None = None,
+        command: str | None = None,
+    ) -> Started:
+        """Save an app as the image ``name``; the target is the new image's id."""
+        self._named(name, field="name")
+        found = await self.app(app, site=site)
+        id = command or new_id()
+        image = derived_id(id, "image")
+        data = commands.SaveInstance(image=image, name=name, tags=tuple(tags), comment=comment)
+        started = await self._send(data, target=found.id, command=id)
+        return started._replace(target=image)
+
+    async def run(
+        self,
+        image: str,
+        *,
+        name: str,
+        site: str,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        plans: Mapping[str, str] | None = None,
+        command: str | None = None,
+    ) -> Started:
+        """Run an image at ``site`` as ``name``; the target is the new instance's id."""
+        self._named(name, field="name")
+        found = await self.image(image)
+        id = command or new_id()
+        instance = derived_id(id, "instance")
+        data = commands.RunImage(
+            instance=instance,
+            name=name,
+            site=site,
+            environment={service: dict(values) for service, values in (environment or {}).items()},
+            plans=dict(plans or {}),
+        )
+        started = await self._send(data, target=found.id, command=id)
+        return started._replace(target=instance)
+
+    async def stop(self, app: str, *, site: str | None = None, command: str | None = None) -> Started:
+        """Stop the app services; data is kept."""
+        found = await self.app(app, site=site)
+        return await self._send(commands.StopInstance(), target=found.id, command=command)
+
+    async def start(self, app: str, *, site: str | None = None, command: str | None = None) -> Started:
+        """Start a stopped app."""
+        found = await self.app(app, site=site)
+        return await self._send(commands.StartInstance(), target=found.id, command=command)
+
+    async def delete(self, app: str, *, site: str | None = None, command: str | None = None) -> Started:
+        """Remove an app with its data."""
+        found = await self.app(app, site=site)
+        return await self._send(commands.DeleteInstance(), target=found.id, command=command)
+
+    async def delete_image(self, image: str, *, command: str | None = None) -> Started:
+        """Delete an image and its copies."""
+        found = await self.image(image)
+        return await self._send(commands.DeleteImage(), target=found.id, command=command)
+
+    async def cancel(self, operation: str, *, command: str | None = None) -> Started:
+        """Cancel a running operation; what it did is undone."""
+        found = await self.operation(operation)
+        return await self._send(commands.CancelOperation(), target=found.id, command=command)
+
+    async def wait(
+        self, operation: str, *, timeout: float | None = None, observer: Observer | None = None
+    ) -> queries.OperationView:
+        """Wait until the operation ends, at most ``timeout`` seconds; ``observer`` sees each change.
+
+        Raises :class:`OperationFailedError`, :class:`WaitTimedOutError`, or what its command was rejected for.
+        """
+        return await watch(
+            self._bus,
+            operation,
+            look=self._look,
+            ask=self._commands.ask,
+            timeout_seconds=timeout,
+            observer=observer,
+        )
+
+    # --- queries
+
+    async def status(self) -> queries.StatusView:
+        """How it all is."""
+        return await self._ask("status", queries.StatusQuery(), queries.StatusView)
+
+    async def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
+        """Template versions, newest last."""
+        return (await self._ask("templates", queries.TemplatesQuery(name=name), queries.TemplatesView)).templates
+
+    async def apps(
+        self, *, name: str | None = None, site: str | None = None, all: bool = False
+    ) -> tuple[queries.AppView, ...]:
+        """Apps; deleted ones with ``all``."""
+        return (await self._ask("apps", queries.AppsQuery(name=name, site=site, all=all), queries.AppsView)).apps
+
+    async def app(self, name: str, *, site: str | None = None) -> queries.AppView:
+        """One app by name or id."""
+        found = await self.apps(name=name, site=site)
+        return only_app(name, found or await self.apps(name=name, site=site, all=True), site=site)
+
+    async def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:
+        """Saved images; with ``all`` also those being saved, failed or deleted."""
+        return (await self._ask("images", queries.ImagesQuery(name=name, all=all), queries.ImagesView)).images
+
+    async def image(self, name: str) -> queries.ImageView:
+        """One image by name or id, in whatever state."""
+        return only_image(name, await self.images(name=name, all=True))
+
+    async def operations(
+        self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100
+    ) -> tuple[queries.OperationView, ...]:
+        """Operations, newest first."""
+        question = queries.OperationsQuery(state=state, target=target, limit=limit)
+        return (await self._ask("operations", question, queries.OperationsView)).operations
+
+    async def operation(self, id: str) -> queries.OperationView:
+        """One operation."""
+        found = await self._look(id)
+        if found is None:
+            message = f"there is no operation {id!r}"
+            raise NotFoundError(not_found("operation", message, "see 'calque operation list'"), correlation=id)
+        return found
+
+    async def sites(self) -> tuple[queries.SiteView, ...]:
+        """All sites."""
+        return (await self._ask("sites", queries.SitesQuery(), queries.SitesView)).sites
+
+    async def brokers(self, *, site: str | None = None) -> tuple[queries.BrokerView, ...]:
+        """Brokers, of one site or of all."""
+        return (await self._ask("brokers", queries.BrokersQuery(site=site), queries.BrokersView)).brokers
+
+    async def logs(
+        self, app: str, *, service: str | None = None, lines: int = 100, site: str | None = None
+    ) -> queries.LogsView:
+        """The last lines of an app service; of the entry point without ``service``."""
+        found = await self.app(app, site=site)
+        return await self._ask("logs", queries.LogsQuery(app=found.id, service=service, lines=lines), queries.LogsView)
+
+    async def follow_logs(
+        self, app: str, *, service: str | None = None, lines: int = 10, site: str | None = None
+    ) -> AsyncIterator[str]:
+        """The last lines, then those that come, without end."""
+        before = await self.logs(app, service=service, lines=lines, site=site)
+        fresh: asyncio.Queue[str] = asyncio.Queue()
+
+        async def hear(message: Message) -> None:
+            fresh.put_nowait(unwrap(decode(message.payload), LogLine).line)
+
+        subject = subjects.log(site=before.site, instance=before.instance, service=before.service)
+        subscription = await self._bus.subscribe(subject, hear)
+        try:
+            for line in before.lines:
+                yield line
+            while True:
+                yield await fresh.get()
+        finally:
+            await subscription.drop()
+
+    async def events(
+        self, *, after: int | None = None, follow: bool = False, wanted: EventFilter = EventFilter()
+    ) -> AsyncIterator[Recorded]:
+        """The record of events: all, those after a sequence, or (``follow``) those to come."""
+        async for event in read_events(self._bus, after=after, follow=follow, wanted=wanted):
+            yield event
+
+    async def binding(self, app: str, data_service: str, *, site: str | None = None) -> OpenedBinding:
+        """How an app reaches one of its data services, with the secrets, sealed on the way to a one-time key."""
+        found = await self.app(app, site=site)
+        key = OneTimeKey()
+        question = queries.BindingQuery(app=found.id, data_service=data_service, public_key=key.public)
+        return key.open(await self._ask("binding", question, queries.BindingView))
+
+    # --- inside
+
+    async def _send(self, data: Command, *, target: str, command: str | None) -> Started:
+        id = command or new_id()
+        answer = await self._commands.send(data, aggregate_id=target, id=id, timeout_seconds=COMMAND_SECONDS)
+        queued = answer.site or "the site" if answer.state == "queued" else None
+        # A queued command starts an operation under its own id once the site takes it.
+        return Started(command=id, target=target, operation=answer.operation or (id if queued else None), queued=queued)
+
+    async def _look(self, id: str) -> queries.OperationView | None:
+        found = await self._ask("operations", queries.OperationsQuery(id=id), queries.OperationsView)
+        return found.operations[0] if found.operations else None
+
+    async def _ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
+        deadline = time.monotonic() + self._query_seconds
+        while True:
+            left = max(deadline - time.monotonic(), 0.05)
+            try:
+                return await self._bus.ask(
+                    subjects.query(what), question, reply, source=self._principal, timeout_seconds=left
+                )
+            except CalqueError as error:
+                # A hub that restarts is back in a moment, and a question may be asked twice.
+                if not error.problem.temporary or time.monotonic() + _RETRY_SECONDS >= deadline:
+                    raise client_error(error.problem) from None
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _named(self, name: str, *, field: str) -> None:
+        if problem := check_name(name, field=field):
+            raise client_error(problem)

@@ -1,0 +1,52 @@
+"""Reads the record of events, from any point in the past and on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import NamedTuple
+
+from bus.connection import Bus
+from bus.events import Recorded
+from bus.feed import EventsFeed
+
+
+class EventFilter(NamedTuple):
+    """Which events are wanted; ``None`` is all. ``type`` is a part of the type, such as ``copy.committed``."""
+
+    site: str | None = None
+    aggregate: str | None = None
+    id: str | None = None
+    type: str | None = None
+
+    def takes(self, event: Recorded) -> bool:
+        """Whether ``event`` is wanted. ``aggregate`` may be a kind, or a kind and an id: ``image/<id>``."""
+        kind, _, wanted = (self.aggregate or "").partition("/")
+        return (
+            (self.site is None or event.writer == self.site)
+            and (not kind or event.aggregate == kind)
+            and (not wanted or event.id == wanted)
+            and (self.id is None or event.id == self.id)
+            and (self.type is None or self.type in event.envelope.type)
+        )
+
+
+async def read_events(
+    bus: Bus, *, after: int | None, follow: bool, wanted: EventFilter = EventFilter()
+) -> AsyncIterator[Recorded]:
+    """Events in the order of the record. Without ``after``: all of them, or with ``follow`` those to come.
+
+    Without ``follow`` it ends at what was the last event when it began.
+    """
+    feed = EventsFeed(bus)
+    last = await feed.last_sequence()
+    start = after if after is not None else last if follow else 0
+    if not follow and start >= last:
+        return
+    async with aclosing(feed.read(after=start)) as batches:
+        async for batch in batches:
+            for event in batch:
+                if (follow or event.sequence <= last) and wanted.takes(event):
+                    yield event
+            if not follow and feed.position >= last:
+                return
