@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from nats import errors as nats_errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from bus.client import BusClient as Client
 from bus.dialling import dial
 from bus.errors import timed_out, too_large, unavailable
 from bus.logs import RateLimitedLog
@@ -257,7 +257,7 @@ class Bus:
 
     async def replies(
         self, subject: str, payload: bytes, *, gap_seconds: float, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Every reply to one request, until ``gap_seconds`` pass without one, or nobody listens.
 
         Status messages of the server come through, except ``503`` (no responders), which ends it.

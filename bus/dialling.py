@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
-from nats.aio.client import Client
 
+from bus.client import BusClient as Client
 from bus.errors import refused, unreachable
 from schemas.problems import CalqueError, invalid
 

@@ -1,0 +1,57 @@
+"""Following events of all writers in the order of one stream: ``EVENTS`` at the hub, an outbox at a site."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+
+from bus.connection import Bus
+from bus.jetstream import JetStream
+from bus.logs import RateLimitedLog
+from bus.reader import StreamReader
+from bus.records import Recorded, record
+
+logger = logging.getLogger(__name__)
+
+
+class EventsFeed:
+    """Reads a stream of events from any sequence, endlessly. One reader per :meth:`read`.
+
+    ``position`` is the last sequence read, refused events included; ``refused`` counts those.
+    """
+
+    def __init__(self, bus: Bus, *, stream: str = "EVENTS") -> None:
+        self._bus = bus
+        self._stream = stream
+        self._log = RateLimitedLog(logger)
+        self.position = 0
+        self.refused = 0
+
+    async def last_sequence(self) -> int:
+        """The sequence of the last event stored now, 0 if there is none."""
+        return await JetStream(self._bus).last_sequence(self._stream)
+
+    async def read(self, *, after: int = 0, filter_subject: str | None = None) -> AsyncGenerator[list[Recorded], None]:
+        """Batches of events after a sequence: in order, no gap, no repeat, over reconnects. Endless.
+
+        An event that its writer may not have written is left out, so a batch may be empty while ``position`` grows.
+        """
+        self.position = after
+        reader = StreamReader(self._bus, stream=self._stream, after=after, filter_subject=filter_subject)
+        batches = reader.read()
+        try:
+            async for stored in batches:
+                batch: list[Recorded] = []
+                for sequence, subject, payload in stored:
+                    recorded = record(sequence=sequence, subject=subject, payload=payload)
+                    if recorded.refused is None:
+                        batch.append(recorded)
+                        continue
+                    self.refused += 1
+                    self._log.warning(
+                        "refused", f"{self._stream} {sequence}: refused an event of {subject}: {recorded.refused}"
+                    )
+                self.position = reader.position
+                yield batch
+        finally:
+            await batches.aclose()

@@ -1,0 +1,133 @@
+"""JetStream's API in raw JSON: what nats-py's classes lack (durable sources, atomic batches) is needed here.
+
+Field names are those of the server's API; durations in it are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bus.connection import Bus
+from schemas.problems import Actor, CalqueError, Problem, permanent, temporary
+
+NANOSECONDS = 1_000_000_000
+API_SECONDS = 5.0
+
+WRONG_LAST_SEQUENCE = 10071
+BATCH_INCOMPLETE = 10176
+BATCH_DUPLICATE = 10201
+STREAM_NOT_FOUND = 10059
+STREAM_NAME_IN_USE = 10058
+CONSUMER_NOT_FOUND = 10014
+STORE_FULL = frozenset({10023, 10028, 10047, 10077})
+"""Insufficient resources, account limits, stream or store at its maximum of bytes."""
+
+
+class ApiError(msgspec.Struct, frozen=True, kw_only=True):
+    """The error of an answer: ``code`` in the manner of HTTP, ``err_code`` precise."""
+
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class PubAck(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a publish that a stream captured."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    batch: str = ""
+    count: int = 0
+    error: ApiError | None = None
+
+
+class JetStreamError(CalqueError):
+    """The server refused; ``err_code`` says why, precisely."""
+
+    def __init__(self, error: ApiError, *, subject: str) -> None:
+        self.err_code = error.err_code
+        text = f"{subject}: {error.description} ({error.err_code})"
+        if error.err_code in STORE_FULL:
+            problem = Problem(
+                code="stream_full",
+                message=text,
+                actor=Actor.ENVIRONMENT,
+                remedy="free disk space, or raise the limit of the stream",
+                retry_after_seconds=5.0,
+            )
+        elif error.code in (408, 429, 503):
+            problem = temporary("jetstream", text)
+        else:
+            problem = permanent("jetstream", text)
+        super().__init__(problem)
+
+
+class Position(NamedTuple):
+    """What the reply subject of a delivered message says."""
+
+    delivered: int
+    stream_sequence: int
+    consumer_sequence: int
+    timestamp_ns: int
+    pending: int
+
+
+_ack = msgspec.json.Decoder(PubAck)
+
+
+class JetStream:
+    """The JetStream API under ``prefix`` (default: that of the bus' own account)."""
+
+    def __init__(self, bus: Bus, *, prefix: str | None = None) -> None:
+        self.bus = bus
+        self.prefix = prefix or bus.settings.jetstream_prefix
+
+    async def call(
+        self, operation: str, request: Mapping[str, Any] | None = None, *, timeout_seconds: float = API_SECONDS
+    ) -> dict[str, Any]:
+        """The answer to one API request. Raises :class:`JetStreamError` or :class:`CalqueError` (temporary)."""
+        subject = f"{self.prefix}.{operation}"
+        payload = msgspec.json.encode(request) if request is not None else b""
+        message = await self.bus.call(subject, payload, timeout_seconds=timeout_seconds)
+        answer = msgspec.json.decode(message.payload, type=dict[str, Any])
+        if answer.get("error"):
+            raise JetStreamError(msgspec.convert(answer["error"], ApiError), subject=subject)
+        return answer
+
+    async def publish(
+        self, subject: str, payload: bytes, *, headers: Mapping[str, str], timeout_seconds: float = API_SECONDS
+    ) -> PubAck:
+        """Publish to the stream that captures ``subject``. Raises as :meth:`call` does."""
+        message = await self.bus.call(subject, payload, headers=headers, timeout_seconds=timeout_seconds)
+        try:
+            ack = _ack.decode(message.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CalqueError(permanent("jetstream", f"{subject} is not stored by a stream: {error}")) from None
+        if ack.error is not None:
+            raise JetStreamError(ack.error, subject=subject)
+        return ack
+
+    async def stream(self, name: str) -> dict[str, Any] | None:
+        """``config``, ``state`` and ``sources`` of a stream; ``None`` if there is none."""
+        try:
+            return await self.call(f"STREAM.INFO.{name}")
+        except JetStreamError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                return None
+            raise
+
+    async def last_sequence(self, stream: str) -> int:
+        """The sequence of the last message of a stream, 0 if it never had one. Raises if there is no stream."""
+        info = await self.call(f"STREAM.INFO.{stream}")
+        return int(info["state"]["last_seq"])
+
+
+def position(reply: str) -> Position:
+    """The parts of ``$JS.ACK...``, in the form of 9 tokens and in the newer one with domain and account."""
+    tokens = reply.split(".")
+    at = 4 if len(tokens) == 9 else 6
+    return Position(*(int(token) for token in tokens[at : at + 5]))

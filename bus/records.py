@@ -1,0 +1,87 @@
+"""Stored events as readers see them: decoded where they are known, kept raw where they are newer, never an error."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.envelope import Envelope, decode
+from schemas.events import Event
+from schemas.problems import CalqueError
+from schemas.registry import MESSAGES
+from schemas.subjects import EventSubject, SubjectError, parse_event
+
+
+class UnknownEvent(NamedTuple):
+    """An event of a type, or in a shape, that this version does not know. It stops its aggregate, not the stream."""
+
+    type: str
+    data: bytes
+
+
+class Recorded(NamedTuple):
+    """One stored event. ``sequence`` is that of the stream it was read from.
+
+    ``refused`` says why its writer may not have written it (feeds leave such events out); else it is ``None``.
+    """
+
+    sequence: int
+    writer: str
+    aggregate: str
+    id: str
+    event: Event | UnknownEvent
+    envelope: Envelope
+    refused: str | None = None
+
+
+_decoders: dict[str, msgspec.json.Decoder[Any] | None] = {}
+
+
+def _decoder(kind: str) -> msgspec.json.Decoder[Any] | None:
+    if kind not in _decoders:
+        data = MESSAGES.get(kind)
+        if data is None or not issubclass(data, Event):
+            return None
+        _decoders[kind] = msgspec.json.Decoder(data)
+    return _decoders[kind]
+
+
+def record(*, sequence: int, subject: str, payload: bytes) -> Recorded:
+    """What is stored at ``sequence``. Never raises: what can't be read is an :class:`UnknownEvent`, or refused."""
+    try:
+        parts = parse_event(subject)
+    except SubjectError as error:
+        return _unreadable(sequence, EventSubject("", "", "", ""), payload, str(error))
+    try:
+        envelope = decode(payload)
+    except CalqueError as error:
+        return _unreadable(sequence, parts, payload, str(error))
+    event = _event(envelope)
+    return Recorded(
+        sequence, parts.writer, parts.aggregate, parts.id, event, envelope, _refusal(parts, envelope, event)
+    )
+
+
+def _event(envelope: Envelope) -> Event | UnknownEvent:
+    decoder = _decoder(envelope.type)
+    if decoder is not None:
+        try:
+            event: Event = decoder.decode(envelope.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return UnknownEvent(envelope.type, bytes(envelope.data))
+        return event
+    return UnknownEvent(envelope.type, bytes(envelope.data))
+
+
+def _refusal(parts: EventSubject, envelope: Envelope, event: Event | UnknownEvent) -> str | None:
+    if envelope.source != parts.writer:
+        return f"source {envelope.source!r} in the stream of {parts.writer!r}"
+    if isinstance(event, Event) and (parts.aggregate, parts.event) != (event.AGGREGATE, event.EVENT):
+        return f"type {envelope.type} on the subject of {parts.aggregate}.{parts.event}"
+    return None
+
+
+def _unreadable(sequence: int, parts: EventSubject, payload: bytes, reason: str) -> Recorded:
+    envelope = Envelope(id="", type="", source="", time="")
+    return Recorded(sequence, parts.writer, parts.aggregate, parts.id, UnknownEvent("", payload), envelope, reason)

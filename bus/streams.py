@@ -1,0 +1,241 @@
+"""The streams of the hub and of a site, and what joins them. Every step is safe to repeat; hub and site in any order.
+
+    site    EVT_<site> --durable `hub`--> hub: IN_<site> --filtered to calque.evt.<site>.>--> EVENTS <-- EVT_hub
+
+A site's outbox may hold anything, also events forged for others: those stay in ``IN_<site>``. ``IN_*`` and ``EVENTS``
+have no duplicate window: with one, a site could suppress another's event by using its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bus.connection import Bus
+from bus.dlq import STREAM as DLQ
+from bus.dlq import SUBJECTS as DLQ_SUBJECTS
+from bus.errors import unavailable
+from bus.jetstream import CONSUMER_NOT_FOUND, NANOSECONDS, JetStream, JetStreamError
+from bus.logs import RateLimitedLog
+from schemas import subjects
+from schemas.problems import CalqueError
+
+logger = logging.getLogger(__name__)
+
+EVENTS = "EVENTS"
+COMMANDS = "CMD"
+JOBS = "JOBS"
+ADVISORIES = "ADV"
+OUTBOX_CONSUMER = "hub"
+"""The durable consumer of a site's outbox from which the hub sources."""
+JOBS_CONSUMER = "jobs"
+SAGAS_CONSUMER = "sagas"
+"""The durable consumer on ``EVENTS`` that all hubs share."""
+
+DAY = 24 * 3600 * NANOSECONDS
+GIB = 1 << 30
+MIB = 1 << 20
+ACK_WAIT_SECONDS = 30
+FIRST_BACKOFF_SECONDS = 0.25
+LAST_BACKOFF_SECONDS = 5.0
+
+
+async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
+    """The hub's own streams and consumers, and each site's durable on ``CMD``. Needs no site: see :func:`add_site`."""
+    js = JetStream(bus)
+    await _stream(js, _outbox("hub"))
+    await _stream(js, _events())
+    await _stream(
+        js,
+        {"name": COMMANDS, "subjects": [subjects.COMMANDS_TO_SITES], "max_age": 8 * DAY, "max_bytes": GIB},
+    )
+    await _stream(js, _jobs(subjects.COMMANDS_TO_HUB))
+    await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
+    await _consumer(js, EVENTS, {"durable_name": SAGAS_CONSUMER, "max_ack_pending": 1000})
+    await _stream(js, _dead_letters())
+    await _stream(js, _advisories())
+    for site in sites:
+        await _site_commands(js, site)
+
+
+async def set_up_site(bus: Bus, *, site: str) -> None:
+    """The site's outbox with the consumer that the hub sources from, its local jobs and dead letters."""
+    js = JetStream(bus)
+    await _stream(js, _outbox(site))
+    name = subjects.outbox(site)
+    try:
+        await js.call(f"CONSUMER.INFO.{name}.{OUTBOX_CONSUMER}")
+    except JetStreamError as error:
+        if error.err_code != CONSUMER_NOT_FOUND:
+            raise
+        config = {
+            "durable_name": OUTBOX_CONSUMER,
+            "deliver_subject": subjects.outbox_delivery(site),
+            "deliver_policy": "all",
+            "ack_policy": "flow_control",
+            "flow_control": True,
+            "idle_heartbeat": NANOSECONDS,
+            "max_deliver": -1,
+            "max_ack_pending": 20000,
+        }
+        await js.call(f"CONSUMER.DURABLE.CREATE.{name}.{OUTBOX_CONSUMER}", {"stream_name": name, "config": config})
+    await _stream(js, _jobs(subjects.site_commands(site)))
+    await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
+    await _stream(js, _dead_letters())
+    await _stream(js, _advisories())
+
+
+async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None) -> None:
+    """Have the hub source a site's events; waits until the site is there, for ever without a deadline.
+
+    Raises :class:`CalqueError` ``unavailable`` when the site's outbox is not there at the deadline.
+    """
+    js = JetStream(bus)
+    log = RateLimitedLog(logger, period_seconds=60.0)
+    loop = asyncio.get_running_loop()
+    deadline = None if deadline_seconds is None else loop.time() + deadline_seconds
+    backoff = FIRST_BACKOFF_SECONDS
+    while True:
+        try:
+            await _site_commands(js, site)
+            if await js.stream(subjects.inbox(site)) is None:
+                await _outbox_reached(js, site)
+                await _stream(js, _inbox(site))
+            await _add_source(js, site)
+        except CalqueError as error:
+            if deadline is not None and loop.time() >= deadline:
+                raise unavailable(f"the outbox of site {site}", str(error)) from error
+            log.warning(site, f"site {site} can't be joined yet: {error}")
+        else:
+            return
+        await asyncio.sleep(backoff)
+        backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
+
+
+# --- what the streams are
+
+
+def _outbox(writer: str) -> dict[str, Any]:
+    """Refuses when full, rather than lose; appends are guarded and may be atomic batches."""
+    return {
+        "name": subjects.outbox(writer),
+        "subjects": [subjects.events_of(writer)],
+        "discard": "new",
+        "max_bytes": 4 * GIB,
+        "max_msg_size": 128 * 1024,
+        "allow_direct": True,
+        "allow_atomic": True,
+    }
+
+
+def _inbox(site: str) -> dict[str, Any]:
+    outbox = subjects.outbox(site)
+    source = {
+        "name": outbox,
+        "external": {"api": f"$JS.{site}.API", "deliver": ""},
+        "consumer": {"name": OUTBOX_CONSUMER, "deliver_subject": subjects.outbox_delivery(site)},
+    }
+    return {"name": subjects.inbox(site), "sources": [source], **_SOURCED}
+
+
+def _events() -> dict[str, Any]:
+    return {"name": EVENTS, "sources": [{"name": subjects.outbox("hub")}], "allow_direct": True, **_SOURCED}
+
+
+_SOURCED: Mapping[str, Any] = {"discard": "new", "max_bytes": 8 * GIB, "duplicate_window": 0}
+
+
+def _jobs(subject: str) -> dict[str, Any]:
+    return {
+        "name": JOBS,
+        "subjects": [subject],
+        "retention": "workqueue",
+        "discard": "new",
+        "max_bytes": 256 * MIB,
+        "max_age": 8 * DAY,
+    }
+
+
+def _dead_letters() -> dict[str, Any]:
+    return {"name": DLQ, "subjects": [DLQ_SUBJECTS], "max_bytes": 256 * MIB, "max_age": 90 * DAY}
+
+
+def _advisories() -> dict[str, Any]:
+    return {
+        "name": ADVISORIES,
+        "subjects": [
+            "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
+            "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
+        ],
+        "max_bytes": 64 * MIB,
+        "max_age": 30 * DAY,
+    }
+
+
+# --- making them
+
+
+async def _stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
+    """Make a stream, or bring an existing one to these settings; its sources are left to :func:`_add_source`."""
+    name = wanted["name"]
+    info = await js.stream(name)
+    if info is None:
+        defaults = {"storage": "file", "retention": "limits", "num_replicas": 1}
+        await js.call(f"STREAM.CREATE.{name}", {**defaults, **wanted})
+        logger.info("made stream %s", name)
+        return
+    # The number of replicas and whatever else an operator chose stays.
+    changed = {key: value for key, value in wanted.items() if key != "sources" and info["config"].get(key, 0) != value}
+    if changed:
+        await js.call(f"STREAM.UPDATE.{name}", {**info["config"], **changed})
+        logger.info("changed %s of stream %s", ", ".join(changed), name)
+
+
+async def _consumer(js: JetStream, stream: str, wanted: Mapping[str, Any]) -> None:
+    """Make a durable pull consumer unless it is there. Tries without end: who handles counts (``bus.work``)."""
+    name = wanted["durable_name"]
+    try:
+        await js.call(f"CONSUMER.INFO.{stream}.{name}")
+    except JetStreamError as error:
+        if error.err_code != CONSUMER_NOT_FOUND:
+            raise
+        defaults = {
+            "ack_policy": "explicit",
+            "ack_wait": ACK_WAIT_SECONDS * NANOSECONDS,
+            "deliver_policy": "all",
+            "max_deliver": -1,
+        }
+        request = {"stream_name": stream, "config": {**defaults, **wanted}}
+        await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", request)
+        logger.info("made consumer %s on stream %s", name, stream)
+
+
+async def _site_commands(js: JetStream, site: str) -> None:
+    await _consumer(js, COMMANDS, {"durable_name": site, "filter_subject": subjects.site_commands(site)})
+
+
+async def _outbox_reached(js: JetStream, site: str) -> None:
+    """Raise unless the site's outbox has its consumer for the hub.
+
+    The hub may ask nothing about it but to start again where it stands, so that is what is asked; only ever before
+    the hub sources from it.
+    """
+    reset = JetStream(js.bus, prefix=f"$JS.{site}.API")
+    await reset.call(f"CONSUMER.RESET.{subjects.outbox(site)}.{OUTBOX_CONSUMER}")
+
+
+async def _add_source(js: JetStream, site: str) -> None:
+    """Extend the sources of ``EVENTS``; those that it has stay."""
+    info = await js.stream(EVENTS)
+    if info is None:
+        await _stream(js, _events())
+        info = await js.call(f"STREAM.INFO.{EVENTS}")
+    name = subjects.inbox(site)
+    sources: list[dict[str, Any]] = info["config"].get("sources") or []
+    if any(source["name"] == name for source in sources):
+        return
+    source = {"name": name, "filter_subject": subjects.events_of(site)}
+    await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
+    logger.info("stream %s sources from %s", EVENTS, name)

@@ -1,0 +1,289 @@
+"""Work from a durable pull consumer: at least once, acknowledged only after the handler has returned.
+
+The consumer is made in advance (``bus.streams``), and nothing is asked of the server but the next message and to take
+an acknowledgement: a site may do no more on the hub's ``CMD``. While a handler runs, the server is told so. What a
+handler refuses for good is copied to ``DLQ`` with the reason before it is taken off the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from bus.connection import CONTENT_HEADERS, Bus, Message
+from bus.dlq import bury
+from bus.jetstream import NANOSECONDS, JetStream, Position, position
+from bus.logs import RateLimitedLog
+from schemas.envelope import Envelope, encode
+from schemas.problems import CalqueError
+
+logger = logging.getLogger(__name__)
+
+EXPIRES_SECONDS = 5.0
+HEARTBEAT_SECONDS = 1.0
+SILENCE_SECONDS = 2.5
+FIRST_BACKOFF_SECONDS = 0.1
+LAST_BACKOFF_SECONDS = 5.0
+LAST_DELAY_SECONDS = 30.0
+STOP_SECONDS = 20.0
+SITE_PREFIX = "JSHUB.API"
+"""The prefix under which a site's account imports its share of the hub's JetStream."""
+
+
+class Delivery(NamedTuple):
+    """One message of a queue. ``delivered`` counts from 1; ``timestamp`` is when it was stored, in Unix seconds."""
+
+    subject: str
+    payload: bytes
+    sequence: int
+    delivered: int
+    timestamp: float
+    bus: Bus
+    ack_subject: str
+
+    async def in_progress(self) -> None:
+        """Tell the server that the work goes on. The queue does so by itself while the handler runs."""
+        await self.bus.send(self.ack_subject, b"+WPI")
+
+
+class WorkQueue:
+    """The durable ``consumer`` on ``stream``.
+
+    ``max_deliveries`` bounds how often a message is tried (``None``: for ever); ``ack_wait_seconds`` is what the
+    consumer was made with. ``prefix`` is where the stream's JetStream API is found: :data:`SITE_PREFIX` for ``CMD``.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        stream: str,
+        consumer: str,
+        prefix: str | None = None,
+        max_deliveries: int | None = 20,
+        ack_wait_seconds: float = 30.0,
+    ) -> None:
+        self._bus = bus
+        self._stream = stream
+        self._consumer = consumer
+        self._prefix = JetStream(bus, prefix=prefix).prefix
+        self._max_deliveries = max_deliveries
+        self._progress_seconds = ack_wait_seconds / 3
+        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._log = RateLimitedLog(logger)
+
+    async def run(self, handler: Callable[[Delivery], Awaitable[None]], *, concurrency: int = 8) -> None:
+        """Handle messages until :meth:`stop` or cancellation, at most ``concurrency`` at once.
+
+        The handler returns: acknowledged. It raises a temporary :class:`CalqueError`: tried again after its
+        ``retry_after_seconds``, doubled each time up to 30 s. It raises anything else: dead letter.
+        """
+        self._ended.clear()
+        backoff = FIRST_BACKOFF_SECONDS
+        try:
+            while not self._stopping.is_set():
+                try:
+                    if await self._pull(handler, concurrency):
+                        backoff = FIRST_BACKOFF_SECONDS
+                except CalqueError as error:
+                    self._log.warning("pull", f"pulling from {self._stream}/{self._consumer}: {error}")
+                if not self._stopping.is_set():
+                    await self._pause(backoff)
+                    backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
+            await self._finish(STOP_SECONDS)
+        finally:
+            await self._finish(0)
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Take no more; returns when what is handled now has ended (or was given back, after 20 s)."""
+        self._stopping.set()
+        self._wake.set()
+        await self._ended.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _pull(self, handler: Callable[[Delivery], Awaitable[None]], concurrency: int) -> bool:
+        """Pull into one inbox until something is wrong with it; says whether anything was right with it."""
+        arrived: list[Message] = []
+        fine = False
+        reconnected = False
+
+        def sink(message: Message) -> None:
+            arrived.append(message)
+            self._wake.set()
+
+        def on_reconnect() -> None:
+            nonlocal reconnected
+            reconnected = True
+            self._wake.set()
+
+        await self._bus.wait_connected(EXPIRES_SECONDS)
+        inbox = self._bus.new_inbox()
+        forget = self._bus.on_reconnect(on_reconnect)
+        subscription = await self._bus.listen(inbox, sink)
+        outstanding = 0
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        try:
+            while not self._stopping.is_set():
+                free = concurrency - len(self._running)
+                if outstanding == 0 and free > 0:
+                    await self._ask(inbox, free)
+                    outstanding = free
+                    heard = loop.time()
+                silence = SILENCE_SECONDS if outstanding else None
+                try:
+                    await asyncio.wait_for(self._wake.wait(), silence)
+                except TimeoutError:
+                    if loop.time() - heard >= SILENCE_SECONDS:
+                        return fine
+                self._wake.clear()
+                messages, arrived[:] = arrived[:], []
+                if messages:
+                    heard = loop.time()
+                for message in messages:
+                    if message.reply is not None and message.status is None:
+                        fine = True
+                        outstanding -= 1
+                        self._begin(handler, message, position(message.reply))
+                        continue
+                    if message.status == "100":
+                        fine = True
+                        continue
+                    if message.status == "408":
+                        fine = True
+                        outstanding = 0
+                        continue
+                    description = (message.headers or {}).get("Description", "")
+                    self._log.warning(
+                        "status", f"pulling from {self._stream}/{self._consumer}: {message.status} {description}"
+                    )
+                    return fine
+                if reconnected:
+                    return True
+            return fine
+        finally:
+            forget()
+            await subscription.drop()
+            for message in arrived:
+                if message.reply is not None and message.status is None:
+                    await self._reply(message.reply, b"-NAK")
+
+    async def _ask(self, inbox: str, batch: int) -> None:
+        request = (
+            f'{{"batch":{batch},"expires":{int(EXPIRES_SECONDS * NANOSECONDS)},'
+            f'"idle_heartbeat":{int(HEARTBEAT_SECONDS * NANOSECONDS)}}}'
+        )
+        await self._bus.send(
+            f"{self._prefix}.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}", request.encode(), reply=inbox
+        )
+
+    def _begin(self, handler: Callable[[Delivery], Awaitable[None]], message: Message, at: Position) -> None:
+        assert message.reply is not None
+        delivery = Delivery(
+            subject=message.subject,
+            payload=message.payload,
+            sequence=at.stream_sequence,
+            delivered=at.delivered,
+            timestamp=at.timestamp_ns / NANOSECONDS,
+            bus=self._bus,
+            ack_subject=message.reply,
+        )
+        task = asyncio.create_task(self._handle(handler, delivery), name=f"{self._stream}-{at.stream_sequence}")
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._wake.set()
+
+    async def _handle(self, handler: Callable[[Delivery], Awaitable[None]], delivery: Delivery) -> None:
+        progress = asyncio.create_task(self._tell_progress(delivery))
+        try:
+            if self._max_deliveries is not None and delivery.delivered > self._max_deliveries:
+                # Its handler neither returned nor failed: most likely it took its process down, each time.
+                await self._bury(delivery, f"delivered {delivery.delivered} times without an end")
+                return
+            await handler(delivery)
+            await self._reply(delivery.ack_subject, b"+ACK")
+        except asyncio.CancelledError:
+            await self._reply(delivery.ack_subject, b"-NAK")
+            raise
+        except CalqueError as error:
+            tried_enough = self._max_deliveries is not None and delivery.delivered >= self._max_deliveries
+            if error.problem.temporary and not tried_enough:
+                await self._later(delivery, error)
+            else:
+                await self._bury(delivery, f"{error.problem.code}: {error}")
+        except Exception as error:
+            logger.exception("handling %s %d failed", self._stream, delivery.sequence)
+            await self._bury(delivery, f"{type(error).__name__}: {error}")
+        finally:
+            progress.cancel()
+
+    async def _tell_progress(self, delivery: Delivery) -> None:
+        while True:
+            await asyncio.sleep(self._progress_seconds)
+            await self._reply(delivery.ack_subject, b"+WPI")
+
+    async def _later(self, delivery: Delivery, error: CalqueError) -> None:
+        first = error.problem.retry_after_seconds or 1.0
+        seconds = min(first * 2 ** min(delivery.delivered - 1, 10), max(LAST_DELAY_SECONDS, first))
+        self._log.warning("later", f"{self._stream} {delivery.sequence}: {error}; again in {seconds:g} s")
+        await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(seconds * NANOSECONDS))
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        try:
+            await bury(
+                self._bus,
+                stream=self._stream,
+                consumer=self._consumer,
+                sequence=delivery.sequence,
+                subject=delivery.subject,
+                payload=delivery.payload,
+                delivered=delivery.delivered,
+                reason=reason,
+            )
+        except CalqueError as error:
+            logger.warning("%s %d can't be put aside: %s", self._stream, delivery.sequence, error)
+            await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(LAST_BACKOFF_SECONDS * NANOSECONDS))
+            return
+        logger.error("%s %d is a dead letter: %s", self._stream, delivery.sequence, reason)
+        await self._reply(delivery.ack_subject, b"+ACK")
+
+    async def _reply(self, subject: str, answer: bytes) -> None:
+        try:
+            await self._bus.send(subject, answer)
+        except CalqueError as error:
+            # Not acknowledged, it comes again: that is what at least once means.
+            self._log.warning("ack", f"{self._stream}/{self._consumer}: {answer[:4]!r} was not sent: {error}")
+
+    async def _finish(self, grace_seconds: float) -> None:
+        if not self._running:
+            return
+        _, late = await asyncio.wait(set(self._running), timeout=grace_seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+
+async def enqueue(bus: Bus, subject: str, envelope: Envelope, *, timeout_seconds: float = 5.0) -> int:
+    """Store a command in the stream that captures ``subject``; returns its sequence. The same id is stored once.
+
+    Raises :class:`CalqueError`; after a ``timeout`` it may be stored: send it again, it has one effect.
+    """
+    headers = {**CONTENT_HEADERS, "Nats-Msg-Id": envelope.id}
+    ack = await JetStream(bus).publish(subject, encode(envelope), headers=headers, timeout_seconds=timeout_seconds)
+    return ack.seq
