@@ -2,7 +2,7 @@
 
 PostgreSQL exits when it is started by root. Started by root, a stack runs it as `postgres` when the
 machine has that user and as `nobody` otherwise; no user is ever added to a machine. That user may be
-unable to walk to the stack's home or to the installed programs (a home below a closed /root, say).
+unable to walk to the stack's home or to the installed programs (a home below a closed directory of root, say).
 Then programs are copied to a temporary directory, and a data directory is entered by the supervisor
 before it gives up root: the server reaches it as `/proc/self/cwd`.
 """
