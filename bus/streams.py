@@ -35,8 +35,10 @@ SAGAS_CONSUMER = "sagas"
 """The durable consumer on ``EVENTS`` that all hubs share."""
 
 DAY = 24 * 3600 * NANOSECONDS
-GIB = 1 << 30
 MIB = 1 << 20
+OUTBOX_BYTES = 512 * MIB
+EVENTS_BYTES = 2048 * MIB
+"""The server reserves what a stream may grow to: with 10 GiB of storage, a hub has room for 13 sites."""
 ACK_WAIT_SECONDS = 30
 FIRST_BACKOFF_SECONDS = 0.25
 LAST_BACKOFF_SECONDS = 5.0
@@ -49,7 +51,7 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
     await _stream(js, _events())
     await _stream(
         js,
-        {"name": COMMANDS, "subjects": [subjects.COMMANDS_TO_SITES], "max_age": 8 * DAY, "max_bytes": GIB},
+        {"name": COMMANDS, "subjects": [subjects.COMMANDS_TO_SITES], "max_age": 8 * DAY, "max_bytes": 256 * MIB},
     )
     await _stream(js, _jobs(subjects.COMMANDS_TO_HUB))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
@@ -123,7 +125,7 @@ def _outbox(writer: str) -> dict[str, Any]:
         "name": subjects.outbox(writer),
         "subjects": [subjects.events_of(writer)],
         "discard": "new",
-        "max_bytes": 4 * GIB,
+        "max_bytes": OUTBOX_BYTES,
         "max_msg_size": 128 * 1024,
         "allow_direct": True,
         "allow_atomic": True,
@@ -137,14 +139,20 @@ def _inbox(site: str) -> dict[str, Any]:
         "external": {"api": f"$JS.{site}.API", "deliver": ""},
         "consumer": {"name": OUTBOX_CONSUMER, "deliver_subject": subjects.outbox_delivery(site)},
     }
-    return {"name": subjects.inbox(site), "sources": [source], **_SOURCED}
+    return {"name": subjects.inbox(site), "sources": [source], "max_bytes": OUTBOX_BYTES, **_SOURCED}
 
 
 def _events() -> dict[str, Any]:
-    return {"name": EVENTS, "sources": [{"name": subjects.outbox("hub")}], "allow_direct": True, **_SOURCED}
+    return {
+        "name": EVENTS,
+        "sources": [{"name": subjects.outbox("hub")}],
+        "allow_direct": True,
+        "max_bytes": EVENTS_BYTES,
+        **_SOURCED,
+    }
 
 
-_SOURCED: Mapping[str, Any] = {"discard": "new", "max_bytes": 8 * GIB, "duplicate_window": 0}
+_SOURCED: Mapping[str, Any] = {"discard": "new", "duplicate_window": 0}
 
 
 def _jobs(subject: str) -> dict[str, Any]:
@@ -153,13 +161,13 @@ def _jobs(subject: str) -> dict[str, Any]:
         "subjects": [subject],
         "retention": "workqueue",
         "discard": "new",
-        "max_bytes": 256 * MIB,
+        "max_bytes": 128 * MIB,
         "max_age": 8 * DAY,
     }
 
 
 def _dead_letters() -> dict[str, Any]:
-    return {"name": DLQ, "subjects": [DLQ_SUBJECTS], "max_bytes": 256 * MIB, "max_age": 90 * DAY}
+    return {"name": DLQ, "subjects": [DLQ_SUBJECTS], "max_bytes": 64 * MIB, "max_age": 90 * DAY}
 
 
 def _advisories() -> dict[str, Any]:
@@ -169,7 +177,7 @@ def _advisories() -> dict[str, Any]:
             "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
             "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
         ],
-        "max_bytes": 64 * MIB,
+        "max_bytes": 32 * MIB,
         "max_age": 30 * DAY,
     }
 
