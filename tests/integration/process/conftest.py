@@ -1,4 +1,4 @@
-"""The process broker as a process of its own, on a real bus; a test may kill it."""
+"""The process broker as a process of its own, on a real bus. Tests share it, may kill it, and leave nothing in it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,43 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     await connected.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_platform(
+    nats_server: NatsServer, bus: Bus, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Platform]:
+    made = Platform(
+        BrokerProcess(
+            "brokers.process",
+            bus=bus,
+            nats_url=nats_server.url,
+            kind="psb",
+            name="process",
+            directory=tmp_path_factory.mktemp("process-broker"),
+            stop_seconds=1.0,
+        )
+    )
+    await made.start()
+    yield made
+    assert await made.stop() == 0
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     return write_app(tmp_path / "app")
 
 
 @pytest.fixture
-async def platform(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncIterator[Platform]:
-    process = BrokerProcess(
-        "brokers.process", bus=bus, nats_url=nats_server.url, kind="psb", name="process", directory=tmp_path / "broker"
-    )
-    made = Platform(process)
-    await made.start()
+async def platform(shared_platform: Platform) -> AsyncIterator[Platform]:
+    log = shared_platform.process.log
+    begun = log.stat().st_size
     try:
-        yield made
+        yield shared_platform
     finally:
-        if not made.running:
-            await made.start()
-        code = await made.stop()
-    assert code == 0
-    assert processes_of(made.state) == []
-    log = process.log.read_text()
-    assert "Traceback" not in log, log
+        if not shared_platform.running:
+            await shared_platform.start()
+        for status in await shared_platform.services():
+            await shared_platform.remove(service=status.service)
+    assert processes_of(shared_platform.state) == []
+    assert list((shared_platform.state / "services").iterdir()) == []
+    told = log.read_bytes()[begun:].decode()
+    assert "Traceback" not in told, told

@@ -12,6 +12,7 @@ from schemas.envelope import convert
 from schemas.ids import new_id
 from schemas.problems import Actor
 from schemas.values import Artifact, HealthCheck
+from tests.integration.broker_process import eventually
 from tests.integration.process.apps import (
     INSTANCE,
     Platform,
@@ -198,11 +199,7 @@ async def test_a_cancelled_deploy_leaves_nothing(platform: Platform, app: Path) 
     ill = HealthCheck(path="/nowhere-here", start_period_seconds=60, timeout_seconds=0.2)
     request = deploy_request(spec(app, health=ill))
     await platform.process.begin("deploy", request)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + 10
-    while not processes_of(platform.state):
-        assert loop.time() < deadline
-        await asyncio.sleep(0.02)
+    await eventually(lambda: bool(processes_of(platform.state)), seconds=10, what="a process")
     assert (await platform.process.cancel(request.id)).state == "cancelled"
     assert processes_of(platform.state) == []
     assert await platform.services() == []
