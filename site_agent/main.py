@@ -15,11 +15,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bus.events import EventStore
-from bus.streams import set_up_site
-from bus.work import WorkQueue
-
 from bus.connection import Bus, BusSettings
+from bus.events import EventStore
+from bus.streams import COMMANDS, JOBS, JOBS_CONSUMER, set_up_site
+from bus.work import SITE_PREFIX, WorkQueue
 from schemas import events as ev
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import timestamp, wrap
@@ -51,7 +50,6 @@ logger = logging.getLogger(__name__)
 READY_VARIABLE = "CALQUE_READY_FILE"
 BEAT_SECONDS = 2.0
 CONNECT_SECONDS = 30.0
-STOP_SECONDS = 5.0
 COMMANDS_AT_ONCE = 16
 
 
@@ -128,9 +126,9 @@ class _Agent:
         self._runner.resume()
         await self._service.start()
         heart = Heart(self._bus, site=site)
-        queues = [WorkQueue.local(self._bus, site=site)]
+        queues = [WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER)]
         if self._settings.hub:
-            queues.append(WorkQueue.commands_of(self._bus, site=site))
+            queues.append(WorkQueue(self._bus, stream=COMMANDS, consumer=site, prefix=SITE_PREFIX))
         loops = [
             asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
             asyncio.create_task(for_ever(self._look_around, every_seconds=DISCOVERY_SECONDS), name="brokers"),
@@ -143,6 +141,7 @@ class _Agent:
         try:
             yield
         finally:
+            await asyncio.gather(*(queue.stop() for queue in queues))
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)

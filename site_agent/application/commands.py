@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from bus.work import Delivery
-
 from bus.connection import Bus
+from bus.work import Delivery
 from schemas import commands as cmd
 from schemas import subjects
 from schemas.envelope import Envelope, decode, parse_timestamp, timestamp, unwrap, wrap
