@@ -83,10 +83,9 @@ class FilesystemBroker(Broker):
                 tokens=tokens,
                 tls=server_context(certificate=config.tls.cert, key=config.tls.key, ca=config.tls.ca),
                 host=config.host,
-                port=config.port or _kept_port(state / "port"),
             )
-            port = await endpoint.start()
             self._endpoint = endpoint
+            port = await self._listen(endpoint)
             if not config.port:
                 write_atomically(state / "port", str(port).encode())
             self._grants = Grants(
@@ -101,6 +100,16 @@ class FilesystemBroker(Broker):
             if isinstance(error, OSError):
                 raise temporary_error("unavailable", f"the repository can't be served: {error}") from error
             raise
+
+    async def _listen(self, endpoint: Endpoint) -> int:
+        if self._config.port:
+            return await endpoint.start(self._config.port)
+        try:
+            # Grants that were issued before a restart name the port.
+            return await endpoint.start(_kept_port(self._config.state_dir / "port"))
+        except OSError as error:
+            logger.warning("the port of the last run is taken, another one is used: %s", error)
+            return await endpoint.start(0)
 
     async def stop(self) -> None:
         if self._endpoint is not None:
@@ -174,8 +183,7 @@ class FilesystemBroker(Broker):
         return Verified(copy=request.copy, faults=tuple(finding.message for finding in found.findings))
 
     async def delete(self, request: DeleteCopy, _reporter: Reporter) -> Done:
-        await in_thread(self._store.delete, request.copy)
-        await self._collect()
+        await in_thread(self._remove, request.copy)
         return Done()
 
     async def transfer(self, request: TransferCopy, reporter: Reporter) -> Committed:
@@ -194,7 +202,8 @@ class FilesystemBroker(Broker):
             committed = await moving.run()
         except asyncio.CancelledError:
             if reporter.cancelling:
-                await in_thread(self._discard, request.copy)
+                # Also if it was committed in the same moment: cancelled work takes back what it did.
+                await in_thread(self._remove, request.copy)
             raise
         return Committed(summary=summaries.summary(committed))
 
@@ -207,7 +216,7 @@ class FilesystemBroker(Broker):
         return Done()
 
     async def collect(self, _request: Collect, _reporter: Reporter) -> Collected:
-        found = await self._collect()
+        found = await in_thread(self._free)
         if found.blocked is not None:
             raise permanent_error("collection_blocked", found.blocked, remedy="delete the damaged copy, then collect")
         return Collected(chunks=found.chunks, bytes=found.freed_bytes)
@@ -267,18 +276,14 @@ class FilesystemBroker(Broker):
                 found.append(summaries.summary(listed.committed))
         return tuple(found)
 
-    def _discard(self, copy: str) -> None:
-        try:
+    def _remove(self, copy: str) -> None:
+        """Removes the copy, committed or not: a transfer that a crash cut off has left a half behind."""
+        if not self._store.delete(copy):
             self._store.abort(copy)
-        except CalqueError as error:
-            if error.problem.code != "conflict":
-                raise
-            # It was committed in the same moment; the cancelled operation takes back what it did.
-            self._store.delete(copy)
-        maintenance.collect(self._store)
+        self._free()
 
-    async def _collect(self) -> maintenance.Collected:
-        found = await in_thread(maintenance.collect, self._store)
+    def _free(self) -> maintenance.Collected:
+        found = maintenance.collect(self._store)
         if found.blocked is not None:
             logger.error("nothing can be collected: %s", found.blocked)
         return found

@@ -74,14 +74,12 @@ class Endpoint:
         tokens: TokenKey,
         tls: ssl.SSLContext,
         host: str,
-        port: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._repository = repository
         self._tokens = tokens
         self._tls = tls
         self._host = host
-        self._port = port
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="repository")
         self._digests: collections.OrderedDict[str, dict[bytes, int]] = collections.OrderedDict()
@@ -89,24 +87,29 @@ class Endpoint:
         self.served_bytes = 0
         """Bytes of stored chunks given to peers since the start."""
 
-    async def start(self) -> int:
-        """Listens; returns the port (one that is free, if port 0 was asked for)."""
+    async def start(self, port: int) -> int:
+        """Listens; returns the port (one that is free, if port 0 was asked for). Raises OSError."""
         application = web.Application(middlewares=[problems])
         path = "/v0/copies/{copy}"
         application.router.add_put(f"{path}/parts/{{part}}", self._put_part, expect_handler=self._expect)
         application.router.add_get(f"{path}/parts/{{part}}", self._get_part, allow_head=False)
         application.router.add_get(f"{path}/manifest", self._get_manifest, allow_head=False)
         application.router.add_post(f"{path}/chunks", self._post_chunks)
-        self._runner = web.AppRunner(
+        runner = web.AppRunner(
             application,
             access_log=None,
             read_bufsize=READ_BUFFER_BYTES,
             shutdown_timeout=SHUTDOWN_SECONDS,
             auto_decompress=False,
         )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
-        return int(self._runner.addresses[0][1])
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, port, ssl_context=self._tls).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        return int(runner.addresses[0][1])
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -159,7 +159,7 @@ class PartWriter:
         self._chunker.finish()
         record = IndexEntry(entry.key, entry.size, digest, tuple(self._chunks), entry.metadata)
         self._chunks.clear()
-        self._index_chunker.feed(msgspec.json.encode(record, order="deterministic") + b"\n")
+        self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
         self._part_hasher.update(entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=digest))
         self._entries += 1
         self._entry = None

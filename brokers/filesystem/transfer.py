@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from brokers.filesystem.errors import CorruptManifest
@@ -15,7 +14,7 @@ from brokers.filesystem.manifest import ChunkRef, CopyInfo, Manifest, Part, pars
 from brokers.filesystem.repository import CommittedCopy, Repository
 from brokers.filesystem.staging import OpenCopy
 from brokers.filesystem.threads import in_thread
-from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request
+from brokers.sdk.copystream_http import CopyStreamError, Session, broken, connection, damaged, request
 from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, StoredChunk
 from schemas.brokers import CopyGrant
 from schemas.problems import permanent, temporary
@@ -77,7 +76,7 @@ class Transfer:
         return self._repository.committed(self._grant.copy)
 
     async def _fetch_all(
-        self, session: aiohttp.ClientSession, opened: OpenCopy, refs: Iterator[ChunkRef], *, part: Part, counts: bool
+        self, session: Session, opened: OpenCopy, refs: Iterator[ChunkRef], *, part: Part, counts: bool
     ) -> None:
         lock = asyncio.Lock()
 
@@ -103,7 +102,7 @@ class Transfer:
 
     async def _fetch(
         self,
-        session: aiohttp.ClientSession,
+        session: Session,
         opened: OpenCopy,
         missing: list[ChunkRef],
         *,

@@ -6,9 +6,8 @@ a few buffers whatever the size. Nothing is retried here: on `CopyStreamError` w
 part anew.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-import aiohttp
 import msgspec
 
 from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request, send_guarded
@@ -201,7 +200,7 @@ class CopyReader:
         ):
             return msgspec.json.decode(await response.read(), type=CopyHead)
 
-    async def read_stream(self, part: str) -> AsyncIterator[Buffer]:
+    async def read_stream(self, part: str) -> AsyncGenerator[Buffer, None]:
         """The bytes of a stream part, in blocks. If the iterator ends without an error, all of it was sound.
 
         Raises CopyStreamError; its problem is temporary if the connection broke, permanent if the copy is damaged.
@@ -216,7 +215,7 @@ class CopyReader:
             elif isinstance(event, End) and (event.size != size or event.digest != hasher.hex()):
                 raise damaged(part, "the part did not arrive as it was stored: its size or digest differs")
 
-    async def read_entries(self, part: str) -> AsyncIterator[tuple[EntryBegin, AsyncIterator[Buffer]]]:
+    async def read_entries(self, part: str) -> AsyncGenerator[tuple[EntryBegin, AsyncIterator[Buffer]], None]:
         """The entries of a part: head and bytes of each, in order. What of an entry isn't read is skipped (and
         checked) when the next one is asked for. Raises CopyStreamError as `read_stream`, from either iterator."""
         events = self._events(part, Layout.ENTRIES)
@@ -279,7 +278,7 @@ class CopyReader:
                     permanent("wrong_layout", f"the part is {response.content_type}, not {layout.value}", field=part)
                 )
             try:
-                async for block in _blocks(response):
+                async for block in response.content.iter_any():
                     for event in decoder.feed(block):
                         if isinstance(event, Failure):
                             raise CopyStreamError(_failure(part, event))
@@ -289,10 +288,6 @@ class CopyReader:
                 if decoder.done:
                     raise damaged(part, str(error)) from error
                 raise broken(part, error) from error
-
-
-def _blocks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    return response.content.iter_any()
 
 
 def _failure(part: str, failure: Failure) -> Problem:

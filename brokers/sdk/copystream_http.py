@@ -14,6 +14,8 @@ from brokers.sdk.copystream_tls import pinned_context
 from schemas.brokers import CopyGrant
 from schemas.problems import CalqueError, Problem, permanent, temporary
 
+Session = aiohttp.ClientSession
+
 READ_BUFFER_BYTES = 1 << 20
 CONNECT_SECONDS = 15.0
 STALL_SECONDS = 120.0

@@ -38,10 +38,8 @@ class Site:
         self.repository = Repository.open(self.directory / "repository", key_path=self.directory / "state" / "key")
         tokens = TokenKey.load_or_create(self.directory / "state" / "tokens", self.repository.files)
         context = server_context(certificate=self.identity.certificate, key=self.identity.key, ca=self._authority.path)
-        self.endpoint = Endpoint(
-            self.repository, tokens=tokens, tls=context, host="127.0.0.1", port=self._port, clock=self.clock
-        )
-        self._port = await self.endpoint.start()
+        self.endpoint = Endpoint(self.repository, tokens=tokens, tls=context, host="127.0.0.1", clock=self.clock)
+        self._port = await self.endpoint.start(self._port)
         self.grants = Grants(
             base_url=f"https://127.0.0.1:{self._port}",
             tokens=tokens,

@@ -5,10 +5,12 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Mapping
 
+import aiohttp
 import pytest
 
 from brokers.filesystem.errors import CopyNotFound, IncompleteCopy
 from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
+from brokers.sdk.copystream_http import connection
 from schemas.brokers import CopyGrant
 from schemas.problems import Actor
 from schemas.secrets import Secret
@@ -131,6 +133,45 @@ async def test_tokens_and_open_copies_outlive_a_restart(north: Site) -> None:
     committed = north.repository.commit("c1")
     assert [part.name for part in committed.manifest.parts] == ["one", "two"]
     assert await north.read("c1", "one") == BIG
+
+
+async def test_any_http_client_can_write_and_read_a_raw_stream(north: Site) -> None:
+    grant = north.open_write("c1")
+    async with connection(grant) as session:
+        url = f"{grant.url}/parts/dump"
+        async with session.put(url, data=blocks(BIG), headers={"Content-Type": "application/octet-stream"}) as response:
+            assert response.status == 201
+            assert (await response.json())["size"] == len(BIG)
+    committed = north.repository.commit("c1")
+    grant = north.open_read("c1")
+    async with connection(grant) as session:
+        async with session.get(f"{grant.url}/parts/dump") as response:
+            assert response.headers["Calque-Digest"] == committed.manifest.parts[0].digest
+            assert await response.read() == BIG
+        async with session.get(f"{grant.url}/parts/none") as response:
+            assert response.status == 404
+            assert (await response.json())["code"] == "not_found"
+
+
+async def test_a_raw_stream_of_a_damaged_part_is_broken_off(north: Site) -> None:
+    committed = await north.write_copy("c1", dump=BIG)
+    refs = committed.manifest.parts[0].chunks
+    assert refs is not None
+    north.repository.chunks.path(refs[-1].digest).unlink()
+    grant = north.open_read("c1")
+    async with connection(grant) as session, session.get(f"{grant.url}/parts/dump") as response:
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+
+
+async def test_a_reader_that_goes_away_disturbs_nobody(north: Site, caplog: pytest.LogCaptureFixture) -> None:
+    await north.write_copy("c1", dump=BIG * 4)
+    for _ in range(20):
+        stream = CopyReader(north.open_read("c1")).read_stream("dump")
+        assert await anext(stream)
+        await stream.aclose()
+    assert await north.read("c1", "dump") == BIG * 4
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 def _with_token(grant: CopyGrant, token: str) -> CopyGrant:
