@@ -1,0 +1,1 @@
+"""What the hub does: takes commands, drives its operations, answers queries. Deciding is left to the domain."""

@@ -1,0 +1,102 @@
+"""Commands about images: to the site when all lies there, else an operation of the hub."""
+
+from __future__ import annotations
+
+from bus.events import Conflict
+from hub.application.aggregates import append, load
+from hub.application.context import TRIES, Context, contended
+from hub.application.instances import IMAGE, NOT_ENTERED, check_new_instance, check_values
+from hub.application.outcome import Forward, Outcome
+from hub.domain import catalog, claim
+from hub.domain import images as domain
+from hub.domain.claim import ClaimState
+from hub.domain.images import Here
+from hub.domain.received import Received
+from hub.projections.views import image_facts
+from schemas import saga
+from schemas.commands import Answer, RunImage, SiteRunImage
+from schemas.events import OperationAccepted
+from schemas.names import claim_token
+from schemas.problems import Problem
+
+
+async def run(context: Context, received: Received) -> Outcome:
+    """``image.run``"""
+    command = received.command
+    assert isinstance(command, RunImage)
+    id = received.aggregate_id
+    way = domain.route_run(image_facts(context.state, id), id, site=command.site, sites=context.site_states())
+    if isinstance(way, Problem):
+        return way
+    if problem := check_new_instance(
+        context, received, instance=command.instance, field="instance", name=command.name, site=command.site
+    ):
+        return problem
+    for instance in way.content.instances:
+        template = instance.configuration.template
+        if problem := check_values(
+            context, template, site=command.site, environment=command.environment, plans=command.plans
+        ):
+            return problem
+    if isinstance(way, Here):
+        return Forward(
+            command.site,
+            command.instance,
+            SiteRunImage(
+                by=received.by,
+                name=command.name,
+                content=way.content,
+                environment=command.environment,
+                plans=command.plans,
+            ),
+        )
+    return await _begin(context, received, domain.plan_run(command, image=id, way=way, by=received.by))
+
+
+async def _begin(context: Context, received: Received, accepted: OperationAccepted) -> Answer:
+    operation = await load(context.events, "operation", received.id)
+    if not operation.recorded:
+        try:
+            appended = await append(
+                context.events,
+                (operation, saga.accept(accepted)),
+                causation=received.id,
+                operation=received.id,
+                correlation=received.envelope.correlationid,
+            )
+        except Conflict as error:
+            raise contended(f"operation {received.id}") from error  # delivered again, it is found
+        await context.projector.seen(appended)
+    return Answer(command=received.id, state="accepted", operation=received.id)
+
+
+async def delete(context: Context, received: Received) -> Outcome:
+    """``image.delete``: a tombstone and the name released at once, then the copies."""
+    id = received.aggregate_id
+    for _ in range(TRIES):
+        image = image_facts(context.state, id)
+        if problem := domain.check_deletable(image, id):
+            return problem
+        assert image is not None
+        entry = await load(context.events, "catalog", id)
+        state = entry.fold(catalog.evolve, NOT_ENTERED)
+        if state is None or state.status != "entered":
+            return domain.check_saved(image._replace(state="deleted"), id) or contended(f"image {id}").problem
+        name = await load(context.events, "claim", claim_token(received.by.team, IMAGE, state.entered.name))
+        operation = await load(context.events, "operation", received.id)
+        change = catalog.delete(state, name.fold(claim.evolve, ClaimState()), image=id, by=received.by)
+        try:
+            appended = await append(
+                context.events,
+                (entry, change.catalog),
+                (name, change.claim),
+                (operation, saga.accept(domain.plan_delete(image, by=received.by))),
+                causation=received.id,
+                operation=received.id,
+                correlation=received.envelope.correlationid,
+            )
+        except Conflict:
+            continue
+        await context.projector.seen(appended)
+        return Answer(command=received.id, state="accepted", operation=received.id)
+    raise contended(f"image {id}")

@@ -1,0 +1,174 @@
+"""Commands about app instances: checked as far as the hub can, then passed on to the instance's site."""
+
+from __future__ import annotations
+
+import uuid
+
+from bus.events import Conflict
+from hub.application import templates
+from hub.application.aggregates import append, load
+from hub.application.context import TRIES, Context, contended
+from hub.application.outcome import Forward, Outcome
+from hub.domain import catalog, claim
+from hub.domain.capability import check_site_serves
+from hub.domain.catalog import CatalogState
+from hub.domain.claim import ClaimState
+from hub.domain.images import check_site_known
+from hub.domain.received import Received, check_id
+from hub.domain.template import together
+from hub.projections.apps import AppRow
+from hub.projections.views import broker_views
+from schemas.commands import (
+    DeployInstance,
+    SaveInstance,
+    SiteDeleteInstance,
+    SiteDeployInstance,
+    SiteSaveInstance,
+    SiteStartInstance,
+    SiteStopInstance,
+)
+from schemas.names import check_name, claim_token
+from schemas.problems import Problem, conflict, not_found
+from schemas.template_check import check_overrides
+from schemas.values import Template
+
+IMAGE = "image"
+NOT_ENTERED: CatalogState | None = None
+
+
+async def deploy(context: Context, received: Received) -> Outcome:
+    """``instance.deploy``"""
+    command = received.command
+    assert isinstance(command, DeployInstance)
+    if problem := check_new_instance(
+        context, received, instance=received.aggregate_id, field="subject", name=command.name, site=command.site
+    ):
+        return problem
+    template = await templates.find(context, command.template)
+    if isinstance(template, Problem):
+        return template
+    if problem := check_values(
+        context, template, site=command.site, environment=command.environment, plans=command.plans
+    ):
+        return problem
+    return Forward(
+        command.site,
+        received.aggregate_id,
+        SiteDeployInstance(
+            by=received.by,
+            name=command.name,
+            template=template,
+            environment=command.environment,
+            plans=command.plans,
+        ),
+    )
+
+
+def check_new_instance(
+    context: Context, received: Received, *, instance: str, field: str, name: str, site: str
+) -> Problem | None:
+    """What speaks against a new instance, as far as the hub can see."""
+    if problem := check_id(instance, field=field) or check_name(name, field="name"):
+        return problem
+    if problem := check_site_known(site, sites=context.site_states()):
+        return problem
+    apps = context.state.apps
+    for row in apps.with_id(instance):
+        if row.operation != received.id:
+            return conflict(field, f"instance {instance} exists already", "make a new id for a new instance")
+    for row in apps.find(name):
+        if row.site == site and row.id != instance and not row.gone:
+            return conflict("name", f"site {site} has an app {name!r} already", "choose another name")
+    return None
+
+
+def check_values(
+    context: Context,
+    template: Template,
+    *,
+    site: str,
+    environment: dict[str, dict[str, str]],
+    plans: dict[str, str],
+) -> Problem | None:
+    """Whether the values fit the template, and the template the site."""
+    if found := check_overrides(template, environment=environment, plans=plans):
+        return together(found)
+    return check_site_serves(template, site=site, plans=plans, brokers=broker_views(context.state, site=site))
+
+
+async def save(context: Context, received: Received) -> Outcome:
+    """``instance.save``: the image is entered and its name claimed, then the site saves it."""
+    command = received.command
+    assert isinstance(command, SaveInstance)
+    row = _instance(context, received.aggregate_id)
+    if isinstance(row, Problem):
+        return row
+    if problem := catalog.check_save(command):
+        return problem
+    for _ in range(TRIES):
+        entry = await load(context.events, "catalog", command.image)
+        if entry.caused_by(received.id):
+            break
+        token = claim_token(received.by.team, IMAGE, command.name)
+        name = await load(context.events, "claim", token)
+        change = catalog.enter(
+            entry.fold(catalog.evolve, NOT_ENTERED),
+            name.fold(claim.evolve, ClaimState()),
+            command,
+            site=row.site,
+            instance=row.id,
+            by=received.by,
+        )
+        if isinstance(change, Problem):
+            return change
+        try:
+            await append(
+                context.events,
+                (entry, change.catalog),
+                (name, change.claim),
+                causation=received.id,
+                operation=received.id,
+                correlation=received.envelope.correlationid,
+            )
+        except Conflict:
+            continue
+        break
+    else:
+        raise contended(f"image name {command.name}")
+    assert row.deploying is not None
+    copies = {name: copy_id(received.id, name) for name in row.deploying.template.data_services}
+    return Forward(row.site, row.id, SiteSaveInstance(by=received.by, image=command.image, copies=copies))
+
+
+def copy_id(command: str, data_service: str) -> str:
+    """The id of the copy that a save makes of a data service: the same however often the save is sent."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"calque:copy:{command}:{data_service}"))
+
+
+async def stop(context: Context, received: Received) -> Outcome:
+    """``instance.stop``"""
+    row = _instance(context, received.aggregate_id)
+    return row if isinstance(row, Problem) else Forward(row.site, row.id, SiteStopInstance(by=received.by))
+
+
+async def start(context: Context, received: Received) -> Outcome:
+    """``instance.start``"""
+    row = _instance(context, received.aggregate_id)
+    return row if isinstance(row, Problem) else Forward(row.site, row.id, SiteStartInstance(by=received.by))
+
+
+async def delete(context: Context, received: Received) -> Outcome:
+    """``instance.delete``"""
+    row = _instance(context, received.aggregate_id)
+    return row if isinstance(row, Problem) else Forward(row.site, row.id, SiteDeleteInstance(by=received.by))
+
+
+def _instance(context: Context, id: str) -> AppRow | Problem:
+    rows = context.state.apps.with_id(id)
+    if not rows:
+        return not_found("instance", f"there is no app {id}", "see `calque app list`")
+    row = next((row for row in rows if not row.gone), rows[0])
+    if row.state == "deleted":
+        assert row.deploying is not None
+        return not_found("instance", f"app {row.deploying.name} is deleted", "see `calque app list`")
+    return row

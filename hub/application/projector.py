@@ -1,0 +1,82 @@
+"""Keeps the projections up to date, and lets others wait until they have seen a certain event."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from bus.events import Recorded
+from hub.projections.state import Projections
+from schemas.problems import CalqueError, temporary
+from schemas.subjects import HUB
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 4096
+SEEN_SECONDS = 2.0
+
+
+class Feed(Protocol):
+    """A reader of ``EVENTS``. ``position`` also counts the events that were left out of the batches."""
+
+    position: int
+
+    def read(self, *, after: int = 0) -> AsyncIterator[list[Recorded]]:
+        """Batches in order, without gaps and repeats, endlessly."""
+
+    async def last_sequence(self) -> int:
+        """The sequence of the last event stored now. Raises :class:`CalqueError` (temporary)."""
+
+
+class Projector:
+    """One reader of ``EVENTS``. ``state`` is what it has made of it."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.state = Projections()
+        self._feed = feed
+        self._moved = asyncio.Condition()
+        self._recent: deque[str] = deque(maxlen=REMEMBERED)
+
+    async def run(self) -> None:
+        """Read for ever."""
+        async for batch in self._feed.read(after=self.state.position):
+            try:
+                self.state.apply(batch)
+                self.state.position = self._feed.position
+            except Exception:
+                # A table that fell over would be wrong from here on: the process starts anew and reads again.
+                logger.exception("projecting events after %d failed", self.state.position)
+                raise
+            self._recent.extend(each.envelope.id for each in batch if each.writer == HUB)
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def reached(self, sequence: int, *, timeout_seconds: float) -> None:
+        """Return when the event with this sequence is in the tables. Raises :class:`CalqueError` (temporary)."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._moved:
+                await self._moved.wait_for(lambda: self.state.position >= sequence)
+        except TimeoutError:
+            raise CalqueError(
+                temporary("lagging", f"the hub has read its events up to {self.state.position}, not to {sequence} yet")
+            ) from None
+
+    async def caught_up(self, *, timeout_seconds: float) -> None:
+        """Return when everything that is stored now is in the tables. Raises :class:`CalqueError` (temporary)."""
+        await self.reached(await self._feed.last_sequence(), timeout_seconds=timeout_seconds)
+
+    async def seen(self, appended: Sequence[Recorded]) -> None:
+        """Wait a little until the hub's own events are in the tables, so that who is answered can ask for them.
+
+        An answer is not held back for a reader that lags: after ``SEEN_SECONDS`` it goes without.
+        """
+        if not appended:
+            return
+        last = appended[-1].envelope.id
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_SECONDS), self._moved:
+                await self._moved.wait_for(lambda: last in self._recent)

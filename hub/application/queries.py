@@ -1,0 +1,219 @@
+"""Answers queries from the projections, and relays what only a site can answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hub.application.aggregates import load
+from hub.application.context import Context
+from hub.application.members import Members
+from hub.domain.children import operation_of
+from hub.domain.grants import check_grant
+from hub.projections import status, views
+from hub.projections.apps import AppRow
+from schemas import saga
+from schemas.brokers import SERVICE_VERSION
+from schemas.commands import Answer
+from schemas.envelope import Envelope
+from schemas.problems import CalqueError, conflict, invalid, not_found, temporary
+from schemas.queries import (
+    AppsQuery,
+    AppsView,
+    AskGrant,
+    BindingQuery,
+    BindingView,
+    BrokersQuery,
+    BrokersView,
+    CommandQuery,
+    GrantView,
+    ImagesQuery,
+    ImagesView,
+    LogsQuery,
+    LogsView,
+    OperationsQuery,
+    OperationsView,
+    SiteBinding,
+    SiteGrant,
+    SiteLogs,
+    SitesQuery,
+    SitesView,
+    SiteView,
+    StatusQuery,
+    StatusView,
+    TemplatesQuery,
+    TemplatesView,
+)
+
+MOST_LINES = 10_000
+
+
+class Queries:
+    """One method per query. Each raises :class:`CalqueError` with the problem that the caller gets."""
+
+    def __init__(self, context: Context, members: Members, *, name: str) -> None:
+        self._context = context
+        self._members = members
+        self._name = name
+
+    async def status(self, _query: StatusQuery, _envelope: Envelope) -> StatusView:
+        """``status``"""
+        state = self._context.state
+        operations: Counter[str] = Counter(
+            row.operation.state for row in state.operations.rows.values() if row.operation is not None
+        )
+        return StatusView(
+            version=SERVICE_VERSION,
+            hub=self._name,
+            sites=self._sites(),
+            apps=dict(Counter(status.of_app(row) for row in state.apps.known() if not row.gone)),
+            operations=dict(operations),
+            images=sum(1 for id in state.images.entries if state.images.state_of(id) == "saved"),
+            events=state.events,
+            unassigned=tuple(state.apps.unassigned()),
+        )
+
+    async def templates(self, query: TemplatesQuery, _envelope: Envelope) -> TemplatesView:
+        """``templates``, newest last."""
+        rows = self._context.state.templates.rows.values()
+        found = [views.template_view(row) for row in rows if query.name in (None, row.applied.template.name)]
+        return TemplatesView(templates=tuple(found))
+
+    async def apps(self, query: AppsQuery, _envelope: Envelope) -> AppsView:
+        """``apps``"""
+        state = self._context.state
+        found = [
+            row
+            for row in state.apps.known()
+            if (query.all or not row.gone)
+            and query.site in (None, row.site)
+            and (query.name in (None, row.id) or (row.deploying is not None and row.deploying.name == query.name))
+        ]
+        return AppsView(apps=views.app_views(state, found))
+
+    async def images(self, query: ImagesQuery, _envelope: Envelope) -> ImagesView:
+        """``images``"""
+        images = self._context.state.images
+        ids = images.entries if query.name is None else images.find(query.name)
+        wanted = [id for id in ids if query.all or images.state_of(id) == "saved"]
+        return ImagesView(images=views.image_views(self._context.state, wanted))
+
+    async def operations(self, query: OperationsQuery, _envelope: Envelope) -> OperationsView:
+        """``operations``, newest first"""
+        if query.limit < 1:
+            raise CalqueError(invalid("limit", f"{query.limit} is not a number of operations", "use 1 or more"))
+        operations = self._context.state.operations
+        rows = operations.rows.values() if query.id is None else operations.find(query.id)
+        found = [
+            row
+            for row in rows
+            if row.operation is not None
+            and query.state in (None, row.operation.state)
+            and query.target in (None, row.operation.accepted.target, row.operation.accepted.name)
+        ]
+        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+        return OperationsView(
+            operations=tuple(views.operation_view(self._context.state, row) for row in found[: query.limit])
+        )
+
+    async def sites(self, _query: SitesQuery, _envelope: Envelope) -> SitesView:
+        """``sites``"""
+        return SitesView(sites=self._sites())
+
+    async def brokers(self, query: BrokersQuery, _envelope: Envelope) -> BrokersView:
+        """``brokers``"""
+        if query.site is not None and query.site not in (known := self._context.site_states()):
+            raise CalqueError(
+                not_found("site", f"there is no site {query.site!r}", f"use one of: {', '.join(sorted(known))}")
+            )
+        return BrokersView(brokers=views.broker_views(self._context.state, site=query.site))
+
+    async def command(self, query: CommandQuery, _envelope: Envelope) -> Answer:
+        """``command``"""
+        answer = views.answer_of(self._context.state, query.id)
+        if answer is None:
+            raise CalqueError(
+                not_found(
+                    "id", f"nothing is known of a command {query.id}", "it may still wait; ask again, or send it again"
+                )
+            )
+        return answer
+
+    async def logs(self, query: LogsQuery, _envelope: Envelope) -> LogsView:
+        """``logs``, from the app's site"""
+        if not 1 <= query.lines <= MOST_LINES:
+            raise CalqueError(invalid("lines", f"{query.lines} is out of range", f"use 1 to {MOST_LINES}"))
+        row = self._app(query.app)
+        assert row.deploying is not None
+        service = query.service or row.deploying.template.entrypoint
+        names = ", ".join(sorted(row.services))
+        if service is None:
+            raise CalqueError(invalid("service", f"app {query.app} has no entry point", f"name one of: {names}"))
+        if service not in row.services:
+            raise CalqueError(
+                not_found("service", f"app {query.app} has no service {service!r}", f"use one of: {names}")
+            )
+        question = SiteLogs(instance=row.id, service=service, lines=query.lines)
+        return await self._context.outbound.ask_site(row.site, "logs", question, LogsView)
+
+    async def binding(self, query: BindingQuery, _envelope: Envelope) -> BindingView:
+        """``binding``, from the app's site; the hub can't open what the site seals"""
+        row = self._app(query.app)
+        if query.data_service not in row.data_services:
+            names = ", ".join(sorted(row.data_services))
+            raise CalqueError(
+                not_found(
+                    "data_service",
+                    f"app {query.app} has no data service {query.data_service!r}",
+                    f"use one of: {names}" if names else None,
+                )
+            )
+        question = SiteBinding(instance=row.id, data_service=query.data_service, public_key=query.public_key)
+        return await self._context.outbound.ask_site(row.site, "binding", question, BindingView)
+
+    async def grant(self, asking: str, question: AskGrant) -> GrantView:
+        """A site asks for a copy of another one. The grant comes sealed to the asking site."""
+        operation = operation_of(question.operation) or question.operation
+        loaded = await load(self._context.events, "operation", operation)
+        if problem := check_grant(question, saga.fold(operation, loaded.events), asking=asking):
+            raise CalqueError(problem)
+        announced = self._context.state.sites.announced.get(asking)
+        if announced is None or not announced.crb_fingerprint:
+            raise CalqueError(
+                temporary("not_announced", f"the hub does not know the keys of site {asking} yet", field="site")
+            )
+        wanted = SiteGrant(
+            copy=question.copy,
+            target=asking,
+            public_key=announced.seal_key,
+            client_fingerprint=announced.crb_fingerprint,
+        )
+        return await self._context.outbound.ask_site(question.source, "grant", wanted, GrantView)
+
+    def _app(self, name: str) -> AppRow:
+        found = [row for row in self._context.state.apps.find(name) if not row.gone]
+        if not found:
+            raise CalqueError(not_found("app", f"there is no app {name!r}", "see `calque app list`"))
+        if len(found) > 1:
+            places = ", ".join(f"{row.id} at {row.site}" for row in found)
+            raise CalqueError(conflict("app", f"several apps are called {name!r}", f"use the id of one: {places}"))
+        return found[0]
+
+    def _sites(self) -> tuple[SiteView, ...]:
+        state = self._context.state
+        images = Counter(site for view in views.image_views(state, list(state.images.entries)) for site in view.sites)
+        return tuple(
+            SiteView(
+                name=site,
+                state=condition,
+                version=state.sites.announced[site].version if site in state.sites.announced else "",
+                last_beat=self._members.last_beats.get(site, ""),
+                apps=sum(1 for row in state.apps.known() if row.site == site and not row.gone),
+                images=images[site],
+                brokers=tuple(
+                    f"{broker.kind}-{broker.name}"
+                    for broker in views.broker_views(state, site=site)
+                    if broker.state == "registered"
+                ),
+            )
+            for site, condition in sorted(self._context.site_states().items())
+        )

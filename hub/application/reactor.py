@@ -1,0 +1,148 @@
+"""Reacts to events, from the one durable consumer on ``EVENTS`` that all hubs share.
+
+Every event is handled by one hub, and again by another if that one dies before it has acknowledged:
+
+- a site accepted or rejected a command of a client -> the answer to ``replyto``;
+- a child operation of the hub ended, or an operation of the hub moved on -> the operation is driven;
+- a save came to nothing -> the image's entry is withdrawn and its name released;
+- a copy of a deleted image appeared at a site -> the site is told to forget it.
+"""
+
+from __future__ import annotations
+
+from bus.events import Conflict
+from bus.records import record
+from bus.work import Delivery
+from hub.application.aggregates import append, load
+from hub.application.context import TRIES, Context, contended
+from hub.application.instances import IMAGE, NOT_ENTERED
+from hub.application.sagas import Sagas
+from hub.domain import catalog, claim
+from hub.domain.children import operation_of
+from hub.domain.claim import ClaimState
+from hub.domain.received import reply_subject
+from schemas.commands import Answer, SiteForgetImage
+from schemas.envelope import Envelope, timestamp, wrap
+from schemas.events import (
+    CancelRequested,
+    CommandRejected,
+    Event,
+    ImageFailed,
+    LocationAdded,
+    OperationAccepted,
+    OperationCancelled,
+    OperationFailed,
+    OperationSucceeded,
+    StepStarted,
+    UndoStarted,
+)
+from schemas.ids import effect_id
+from schemas.names import claim_token
+from schemas.problems import Problem
+from schemas.subjects import HUB, site_command
+
+REACH_SECONDS = 10.0
+
+
+class Reactor:
+    """Handles one event after the other, several at once; repeated ones have no further effect."""
+
+    def __init__(self, context: Context, sagas: Sagas) -> None:
+        self._context = context
+        self._sagas = sagas
+
+    async def handle(self, delivery: Delivery) -> None:
+        """One delivery from ``EVENTS``. Raises :class:`CalqueError`."""
+        recorded = record(sequence=delivery.sequence, subject=delivery.subject, payload=delivery.payload)
+        event = recorded.event
+        if recorded.refused is not None or not isinstance(event, Event):
+            return
+        # Whatever follows reads the tables: they must have seen this event.
+        await self._context.projector.reached(delivery.sequence, timeout_seconds=REACH_SECONDS)
+        if recorded.writer == HUB:
+            if isinstance(event, StepStarted | UndoStarted):
+                await self._sagas.drive(recorded.id)
+            return
+        await self._answer(recorded.writer, recorded.id, event, recorded.envelope)
+        await self._child(recorded.id, event)
+        await self._saving(recorded.writer, recorded.id, event)
+        if isinstance(event, LocationAdded):
+            await self._forget(recorded.writer, event)
+
+    async def _answer(self, site: str, id: str, event: Event, envelope: Envelope) -> None:
+        to = reply_subject(envelope)
+        if to is None:
+            return
+        match event:
+            case OperationAccepted():
+                answer = Answer(command=id, state="accepted", operation=id, site=site)
+            case CommandRejected(problem=problem):
+                answer = Answer(command=id, state="rejected", problem=problem, site=site)
+            case CancelRequested() if envelope.causationid is not None:
+                answer = Answer(command=envelope.causationid, state="accepted", operation=id, site=site)
+            case _:
+                return
+        await self._context.outbound.answer(to, answer)
+
+    async def _child(self, id: str, event: Event) -> None:
+        operation = operation_of(id)
+        ends = OperationSucceeded | OperationFailed | OperationCancelled | CommandRejected
+        if operation is not None and isinstance(event, ends):
+            await self._sagas.drive(operation)
+
+    async def _saving(self, site: str, id: str, event: Event) -> None:
+        problem: Problem | None = None
+        match event:
+            case ImageFailed(problem=problem):
+                image: str | None = id
+            case OperationFailed(problem=problem) | CommandRejected(problem=problem):
+                image = self._context.state.images.by_command.get(id)
+            case OperationCancelled():
+                image = self._context.state.images.by_command.get(id)
+            case _:
+                return
+        entry = self._context.state.images.entries.get(image) if image else None
+        if image is None or entry is None or entry.state.entered.site != site:
+            return
+        content = self._context.state.images.content_of(image)
+        if content is None or content.content is None:
+            await self._withdraw(image, problem, causation=id)
+
+    async def _withdraw(self, image: str, problem: Problem | None, *, causation: str) -> None:
+        for _ in range(TRIES):
+            entry = await load(self._context.events, "catalog", image)
+            state = entry.fold(catalog.evolve, NOT_ENTERED)
+            if state is None:
+                return
+            token = claim_token(state.entered.by.team, IMAGE, state.entered.name)
+            name = await load(self._context.events, "claim", token)
+            taken = name.fold(claim.evolve, ClaimState())
+            change = catalog.withdraw(state, taken, image=image, problem=problem)
+            try:
+                await append(self._context.events, (entry, change.catalog), (name, change.claim), causation=causation)
+            except Conflict:
+                continue
+            return
+        raise contended(f"image {image}")
+
+    async def _forget(self, site: str, event: LocationAdded) -> None:
+        """A copy that arrived after its image was deleted: the deletion did not know of this site."""
+        images = self._context.state.images
+        entry, row = images.entries.get(event.image), images.content_of(event.image)
+        if entry is None or entry.state.status != "deleted" or entry.deletion is None:
+            return
+        if row is None or row.content is None:
+            return
+        command = SiteForgetImage(by=entry.state.entered.by, parent=entry.deletion, content=row.content)
+        subject = site_command(
+            site=site, principal=command.by.principal, aggregate=command.AGGREGATE, id=event.image, verb=command.VERB
+        )
+        envelope = wrap(
+            command,
+            id=effect_id(entry.deletion, f"late-{event.copy}", 1),
+            source=HUB,
+            time=timestamp(self._context.clock()),
+            operationid=entry.deletion,
+            causationid=entry.deletion,
+        )
+        await self._context.outbound.command(subject, envelope)

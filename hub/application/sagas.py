@@ -1,0 +1,137 @@
+"""Drives the hub's operations: stores what has happened, then sends what should be at the sites now.
+
+Nothing is remembered here that is not in the streams, but for when a command was sent last: any hub can drive any
+operation at any time, several at once too. Appends are guarded, and a command that is sent again is one command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+
+from bus.events import Conflict
+from hub.application.aggregates import Loaded, append, load
+from hub.application.context import TRIES, Context, contended
+from hub.domain.children import Child, Clockwork, Outgoing, advance, outgoing
+from schemas import saga
+from schemas.envelope import parse_timestamp, timestamp, wrap
+from schemas.events import Event
+from schemas.problems import CalqueError
+from schemas.saga import Operation
+from schemas.subjects import HUB, site_command
+
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 5.0
+AGAIN_AT_MOST_SECONDS = 3600.0
+"""A command that no site has taken up is sent again after a while: the stream it waits in keeps it for days only."""
+SWEEP_SECONDS = 1.0
+STEPS_AT_ONCE = 100
+
+
+class Sagas:
+    """The runner of the hub's operations."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sent: dict[str, tuple[float, float]] = {}
+        self._driving: dict[str, asyncio.Lock] = {}
+
+    async def run(self) -> None:
+        """Look after all live operations for ever: retries, deadlines, and what another hub left behind."""
+        while True:
+            for row in list(self._context.state.operations.live_rows()):
+                if row.writer != HUB:
+                    continue
+                try:
+                    await self.drive(row.id)
+                except (CalqueError, Conflict) as error:
+                    logger.warning("operation %s waits: %s", row.id, error)
+                except Exception:
+                    logger.exception("driving operation %s failed", row.id)
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def drive(self, id: str) -> None:
+        """Bring one operation up to what is known now. Raises :class:`CalqueError`; then it is driven again later."""
+        lock = self._driving.setdefault(id, asyncio.Lock())
+        async with lock:
+            if not await self._drive(id):
+                self._driving.pop(id, None)
+
+    async def _drive(self, id: str) -> bool:
+        """Returns whether the operation is live."""
+        conflicts = 0
+        for _ in range(STEPS_AT_ONCE):
+            loaded = await load(self._context.events, "operation", id)
+            operation = saga.fold(id, loaded.events)
+            if operation is None:
+                return False
+            clock = _clock(loaded, self._context.clock())
+            events = advance(operation, self._child, clock=clock)
+            if not events:
+                await self._send(operation, clock)
+                return operation.live
+            if not await self._store(loaded, events):
+                conflicts += 1
+                if conflicts >= TRIES:
+                    raise contended(f"operation {id}")
+        return True
+
+    async def _store(self, loaded: Loaded, events: list[Event]) -> bool:
+        try:
+            await append(self._context.events, (loaded, events), operation=loaded.key[1])
+        except Conflict:
+            return False
+        return True
+
+    async def _send(self, operation: Operation, clock: Clockwork) -> None:
+        for each in outgoing(operation, self._child, clock=clock):
+            due, interval = self._sent.get(each.id, (0.0, AGAIN_SECONDS / 2))
+            if clock.now < due:
+                continue
+            await self._publish(operation, each)
+            interval = min(interval * 2, AGAIN_AT_MOST_SECONDS)
+            self._sent[each.id] = (clock.now + interval, interval)
+        if not operation.live:
+            for id in [id for id in self._sent if id.startswith(f"{operation.id}/")]:
+                del self._sent[id]
+
+    async def _publish(self, operation: Operation, each: Outgoing) -> None:
+        command = each.command
+        subject = site_command(
+            site=each.site,
+            principal=command.by.principal,
+            aggregate=command.AGGREGATE,
+            id=each.aggregate_id,
+            verb=command.VERB,
+        )
+        envelope = wrap(
+            command,
+            id=each.id,
+            source=HUB,
+            time=timestamp(self._context.clock()),
+            operationid=operation.id,
+            causationid=operation.id,
+        )
+        await self._context.outbound.command(subject, envelope)
+
+    def _child(self, site: str, id: str) -> Child | None:
+        return self._context.state.child(site, id)
+
+
+def _clock(loaded: Loaded, now: datetime) -> Clockwork:
+    times = [_seconds(each.envelope.time, now) for each in loaded.recorded]
+    changed: dict[str, float] = {}
+    for each, time in zip(loaded.recorded, times, strict=True):
+        step = getattr(each.event, "step", None)
+        if isinstance(step, str):
+            changed[step] = time
+    return Clockwork(now=now.timestamp(), accepted=times[0] if times else now.timestamp(), changed=changed)
+
+
+def _seconds(text: str, now: datetime) -> float:
+    try:
+        return parse_timestamp(text).timestamp()
+    except ValueError:
+        return now.timestamp()

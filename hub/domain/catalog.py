@@ -1,0 +1,89 @@
+"""The catalog entry of an image: its name and tags, until it is withdrawn (never saved) or deleted."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from hub.domain import claim
+from hub.domain.claim import ClaimState
+from hub.domain.received import check_id
+from schemas.base import Fact
+from schemas.commands import SaveInstance
+from schemas.events import (
+    CatalogDeleted,
+    CatalogEntered,
+    CatalogWithdrawn,
+    ClaimTaken,
+    Event,
+)
+from schemas.names import TAG, check_name
+from schemas.problems import Problem, conflict, invalid
+from schemas.values import Requester
+
+
+class CatalogState(Fact, frozen=True, kw_only=True):
+    """The entry of one image."""
+
+    entered: CatalogEntered
+    status: Literal["entered", "withdrawn", "deleted"] = "entered"
+
+
+class Change(NamedTuple):
+    """Events of the two aggregates that change together."""
+
+    catalog: list[Event]
+    claim: list[Event]
+
+
+def evolve(state: CatalogState | None, event: Event) -> CatalogState | None:
+    """The state after ``event``."""
+    match event:
+        case CatalogEntered():
+            return CatalogState(entered=event)
+        case CatalogWithdrawn() if state is not None:
+            return CatalogState(entered=state.entered, status="withdrawn")
+        case CatalogDeleted() if state is not None:
+            return CatalogState(entered=state.entered, status="deleted")
+    return state
+
+
+def check_save(command: SaveInstance) -> Problem | None:
+    """What is wrong with the fields of a save, if anything."""
+    if problem := check_id(command.image, field="image") or check_name(command.name, field="name"):
+        return problem
+    for index, tag in enumerate(command.tags):
+        if not TAG.fullmatch(tag):
+            return invalid(f"tags[{index}]", f"{tag!r} is not a tag", "use up to 64 of letters, digits and . _ : + -")
+    return None
+
+
+def enter(
+    state: CatalogState | None, taken: ClaimState, command: SaveInstance, *, site: str, instance: str, by: Requester
+) -> Change | Problem:
+    """Enter an image that is about to be saved, and claim its name."""
+    if state is not None:
+        return conflict("image", f"image {command.image} exists already", "make a new id for a new image")
+    if taken.owner is not None:
+        return conflict(
+            "name",
+            f"the name {command.name!r} belongs to image {taken.owner}",
+            "choose another name, or delete that image",
+        )
+    entered = CatalogEntered(
+        name=command.name, site=site, instance=instance, by=by, tags=command.tags, comment=command.comment
+    )
+    return Change([entered], [ClaimTaken(owner=command.image)])
+
+
+def withdraw(state: CatalogState | None, taken: ClaimState, *, image: str, problem: Problem | None) -> Change:
+    """The image was never saved: its entry is void and its name free again."""
+    if state is None or state.status != "entered":
+        return Change([], [])
+    return Change([CatalogWithdrawn(problem=problem)], claim.release(taken, image))
+
+
+def delete(state: CatalogState | None, taken: ClaimState, *, image: str, by: Requester) -> Change:
+    """The tombstone of an image."""
+    if state is None or state.status != "entered":
+        return Change([], [])
+    return Change([CatalogDeleted(by=by)], claim.release(taken, image))

@@ -1,0 +1,214 @@
+"""Running and deleting images: which way a command goes, and the plans of the hub's own operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from schemas.base import Fact
+from schemas.commands import RunImage
+from schemas.events import OperationAccepted
+from schemas.operations import Step
+from schemas.problems import Problem, conflict, not_found, temporary
+from schemas.values import ImageContent, ImageState, Requester, SiteState
+
+TRANSFER, RUN, FORGET = "transfer", "run", "forget"
+STOP_CHILD = "stop"
+RUN_KIND, DELETE_KIND = "run", "delete-image"
+RUN_DEADLINE_SECONDS = 6 * 3600.0
+DELETE_DEADLINE_SECONDS = 10 * 365 * 86400.0
+FOREVER = 1_000_000
+
+
+class ImageFacts(NamedTuple):
+    """What is known of an image: ``copies`` is copy -> sites that hold it, ``sites`` the state of all known sites."""
+
+    id: str
+    name: str
+    state: ImageState
+    content: ImageContent | None
+    copies: Mapping[str, frozenset[str]]
+    used_by: Sequence[str] = ()
+
+
+class RunRequest(Fact, frozen=True, kw_only=True):
+    """The request of a hub operation that runs an image: all that its steps need."""
+
+    image: str
+    instance: str
+    name: str
+    site: str
+    source: str
+    content: ImageContent
+    environment: dict[str, dict[str, str]] = {}
+    plans: dict[str, str] = {}
+
+
+class DeleteRequest(Fact, frozen=True, kw_only=True):
+    """The request of a hub operation that deletes an image."""
+
+    image: str
+    name: str
+    content: ImageContent
+
+
+class Here(NamedTuple):
+    """All copies lie at the site: the site's own saga runs the image."""
+
+    content: ImageContent
+
+
+class Across(NamedTuple):
+    """Copies must be transferred from ``source`` first: a saga of the hub."""
+
+    content: ImageContent
+    source: str
+
+
+def copies_of(content: ImageContent) -> tuple[str, ...]:
+    """The copies that an image names."""
+    return tuple(part.copy for instance in content.instances for part in instance.parts)
+
+
+def route_run(
+    image: ImageFacts | None, id: str, *, site: str, sites: Mapping[str, SiteState]
+) -> Here | Across | Problem:
+    """Which way an image gets to run at ``site``, or why it can't."""
+    if problem := check_saved(image, id):
+        return problem
+    assert image is not None
+    assert image.content is not None
+    if problem := check_site_known(site, sites=sites):
+        return problem
+    needed = copies_of(image.content)
+    if all(site in image.copies.get(copy, ()) for copy in needed):
+        return Here(image.content)
+    holders = sorted(
+        (each for each in sites if each != site and all(each in image.copies.get(copy, ()) for copy in needed)),
+        key=lambda each: (each != image.content.site if image.content else True, each),
+    )
+    if not holders:
+        return conflict(
+            "image", f"no site holds all copies of image {image.name}", "see `calque image describe` for where they lie"
+        )
+    for holder in holders:
+        if sites[holder] == "online":
+            return Across(image.content, holder)
+    return temporary(
+        "site_offline",
+        f"the copies of image {image.name} lie at {', '.join(holders)}, which is {sites[holders[0]]}; "
+        f"run it again when the site is online",
+        retry_after_seconds=30.0,
+        field="image",
+    )
+
+
+def check_saved(image: ImageFacts | None, id: str) -> Problem | None:
+    """``None`` when the image is saved and not deleted."""
+    if image is None:
+        return not_found("image", f"there is no image {id}", "see `calque image list`")
+    match image.state:
+        case "saving":
+            return conflict("image", f"image {image.name} is still being saved", "wait until it is saved")
+        case "deleted":
+            return not_found("image", f"image {image.name} is deleted", "see `calque image list`")
+        case "failed":
+            return not_found("image", f"image {image.name} was never saved: its save failed", "save it again")
+    if image.content is None:
+        return conflict("image", f"image {image.name} is still being saved", "wait until it is saved")
+    return None
+
+
+def check_site_known(site: str, *, sites: Mapping[str, SiteState]) -> Problem | None:
+    """``None`` for a site that the hub knows."""
+    if site in sites and sites[site] != "retired":
+        return None
+    known = ", ".join(sorted(each for each, state in sites.items() if state != "retired"))
+    return not_found("site", f"there is no site {site!r}", f"use one of: {known}" if known else "join a site first")
+
+
+def check_deletable(image: ImageFacts | None, id: str) -> Problem | None:
+    """``None`` when the image may be deleted now."""
+    if problem := check_saved(image, id):
+        return problem
+    assert image is not None
+    if image.used_by:
+        return conflict(
+            "image",
+            f"image {image.name} is used by operation {image.used_by[0]}",
+            "wait until it has ended, or cancel it",
+        )
+    return None
+
+
+def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> OperationAccepted:
+    """The operation that brings an image to another site and runs it there."""
+    site = command.site
+    request = RunRequest(
+        image=image,
+        instance=command.instance,
+        name=command.name,
+        site=site,
+        source=way.source,
+        content=way.content,
+        environment=command.environment,
+        plans=command.plans,
+    )
+    transfer, run = step_name(TRANSFER, site), step_name(RUN, site)
+    return OperationAccepted(
+        kind=RUN_KIND,
+        target=command.instance,
+        name=command.name,
+        by=by,
+        steps=(
+            # Another transfer of the same image may be under way at the site: then this one has to wait its turn.
+            Step(id=transfer, action=TRANSFER, part=site, attempts=FOREVER, timeout_seconds=RUN_DEADLINE_SECONDS),
+            Step(
+                id=run,
+                action=RUN,
+                part=site,
+                needs=(transfer,),
+                undo=STOP_CHILD,
+                attempts=1,
+                timeout_seconds=RUN_DEADLINE_SECONDS,
+            ),
+        ),
+        request=_plain(request),
+        deadline_seconds=RUN_DEADLINE_SECONDS,
+    )
+
+
+def plan_delete(image: ImageFacts, *, by: Requester) -> OperationAccepted:
+    """The operation that removes an image's copies from every site that has some; an absent site defers its step."""
+    assert image.content is not None
+    holders = {image.content.site}.union(*(image.copies.get(copy, frozenset()) for copy in copies_of(image.content)))
+    return OperationAccepted(
+        kind=DELETE_KIND,
+        target=image.id,
+        name=image.name,
+        by=by,
+        steps=tuple(
+            Step(
+                id=step_name(FORGET, site),
+                action=FORGET,
+                part=site,
+                attempts=FOREVER,
+                timeout_seconds=DELETE_DEADLINE_SECONDS,
+            )
+            for site in sorted(holders)
+        ),
+        request=_plain(DeleteRequest(image=image.id, name=image.name, content=image.content)),
+        deadline_seconds=DELETE_DEADLINE_SECONDS,
+    )
+
+
+def step_name(action: Literal["transfer", "run", "forget"] | str, site: str) -> str:
+    """The id of the step that does ``action`` at ``site``."""
+    return f"{action}-{site}"
+
+
+def _plain(request: RunRequest | DeleteRequest) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(request)
+    return plain

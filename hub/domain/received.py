@@ -1,0 +1,109 @@
+"""A command as it came: who sent it (the subject says), what it wants, and whether it may be decided at all."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import NamedTuple
+
+from schemas import commands
+from schemas.commands import Command
+from schemas.envelope import Envelope, parse_timestamp, unwrap
+from schemas.problems import CalqueError, Problem, invalid
+from schemas.registry import MESSAGES
+from schemas.subjects import CommandSubject
+from schemas.values import Requester
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_@-]{0,99}")
+"""Ids that callers may make. Ids with ``/`` are those of effects of operations, and nobody else's to use."""
+REPLY_PREFIX = "_INBOX."
+TEAM = "default"
+
+HUB_COMMANDS: dict[tuple[str, str], type[Command]] = {
+    (kind.AGGREGATE, kind.VERB): kind
+    for name, kind in MESSAGES.items()
+    if name.startswith("calque.command.hub.") and issubclass(kind, commands.Command)
+}
+
+
+class Received(NamedTuple):
+    """A command to the hub. ``aggregate_id`` is the id in its subject, ``id`` the command's own."""
+
+    id: str
+    principal: str
+    aggregate: str
+    aggregate_id: str
+    verb: str
+    command: Command
+    envelope: Envelope
+
+    @property
+    def by(self) -> Requester:
+        """Who asks. Every principal belongs to the one team of an embedded stack."""
+        return Requester(principal=self.principal, team=TEAM)
+
+    @property
+    def kind(self) -> str:
+        """``<aggregate>.<verb>``"""
+        return f"{self.aggregate}.{self.verb}"
+
+
+def check_id(text: str, *, field: str) -> Problem | None:
+    """``None`` when a caller may use ``text`` as an id, else the problem."""
+    if ID.fullmatch(text):
+        return None
+    return invalid(field, f"{text!r} is not an id", "use a UUIDv7 of your own making")
+
+
+def reply_subject(envelope: Envelope) -> str | None:
+    """Where the answer goes: only to an inbox, because the hub may publish where its callers may not."""
+    to = envelope.replyto
+    if to is None or not to.startswith(REPLY_PREFIX) or any(sign in to for sign in " *>\t\r\n"):
+        return None
+    return to
+
+
+def read(subject: CommandSubject, envelope: Envelope, *, now: datetime) -> Received | Problem:
+    """The command in ``envelope``, or why it can't be one that the hub decides."""
+    if problem := check_id(envelope.id, field="id"):
+        return problem
+    kind = HUB_COMMANDS.get((subject.aggregate, subject.verb))
+    if kind is None:
+        known = ", ".join(sorted(f"{aggregate}.{verb}" for aggregate, verb in HUB_COMMANDS))
+        return invalid("subject", f"the hub has no command {subject.aggregate}.{subject.verb}", f"send one of: {known}")
+    if envelope.type != kind.TYPE:
+        return invalid("type", f"{envelope.type!r} does not fit the subject", f"send {kind.TYPE}")
+    if problem := _expired(envelope, now=now):
+        return problem
+    if envelope.replyto is not None and reply_subject(envelope) is None:
+        return invalid("replyto", f"{envelope.replyto!r} is not an inbox", f"use a subject below {REPLY_PREFIX}")
+    try:
+        command = unwrap(envelope, kind)
+    except CalqueError as error:
+        return error.problem
+    return Received(
+        id=envelope.id,
+        principal=subject.principal,
+        aggregate=subject.aggregate,
+        aggregate_id=subject.id,
+        verb=subject.verb,
+        command=command,
+        envelope=envelope,
+    )
+
+
+def _expired(envelope: Envelope, *, now: datetime) -> Problem | None:
+    if envelope.expirytime is None:
+        return None
+    try:
+        expiry = parse_timestamp(envelope.expirytime)
+    except ValueError:
+        return invalid("expirytime", f"{envelope.expirytime!r} is not a time", "write it as RFC 3339 says")
+    if expiry > now:
+        return None
+    return Problem(
+        code="expired",
+        field="expirytime",
+        message=f"the command expired at {envelope.expirytime}, before it could be decided",
+        remedy="send it again with a new id",
+    )

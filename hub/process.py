@@ -1,0 +1,212 @@
+"""A running hub: everything wired together, and how long each part lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from bus.connection import Bus, BusSettings, Message, Subscription
+from bus.events import EventStore
+from bus.feed import EventsFeed
+from bus.service import Service
+from bus.streams import EVENTS, JOBS, JOBS_CONSUMER, SAGAS_CONSUMER, add_site, set_up_hub
+from bus.work import WorkQueue
+from hub.adapters.outbound import BusOutbound
+from hub.application.commands import CommandHandler
+from hub.application.context import Context
+from hub.application.members import Members
+from hub.application.projector import Projector
+from hub.application.queries import Queries
+from hub.application.reactor import Reactor
+from hub.application.sagas import Sagas
+from hub.settings import HubSettings
+from schemas.brokers import SERVICE_VERSION
+from schemas.envelope import Envelope, timestamp, wrap
+from schemas.ids import new_id
+from schemas.problems import CalqueError
+from schemas.queries import QUERIES, SITE_ASK, AskGrant, GrantView
+from schemas.signals import Beat
+from schemas.subjects import HUB, HUB_BEAT, beat, query, site_ask
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 2.0
+CONNECT_SECONDS = 30.0
+SET_UP_AGAIN_SECONDS = 1.0
+CATCH_UP_SECONDS = 600.0
+STOP_SECONDS = 3.0
+COMMANDS_AT_ONCE = 32
+EVENTS_AT_ONCE = 64
+SAGA_DELIVERIES = 1000
+
+
+@contextlib.asynccontextmanager
+async def hub(settings: HubSettings) -> AsyncIterator[Hub]:
+    """A hub that is ready: its streams exist and its projections have caught up. Drains on the way out.
+
+    Raises :class:`CalqueError` when it can't become ready.
+    """
+    bus = await Bus.connect(
+        BusSettings(servers=settings.bus.servers, nkey_seed_file=settings.bus.nkey_seed_file, name=settings.bus.name),
+        deadline_seconds=CONNECT_SECONDS,
+    )
+    try:
+        running = Hub(bus, settings)
+        async with running.running():
+            yield running
+    finally:
+        await bus.close()
+
+
+class Hub:
+    """Wires the parts together."""
+
+    def __init__(self, bus: Bus, settings: HubSettings) -> None:
+        self._bus = bus
+        self._settings = settings
+        self.context = Context(
+            events=EventStore(bus, writer=HUB),
+            outbound=BusOutbound(bus),
+            projector=Projector(EventsFeed(bus)),
+            clock=_now,
+            sites=tuple(settings.sites),
+        )
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done, with its exception, when a part fell over that the hub can't be without."""
+        self._members = Members(self.context, seconds=time.monotonic)
+        self._sagas = Sagas(self.context)
+        self._commands = CommandHandler(self.context)
+        self._reactor = Reactor(self.context, self._sagas)
+        self._service = self._queries()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Set up, read all events, then listen; on the way out in the reverse order."""
+        await self._set_up()
+        loops: list[asyncio.Task[None]] = []
+
+        def begin(work: Coroutine[Any, Any, None], name: str) -> None:
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(lambda done: _note(done, self.failed))
+            loops.append(task)
+
+        jobs = WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER)
+        events = WorkQueue(self._bus, stream=EVENTS, consumer=SAGAS_CONSUMER, max_deliveries=SAGA_DELIVERIES)
+        queues: list[WorkQueue] = []
+        beats: list[Subscription] = []
+        try:
+            begin(self.context.projector.run(), "projector")
+            await _unless(self.failed, self.context.projector.caught_up(timeout_seconds=CATCH_UP_SECONDS))
+            beats = [await self._bus.subscribe(beat(site), self._listener(site)) for site in self._settings.sites]
+            await self._service.start()
+            for site in self._settings.sites:
+                begin(add_site(self._bus, site), f"join-{site}")
+            begin(self._members.run(), "members")
+            begin(self._beat(), "heartbeat")
+            begin(self._sagas.run(), "sagas")
+            queues = [jobs, events]
+            begin(events.run(self._reactor.handle, concurrency=EVENTS_AT_ONCE), "events")
+            begin(jobs.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
+            logger.info(
+                "ready: %d events, sites %s", self.context.state.events, ", ".join(self.context.sites) or "none"
+            )
+            yield
+        finally:
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await asyncio.gather(*(each.stop() for each in beats))
+                    await asyncio.gather(*(queue.stop() for queue in queues))
+                    await self._service.stop(grace_seconds=STOP_SECONDS / 2)
+            except TimeoutError:
+                logger.warning("not everything stopped within %.1f s; it will be delivered again", STOP_SECONDS)
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            self.failed.cancel()
+
+    async def _set_up(self) -> None:
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                await set_up_hub(self._bus, sites=self._settings.sites)
+            except CalqueError as error:
+                if not error.problem.temporary or time.monotonic() >= deadline:
+                    raise
+                logger.warning("the streams of the hub can't be set up yet: %s", error)
+                await asyncio.sleep(SET_UP_AGAIN_SECONDS)
+            else:
+                return
+
+    def _listener(self, site: str) -> Callable[[Message], Awaitable[None]]:
+        async def heard(_message: Message) -> None:
+            await self._members.heard(site)
+
+        return heard
+
+    async def _beat(self) -> None:
+        run, sequence = new_id(), 0
+        while True:
+            sequence += 1
+            data = Beat(sender=HUB, run=run, sequence=sequence, interval_seconds=BEAT_SECONDS, version=SERVICE_VERSION)
+            try:
+                await self._bus.publish(HUB_BEAT, wrap(data, id=new_id(), source=HUB, time=timestamp(_now())))
+            except CalqueError as error:
+                logger.debug("no heartbeat: %s", error)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _queries(self) -> Service:
+        queries = Queries(self.context, self._members, name=self._settings.bus.name)
+        service = Service(
+            self._bus,
+            name="calque-hub",
+            version=SERVICE_VERSION,
+            description="Catalog of images, state of all sites, operations that span sites",
+            source=HUB,
+        )
+        for what, contract in QUERIES.items():
+            service.endpoint(what, query(what), contract.query, contract.reply, getattr(queries, what))
+        for site in self._settings.sites:
+            # The subject says who asks: a site's credentials let it ask as itself only.
+            service.endpoint(
+                f"grant-{site}",
+                site_ask(site=site, operation="grant"),
+                SITE_ASK["grant"].query,
+                SITE_ASK["grant"].reply,
+                _asking(queries, site),
+            )
+        return service
+
+
+def _asking(queries: Queries, site: str) -> Any:
+    async def grant(question: AskGrant, _envelope: Envelope) -> GrantView:
+        return await queries.grant(site, question)
+
+    return grant
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _note(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
+    if done.cancelled() or failed.done():
+        return
+    error = done.exception()
+    if error is not None:
+        failed.set_exception(error)
+
+
+async def _unless(failed: asyncio.Future[None], work: Coroutine[Any, Any, None]) -> None:
+    """``work``, or the error of the part that fell over meanwhile."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task, failed}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        failed.result()
+    await task

@@ -1,0 +1,44 @@
+"""Sites: membership as the hub wrote it, brokers and announcements as the sites wrote them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hub.domain import membership
+from schemas.events import BrokerLost, BrokerRegistered, Event, SiteAnnounced
+from schemas.values import SiteState
+
+
+class BrokerRow(msgspec.Struct, kw_only=True):
+    """A broker as it registered, and whether it still answers."""
+
+    registered: BrokerRegistered
+    lost: bool = False
+
+
+class Sites:
+    """Members, brokers by (site, ``<kind>-<name>``), announcements by site."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, SiteState] = {}
+        self.brokers: dict[tuple[str, str], BrokerRow] = {}
+        self.announced: dict[str, SiteAnnounced] = {}
+
+    def apply_membership(self, site: str, event: Event) -> None:
+        """An event of the hub about a site."""
+        state = membership.evolve(self.states.get(site), event)
+        if state is not None:
+            self.states[site] = state
+
+    def apply_broker(self, site: str, id: str, event: Event) -> None:
+        """An event of a site about a broker."""
+        match event:
+            case BrokerRegistered():
+                self.brokers[site, id] = BrokerRow(registered=event)
+            case BrokerLost() if (site, id) in self.brokers:
+                self.brokers[site, id].lost = True
+
+    def apply_site(self, site: str, event: Event) -> None:
+        """What a site says about itself."""
+        if isinstance(event, SiteAnnounced):
+            self.announced[site] = event
