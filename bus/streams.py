@@ -42,6 +42,9 @@ EVENTS_BYTES = 2048 * MIB
 ACK_WAIT_SECONDS = 30
 FIRST_BACKOFF_SECONDS = 0.25
 LAST_BACKOFF_SECONDS = 5.0
+SOURCE_STAYS_SECONDS = 0.5
+
+_sources_change = asyncio.Lock()
 
 
 async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
@@ -235,15 +238,22 @@ async def _outbox_reached(js: JetStream, site: str) -> None:
 
 
 async def _add_source(js: JetStream, site: str) -> None:
-    """Extend the sources of ``EVENTS``; those that it has stay."""
-    info = await js.stream(EVENTS)
-    if info is None:
-        await _stream(js, _events())
-        info = await js.call(f"STREAM.INFO.{EVENTS}")
+    """Extend the sources of ``EVENTS``; those that it has stay.
+
+    The server has no guarded update of a stream, so two that extend it at once could lose one of the sources: within
+    a process they take turns, and each looks again whether its source has stayed.
+    """
     name = subjects.inbox(site)
-    sources: list[dict[str, Any]] = info["config"].get("sources") or []
-    if any(source["name"] == name for source in sources):
-        return
-    source = {"name": name, "filter_subject": subjects.events_of(site)}
-    await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
-    logger.info("stream %s sources from %s", EVENTS, name)
+    while True:
+        async with _sources_change:
+            info = await js.stream(EVENTS)
+            if info is None:
+                await _stream(js, _events())
+                info = await js.call(f"STREAM.INFO.{EVENTS}")
+            sources: list[dict[str, Any]] = info["config"].get("sources") or []
+            if any(source["name"] == name for source in sources):
+                return
+            source = {"name": name, "filter_subject": subjects.events_of(site)}
+            await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
+            logger.info("stream %s sources from %s", EVENTS, name)
+        await asyncio.sleep(SOURCE_STAYS_SECONDS)

@@ -27,7 +27,7 @@ class BusSection(BaseModel):
 class AgentSettings(BaseModel):
     """``seal_key_file`` and ``secrets_key_file`` hold 32 bytes in hexadecimal each; ``hub``: joins a hub."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     bus: BusSection
     site: str

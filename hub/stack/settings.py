@@ -29,7 +29,6 @@ def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Docum
     return {
         "bus": bus_section(ports.hub_url, keys.hub.service, name=HUB),
         "state_dir": str(layout.hub / "state"),
-        "jetstream_domain": HUB,
         "sites": list(keys.sites),
     }
 
@@ -40,7 +39,6 @@ def agent_settings(layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site
         "bus": bus_section(ports.site_url(site), keys.agent, name=f"{site}-agent"),
         "site": site,
         "state_dir": str(layout.state(site, "agent")),
-        "jetstream_domain": site,
         "seal_key_file": str(keys.seal_key_file),
         "secrets_key_file": str(keys.secrets_key_file),
         "hub": True,
