@@ -80,6 +80,15 @@ class ChunkStore:
             self._files.unlink(path)
             return size
 
+    def set_aside(self, digest: str) -> None:
+        """Takes a damaged chunk out of the repository, so that the next writer of the same bytes writes them anew
+        and with that heals every copy that names them. It is kept in `damaged/` for whoever looks for the cause."""
+        with self._lock:
+            aside = self._root.parent / "damaged"
+            self._files.make_directory(aside)
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rename(self.path(digest), aside / digest)
+
     def read_stored(self, digest: str, *, copy: str | None = None, part: str | None = None) -> bytes:
         """The chunk as it lies, unchecked. Raises CorruptChunk if it is missing."""
         try:

@@ -63,7 +63,8 @@ def verify(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Verification:
     """Reads every part of the copy with all its checks. Raises CopyNotFound, CorruptManifest; damage to parts is
-    in the answer, one finding per part."""
+    in the answer, one finding per part. A damaged chunk is set aside: whoever writes its bytes again, in any copy,
+    heals this one."""
     manifest = repository.committed(copy).manifest
     checked = 0
     findings: list[Finding] = []
@@ -77,6 +78,8 @@ def verify(
                 if cancelled():
                     return Verification(copy, checked, (Finding("was cancelled"),))
         except (CorruptChunk, CorruptPart) as error:
+            if error.chunk is not None:
+                repository.chunks.set_aside(error.chunk)
             findings.append(Finding(str(error), part.name, error.chunk))
     return Verification(copy, checked, tuple(findings))
 

@@ -4,6 +4,7 @@ import random
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from brokers.filesystem.errors import (
@@ -251,6 +252,17 @@ def test_a_damaged_chunk_is_named(repository: Repository, damage: str) -> None:
     assert read_part(repository, "c1", "other") == b"other"
 
 
+def test_a_damaged_chunk_is_healed_by_the_next_writer_of_its_bytes(repository: Repository) -> None:
+    refs = write_copy(repository, "c1", dump=DUMP).manifest.parts[0].chunks
+    assert refs is not None
+    path = repository.chunks.path(refs[0].digest)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not verify(repository, "c1").sound
+    assert not path.exists()
+    write_copy(repository, "c2", dump=DUMP)
+    assert verify(repository, "c1").sound
+
+
 def test_flipped_bytes_of_a_chunk_never_give_other_bytes(repository: Repository) -> None:
     data = b"the quick brown fox " * 30
     committed = write_copy(repository, "c1", dump=data)
@@ -271,8 +283,6 @@ def test_flipped_bytes_of_a_chunk_never_give_other_bytes(repository: Repository)
 
 
 def test_sound_chunks_in_a_wrong_order_are_no_sound_part(repository: Repository) -> None:
-    import msgspec
-
     committed = write_copy(repository, "c1", dump=DUMP)
     part = committed.manifest.parts[0]
     assert part.chunks is not None
