@@ -1,10 +1,15 @@
-"""nats-py's client with one leak closed: an attempt to reconnect that fails half-way leaves its socket open."""
+"""nats-py's client with two things mended.
+
+An attempt to reconnect that fails half-way leaves its socket open; and requests under way when the connection breaks
+wait for their whole timeout, though no reply can come any more.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from nats.aio.client import Client, Srv
+from nats.errors import StaleConnectionError
 
 
 class BusClient(Client):
@@ -15,3 +20,9 @@ class BusClient(Client):
         if earlier:
             earlier.close()
         await super()._connect_to_server(s)
+
+    def fail_requests(self) -> None:
+        """Have every request that waits for its reply raise ``StaleConnectionError``."""
+        for future in list(self._resp_map.values()):
+            if not future.done():
+                future.set_exception(StaleConnectionError())

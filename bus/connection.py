@@ -339,6 +339,7 @@ class Bus:
     async def _on_disconnected(self, client: Client) -> None:
         if client is self._client:
             self._connected.clear()
+            self._client.fail_requests()
 
     async def _on_reconnected(self, client: Client) -> None:
         if client is self._client:
@@ -391,6 +392,7 @@ class Bus:
     async def _renew(self, seconds: float) -> None:
         client = await self._dial(seconds)
         old, self._client = self._client, client
+        old.fail_requests()
         self._past = _sum(self._past, _traffic(old))
         await self._discard(old)
         for subscription in list(self._subscriptions):

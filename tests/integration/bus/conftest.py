@@ -31,11 +31,13 @@ class Server:
         )
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
+    def _spawn(self) -> None:
         program = Path(sysconfig.get_path("scripts")) / "nats-server"
-        log = self._config.with_suffix(".log")
-        with log.open("ab") as out:
+        with self._config.with_suffix(".log").open("ab") as out:
             self._process = subprocess.Popen([program, "-c", self._config], stdout=out, stderr=out)
+
+    async def start(self) -> None:
+        self._spawn()
         await until(self._listens, what="the server listens")
 
     async def _listens(self) -> bool:
@@ -63,7 +65,7 @@ class Server:
 async def until(condition: Callable[[], Awaitable[bool]], *, what: str, deadline_seconds: float = 20.0) -> None:
     """Poll ``condition``; fail with ``what`` after the deadline."""
     async with asyncio.timeout(deadline_seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - it is another process that changes
             await asyncio.sleep(0.02)
 
 

@@ -34,7 +34,7 @@ async def test_nobody_listening_is_told_within_the_deadline() -> None:
 
 
 async def test_a_missing_seed_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CalqueError, match="nkey_seed_file: .*none.nk"):
+    with pytest.raises(CalqueError, match=r"nkey_seed_file: .*none\.nk"):
         await Bus.connect(BusSettings(servers=["nats://127.0.0.1:1"], nkey_seed_file=str(tmp_path / "none.nk")))
 
 
