@@ -34,19 +34,20 @@ def reference() -> str:
     return _HEAD + codes + "".join(_sections(cli, "calque"))
 
 
-def _sections(group: click.Group, path: str) -> Iterator[str]:
-    context = click.Context(group, info_name=path)
+def _sections(group: click.Group, path: str, parent: click.Context | None = None) -> Iterator[str]:
+    # Settings such as the names of the help option come down from the parent.
+    context = click.Context(group, info_name=path, parent=parent, **group.context_settings)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None:
             continue
-        yield _section(command, f"{path} {name}")
+        yield _section(command, f"{path} {name}", context)
         if isinstance(command, click.Group):
-            yield from _sections(command, f"{path} {name}")
+            yield from _sections(command, f"{path} {name}", context)
 
 
-def _section(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=path)
+def _section(command: click.Command, path: str, parent: click.Context) -> str:
+    context = click.Context(command, info_name=path, parent=parent)
     lines = [f"\n## {path}\n"]
     if command.help:
         lines.append("\n" + "\n".join(line.strip() for line in command.help.strip().splitlines()) + "\n")

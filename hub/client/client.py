@@ -7,9 +7,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self, TypeVar
 
-from bus.events import Recorded
-
 from bus.connection import Bus, BusSettings, Message
+from bus.events import Recorded
 from hub.client.bindings import OneTimeKey, OpenedBinding
 from hub.client.commands import Commands
 from hub.client.context import Context
@@ -253,19 +252,22 @@ class Client:
         self, app: str, *, service: str | None = None, lines: int = 10, site: str | None = None
     ) -> AsyncIterator[str]:
         """The last lines, then those that come, without end."""
-        before = await self.logs(app, service=service, lines=lines, site=site)
-        fresh: asyncio.Queue[str] = asyncio.Queue()
+        where = await self.logs(app, service=service, lines=1, site=site)
+        heard: asyncio.Queue[str] = asyncio.Queue()
 
         async def hear(message: Message) -> None:
-            fresh.put_nowait(unwrap(decode(message.payload), LogLine).line)
+            heard.put_nowait(unwrap(decode(message.payload), LogLine).line)
 
-        subject = subjects.log(site=before.site, instance=before.instance, service=before.service)
+        subject = subjects.log(site=where.site, instance=where.instance, service=where.service)
         subscription = await self._bus.subscribe(subject, hear)
         try:
-            for line in before.lines:
+            # Asked for after subscribing, so that nothing is missed between the two.
+            before = await self.logs(where.instance, service=where.service, lines=lines)
+            early = [heard.get_nowait() for _ in range(heard.qsize())]
+            for line in (*before.lines, *unseen(before.lines, early)):
                 yield line
             while True:
-                yield await fresh.get()
+                yield await heard.get()
         finally:
             await subscription.drop()
 
@@ -313,3 +315,11 @@ class Client:
     def _named(self, name: str, *, field: str) -> None:
         if problem := check_name(name, field=field):
             raise client_error(problem)
+
+
+def unseen(told: Sequence[str], heard: Sequence[str]) -> Sequence[str]:
+    """What of ``heard`` is new when ``told`` may end with the beginning of it."""
+    for length in range(min(len(told), len(heard)), 0, -1):
+        if list(told[-length:]) == list(heard[:length]):
+            return heard[length:]
+    return heard
