@@ -58,6 +58,11 @@ class ProcessBroker(Broker):
         await self._platform.close(grace_seconds=self._stop_seconds)
         await self._teller.stop()
 
+    def end_leftovers(self) -> None:
+        """After the broker's end: stop the services that :meth:`stop` did not get to, because the bus was gone or
+        the start was not finished."""
+        asyncio.run(self._platform.end_leftovers())
+
     async def info(self, _: InfoRequest) -> PsbInfo:
         return PsbInfo(
             name=self.settings.name, version=SERVICE_VERSION, artifacts=("process",), spaces=(SPACE,), hooks=("http",)

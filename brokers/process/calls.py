@@ -7,6 +7,7 @@ import re
 
 import aiohttp
 
+from brokers.process.masking import Mask
 from brokers.process.ports import HOST
 from brokers.sdk.errors import permanent_error, temporary_error
 from schemas.problems import CalqueError, invalid
@@ -49,9 +50,11 @@ class ServiceCalls:
         except (OSError, aiohttp.ClientError) as error:
             return f"the health check could not connect: {_cause(error)}"
 
-    async def hook(self, hook: Hook, body: dict[str, float], *, port: int, phase: str) -> None:
-        """Call a hook and wait for its 2xx. Raises ``hook_refused`` (permanent), or the temporary problems
-        ``hook_timeout`` and ``hook_unreachable``."""
+    async def hook(self, hook: Hook, body: dict[str, float], *, port: int, phase: str, mask: Mask) -> None:
+        """Call a hook and wait for its 2xx; ``mask`` is for what the service answers.
+
+        Raises ``hook_refused`` (permanent), or the temporary problems ``hook_timeout`` and ``hook_unreachable``.
+        """
         method, path = parse_hook(hook, phase=phase)
         try:
             async with (
@@ -61,7 +64,7 @@ class ServiceCalls:
                 ) as response,
             ):
                 if not 200 <= response.status < 300:
-                    excerpt = _excerpt(await response.text(errors="replace"))
+                    excerpt = mask(_excerpt(await response.text(errors="replace")))
                     raise permanent_error(
                         "hook_refused",
                         f"the {phase} hook {hook.http!r} answered {response.status}{excerpt}",

@@ -121,32 +121,39 @@ class Holds:
 
     async def _start_guard(self, run: ServiceRun, deadline: float) -> ProcessId:
         files = self._service.files
+        leader = [str(run.process.pid), str(run.process.start)]
         reading, writing = os.pipe()
         try:
-            try:
-                pid = spawn(
-                    "brokers.process.guard",
-                    [
-                        str(run.process.pid),
-                        str(run.process.start),
-                        str(files.home),
-                        str(files.pause_over),
-                        repr(deadline),
-                    ],
-                    environment={"LANG": "C.UTF-8"},
-                    output=writing,
-                    errors=2,
-                )
-            finally:
-                os.close(writing)
-            guard = processes.identify(pid)
-            if guard is not None:
-                self._guards[guard] = ExitWatch(guard, ended=lambda _: self._forget(guard))
-            answer = await asyncio.wait_for(asyncio.to_thread(os.read, reading, len(READY)), _GUARD_SECONDS)
+            pid = spawn(
+                "brokers.process.guard",
+                [*leader, str(files.home), str(files.pause_over), repr(deadline)],
+                environment={"LANG": "C.UTF-8"},
+                output=writing,
+                errors=2,
+            )
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        guard = processes.identify(pid)
+        if guard is None:
+            os.close(reading)
+            raise _no_guard()
+        self._guards[guard] = ExitWatch(guard, ended=lambda _: self._forget(guard))
+        try:
+            async with asyncio.timeout(_GUARD_SECONDS):
+                answer = await _read(reading)
+            if answer != READY:
+                raise _no_guard()
+        except TimeoutError:
+            processes.kill(guard)
+            raise _no_guard() from None
+        except BaseException:
+            processes.kill(guard)  # one that nobody knows of would end a later pause
+            raise
         finally:
             os.close(reading)
-        if guard is None or answer != READY:
-            raise temporary_error("no_guard", "the guard that ends the pause could not be started")
         return guard
 
     def _forget(self, guard: ProcessId) -> None:
@@ -200,7 +207,11 @@ class Holds:
         run = self._running()
         deadline = time.monotonic() + request.deadline_seconds
         await self._calls.hook(
-            request.hook, {"deadline_seconds": request.deadline_seconds}, port=self._port(request), phase="quiesce"
+            request.hook,
+            {"deadline_seconds": request.deadline_seconds},
+            port=self._port(request),
+            phase="quiesce",
+            mask=service.mask,
         )
         if service.run is not run:
             raise temporary_error("service_restarted", "the service ended while it quiesced")
@@ -229,7 +240,7 @@ class Holds:
         elif time.monotonic() > known.deadline:
             cause = "the deadline of the quiesce passed"
         if run is not None:
-            await self._calls.hook(request.hook, {}, port=self._port(request), phase="thaw")
+            await self._calls.hook(request.hook, {}, port=self._port(request), phase="thaw", mask=service.mask)
             if service.run is not run:
                 cause = cause or "the process ended while it thawed"
         if known is not None and known.held is None:
@@ -250,6 +261,22 @@ class Holds:
             name = self._service.files.service
             raise temporary_error("service_not_running", f"{name} does not run now", field=name)
         return run
+
+
+async def _read(descriptor: int) -> bytes:
+    """What comes out of a pipe first; nothing when its other end is closed."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, len(READY))
+
+
+def _no_guard() -> CalqueError:
+    return temporary_error("no_guard", "the guard that ends the pause could not be started")
 
 
 def _is_over(pause: Pause) -> bool:

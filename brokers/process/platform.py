@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 SPACE = "default"
 _LOCK_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_LAST_GRACE_SECONDS = 0.5
 
 
 class _Service(NamedTuple):
@@ -96,6 +97,15 @@ class ProcessPlatform:
         self._services.clear()
         await self._calls.close()
         os.close(self._lock)
+        self._lock = -1
+
+    async def end_leftovers(self) -> None:
+        """When the broker is to end but ``close`` was not reached or not finished: stop what still runs."""
+        if self._lock < 0:
+            return
+        for files in self._layout.all_services():
+            await ServiceProcesses(leader=None, home=str(files.home)).end(grace_seconds=_LAST_GRACE_SECONDS)
+            files.run.unlink(missing_ok=True)
 
     async def _put_to_rest(self, service: _Service, grace_seconds: float) -> None:
         supervision = service.supervision
@@ -114,6 +124,7 @@ class ProcessPlatform:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     os.close(self._lock)
+                    self._lock = -1
                     raise temporary_error(
                         "in_use", f"{self._layout.state_dir} is used by another broker", retry_after_seconds=5.0
                     ) from None
@@ -259,7 +270,8 @@ class ProcessPlatform:
             return await self._replace(files, request, content)
         if dict(request.labels) != supervision.record.labels:
             supervision.keep(labels=dict(request.labels))
-        if supervision.record.desired != "running" or (supervision.run is None and not supervision.record.deployed):
+        waits = supervision.run is None and supervision.record.deployed and _port_is_free(supervision.record)
+        if supervision.record.desired != "running" or (supervision.run is None and not waits):
             await service.holds.release()
             await supervision.stop(grace_seconds=0.0)
             port = self._port(request, supervision.record)
@@ -279,6 +291,8 @@ class ProcessPlatform:
             await service.holds.release()
             await service.supervision.stop()
             old = service.supervision.record
+        else:  # what a service whose record was lost left running
+            await ServiceProcesses(leader=None, home=str(files.home)).end(grace_seconds=0.0)
         remove_tree(files.artifact)
         files.staged.rename(files.artifact)
         record = Record(
@@ -350,6 +364,10 @@ class ProcessPlatform:
         secrets = {name: secret.value for name, secret in request.secret_environment.items()}
         parts = (request.spec, request.environment, secrets, request.space)
         return self._vault.digest(msgspec.json.encode(parts, order="deterministic"))
+
+
+def _port_is_free(record: Record) -> bool:
+    return record.port is None or ports.is_free(record.port)
 
 
 def _check(request: DeployService) -> None:

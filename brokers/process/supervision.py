@@ -58,7 +58,7 @@ class Supervision:
         self.healthy = False
         self.message = ""
         self._shared = surroundings
-        self._mask = Mask(surroundings.vault.open(record.secrets).values())
+        self.mask = Mask(surroundings.vault.open(record.secrets).values())
         self._exit_code: int | None = None
         self._started = 0.0
         self._crashes = 0
@@ -82,7 +82,7 @@ class Supervision:
         save_record(self.files.record, record)
         self.record = record
         self._crashes = 0
-        self._mask = Mask(self._shared.vault.open(record.secrets).values())
+        self.mask = Mask(self._shared.vault.open(record.secrets).values())
 
     # --- running
 
@@ -199,7 +199,7 @@ class Supervision:
             port=record.port,
             pid=self.run.process.pid if self.run else None,
             restarts=record.restarts,
-            message=self._mask(message),
+            message=self.mask(message),
             labels=record.labels,
         )
 
@@ -209,7 +209,7 @@ class Supervision:
 
     def log_lines(self, count: int) -> list[str]:
         """The last lines of its output, without secrets. Blocks briefly."""
-        return [self._mask(line) for line in last_lines(self.files.log, count)]
+        return [self.mask(line) for line in last_lines(self.files.log, count)]
 
     # --- inside
 
@@ -265,7 +265,10 @@ class Supervision:
             self.files.run.unlink(missing_ok=True)
             return
         self._crashes = restart.crashes
-        self.keep(restarts=self.record.restarts + 1)
+        try:
+            self.keep(restarts=self.record.restarts + 1)
+        except OSError as error:  # a full disk is no reason not to start it again
+            logger.error("the record of %s could not be kept: %s", self.files.service, error)
         self.files.run.unlink(missing_ok=True)
         delay = restart.delay_seconds
         times = f"{restart.crashes} times in a row" if restart.crashes > 1 else "once"
@@ -323,7 +326,7 @@ class Supervision:
     def _tell_new_lines(self) -> None:
         lines = self._follower.new_lines()
         for line in lines[:_TOLD_LINES]:
-            self._shared.tell(self.record.instance, self.record.service, self._mask(line))
+            self._shared.tell(self.record.instance, self.record.service, self.mask(line))
         if len(lines) > _TOLD_LINES:
             left = f"({len(lines) - _TOLD_LINES} more lines are in the log)"
             self._shared.tell(self.record.instance, self.record.service, left)
@@ -332,7 +335,7 @@ class Supervision:
         lines = self.log_lines(SHOWN_LINES)
         tail = "; last lines of its log:\n" + "\n".join(lines) if lines else "; its log is empty"
         return permanent_error(
-            code, self._mask(message) + tail, field=self.files.service, remedy="see the log of the service"
+            code, self.mask(message) + tail, field=self.files.service, remedy="see the log of the service"
         )
 
 

@@ -12,8 +12,10 @@ from typing import Literal
 
 import pytest
 
+from bus.connection import Bus, BusSettings
 from schemas.values import Artifact
-from tests.integration.broker_process import eventually
+from tests.integration.broker_process import BrokerProcess, eventually
+from tests.integration.bus.conftest import Server
 from tests.integration.process.apps import INSTANCE, Platform, call, deploy_request, is_running, processes_of, spec
 
 
@@ -158,3 +160,24 @@ async def test_a_worker_too_is_adopted(platform: Platform, app: Path) -> None:
     await platform.kill()
     await platform.start()
     assert (await platform.until(lambda status: status.healthy, what="it is well")).pid == pid
+
+
+async def test_a_stop_without_the_bus_stops_the_services_too(app: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    await server.start()
+    bus = await Bus.connect(BusSettings(servers=[server.url], name="test"))
+    platform = Platform(
+        BrokerProcess(
+            "brokers.process", bus=bus, nats_url=server.url, kind="psb", name="process", directory=tmp_path / "broker"
+        )
+    )
+    try:
+        await platform.start()
+        await platform.deploy(spec(app))
+        server.kill()
+        assert len(processes_of(platform.state)) == 1
+        assert await platform.stop() == 0
+        assert processes_of(platform.state) == []
+    finally:
+        await bus.close()
+        server.kill()

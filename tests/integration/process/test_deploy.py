@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from schemas.brokers import Deployed, Done, Outcome, RemoveService
+from schemas.brokers import Deployed, Done, Outcome, RemoveService, ScaleService
 from schemas.envelope import convert
 from schemas.ids import new_id
 from schemas.problems import Actor
@@ -219,6 +219,8 @@ async def test_bad_requests_name_the_field(platform: Platform, app: Path, tmp_pa
     assert await field(spec(app), space="elsewhere") == "space"
     assert await field(spec(app), service="../up") == "service"
     assert await field(spec(app), environment={"A=B": "c"}) == "environment.A=B"
+    twice = ScaleService(id=new_id(), instance=INSTANCE, service="web", replicas=2)
+    assert (await platform.process.fails("scale", twice)).field == "replicas"
     assert await platform.services() == []
     assert list((platform.state / "services").iterdir()) == []
 
