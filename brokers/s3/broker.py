@@ -1,0 +1,298 @@
+"""The S3 broker: what each operation of a data service broker means here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from brokers.s3 import control as s3_control
+from brokers.s3 import objects as s3_objects
+from brokers.s3.control import Control, in_thread
+from brokers.s3.listings import Listings
+from brokers.s3.names import access_key_of, bucket_of, identity_of
+from brokers.s3.objects import Objects, Uploads, VersionGone
+from brokers.s3.settings import S3Settings
+from brokers.sdk.copystream import CopyReader, CopyWriter
+from brokers.sdk.errors import moment_lost, permanent_error
+from brokers.sdk.progress import Reporter
+from brokers.sdk.service import Broker
+from schemas.brokers import (
+    SERVICE_VERSION,
+    Bind,
+    Bound,
+    Copied,
+    CopyData,
+    CopyGrant,
+    DataServiceHealth,
+    DataServicesDescription,
+    Deprovision,
+    DescribeDataServices,
+    DiscardCopy,
+    Done,
+    DsbInfo,
+    Health,
+    InfoRequest,
+    PrepareCopy,
+    Prepared,
+    Provision,
+    Provisioned,
+    ResourceDescription,
+    StageCopy,
+    Unbind,
+)
+from schemas.problems import CalqueError, Problem, invalid, not_found
+from schemas.values import Plan
+
+logger = logging.getLogger(__name__)
+
+COPY_FORMAT = "s3-objects"
+OBJECTS_PART = "objects"
+PLANS = (Plan(name="small", description="a versioned bucket of its own on the shared server"),)
+ABANDON_SECONDS = 60.0
+STOPPING_ABANDON_SECONDS = 2.0
+
+# Tags of a bucket. The state is `making` until the bucket is complete.
+_SERVICE, _STATE, _RESTORED, _LABEL = "calque.service_id", "calque.state", "calque.restored_bytes", "calque.label."
+
+
+class S3Broker(Broker):
+    """A versioned bucket per data service, an identity that reaches only that bucket per binding."""
+
+    description = "S3: a versioned bucket per data service"
+
+    def __init__(self, settings: S3Settings) -> None:
+        super().__init__(settings)
+        self._own = settings
+        self._control = Control(settings)
+        self._listings = Listings(settings.state_dir / "moments")
+
+    async def start(self) -> None:
+        """Nothing that needs the server."""
+        self._listings.open()
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        self._control.close()
+
+    def explain(self, error: BaseException) -> Problem | None:
+        """Errors of the server, by either library."""
+        return s3_control.explain(error) or s3_objects.explain(error)
+
+    async def info(self, _request: InfoRequest) -> DsbInfo:
+        """What this broker offers."""
+        return DsbInfo(
+            name=self.settings.name,
+            version=SERVICE_VERSION,
+            types=("objectstore",),
+            plans=PLANS,
+            attributes=("endpoint", "bucket", "region", "access_key"),
+            secret_attributes=("secret_key",),
+            protocols=("http",),
+            copy_formats=(COPY_FORMAT,),
+            engine="s3",
+        )
+
+    async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
+        """A bucket, blank or restored. Half of one, from a run that was cut off, is removed and made anew."""
+        _check(request)
+        bucket = bucket_of(request.service_id)
+        tags = await in_thread(self._control.tags, bucket)
+        if tags is None or tags.get(_STATE) != "ready":
+            labels = {f"{_LABEL}{name}": value for name, value in request.labels.items()}
+            tags = {_SERVICE: request.service_id, _STATE: "making", **labels}
+            try:
+                await in_thread(self._control.remove, bucket)
+                await in_thread(self._control.create, bucket, tags)
+                if request.restore is not None:
+                    tags[_RESTORED] = str(await self._restore(bucket, request.restore, reporter))
+                tags[_STATE] = "ready"
+                await in_thread(self._control.tag, bucket, tags)
+            except asyncio.CancelledError:
+                seconds = ABANDON_SECONDS if reporter.cancelling else STOPPING_ABANDON_SECONDS
+                await self._abandon(bucket, seconds=seconds)
+                raise
+            except Exception:
+                await self._abandon(bucket, seconds=ABANDON_SECONDS)
+                raise
+        return Provisioned(
+            resource={"bucket": bucket, "endpoint": self._own.reachable, "region": self._own.region},
+            restored_bytes=int(tags.get(_RESTORED, "0")),
+        )
+
+    async def deprovision(self, request: Deprovision, _reporter: Reporter) -> Done:
+        """Identities first, so that nobody writes any more; then the bucket with all its versions."""
+        bucket = bucket_of(request.service_id)
+        self._listings.discard_service(request.service_id)
+        for identity, _ in await in_thread(self._control.identities, bucket):
+            await in_thread(self._control.revoke, identity)
+        await in_thread(self._control.remove, bucket)
+        return Done()
+
+    async def bind(self, request: Bind) -> Bound:
+        """An identity with the proposed secret as its secret key."""
+        bucket = bucket_of(request.service_id)
+        await self._require(request.service_id)
+        access_key = access_key_of(request.service_id, request.binding_id)
+        await in_thread(
+            self._control.grant,
+            identity_of(request.service_id, request.binding_id),
+            bucket=bucket,
+            access_key=access_key,
+            secret=request.secret,
+        )
+        return Bound(
+            attributes={
+                "endpoint": self._own.reachable,
+                "bucket": bucket,
+                "region": self._own.region,
+                "access_key": access_key,
+            },
+            secrets={"secret_key": request.secret},
+        )
+
+    async def unbind(self, request: Unbind) -> Done:
+        """The identity goes."""
+        await in_thread(self._control.revoke, identity_of(request.service_id, request.binding_id))
+        return Done()
+
+    async def stage_copy(self, _request: StageCopy, _reporter: Reporter) -> Done:
+        """Nothing is copied ahead yet."""
+        return Done()
+
+    async def prepare_copy(self, request: PrepareCopy) -> Prepared:
+        """A listing of the newest versions, kept on disk."""
+        if found := self._listings.find(request.copy):
+            return found.answer()
+        await self._require(request.service_id)
+        bucket = bucket_of(request.service_id)
+        versioned = await in_thread(self._control.versioned, bucket)
+        versions = await in_thread(self._control.listing, bucket)
+        kept = await in_thread(
+            self._listings.keep,
+            copy=request.copy,
+            service_id=request.service_id,
+            versions=versions,
+            versioned=versioned,
+            hold_seconds=request.hold_seconds,
+        )
+        return kept.answer()
+
+    async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
+        """Stream exactly the listed versions."""
+        listing = self._listings.get(copy=request.copy, service_id=request.service_id)
+        total, done = listing.size, 0
+
+        def passed(count: int) -> None:
+            nonlocal done
+            done += count
+            reporter.report(done=done, total=total)
+
+        objects = Objects(self._own, self._control, bucket_of(request.service_id))
+        writer = CopyWriter(request.grant, progress=passed)
+        self._listings.begin_copy(request.copy)
+        try:
+            part = await writer.write_entries(OBJECTS_PART, objects.entries(listing.versions))
+        except VersionGone as gone:
+            raise moment_lost(request.copy, str(gone)) from None
+        finally:
+            self._listings.end_copy(request.copy)
+        return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="s3")
+
+    async def discard_copy(self, request: DiscardCopy) -> Done:
+        """The listing goes; the versions stay, they are the bucket's own."""
+        self._listings.discard(request.copy)
+        return Done()
+
+    async def describe(self, request: DescribeDataServices) -> DataServicesDescription:
+        """Our buckets and identities, known by their names and tags: no state of the broker is needed."""
+        return DataServicesDescription(resources=await in_thread(self._describe, request.service_id))
+
+    async def health(self, request: DataServiceHealth) -> Health:
+        """Whether the server answers, and the data service's bucket is there and complete."""
+        try:
+            if request.service_id is None:
+                await in_thread(self._control.ping)
+                return Health(healthy=True)
+            await self._require(request.service_id)
+        except CalqueError as error:
+            return Health(healthy=False, message=error.problem.message)
+        except Exception as error:
+            problem = self.explain(error)
+            if problem is None:
+                raise
+            return Health(healthy=False, message=problem.message)
+        return Health(healthy=True)
+
+    async def _require(self, service_id: str) -> None:
+        tags = await in_thread(self._control.tags, bucket_of(service_id))
+        if tags is None or tags.get(_STATE) != "ready":
+            raise CalqueError(not_found("service_id", f"no data service {service_id} is here", "provision it first"))
+
+    async def _restore(self, bucket: str, grant: CopyGrant, reporter: Reporter) -> int:
+        """Write every object of the copy; how many bytes they have."""
+        done = 0
+
+        def passed(count: int) -> None:
+            nonlocal done
+            done += count
+            reporter.report(done=done, total=total)
+
+        reader = CopyReader(grant, progress=passed)
+        part = next((part for part in (await reader.describe()).parts if part.name == OBJECTS_PART), None)
+        if part is None:
+            raise permanent_error("wrong_copy", f"the copy has no part {OBJECTS_PART!r}", field="restore")
+        total = part.size
+        async with Uploads(Objects(self._own, self._control, bucket)) as uploads:
+            async for head, blocks in reader.read_entries(OBJECTS_PART):
+                await uploads.add(head.key, head.metadata, head.size, _bytes(blocks))
+        return total
+
+    async def _abandon(self, bucket: str, *, seconds: float) -> None:
+        """Remove half a bucket now, if the server lets us; if not, the next try or a deprovision does."""
+        try:
+            async with asyncio.timeout(seconds):
+                await in_thread(self._control.remove, bucket)
+        except Exception as error:
+            logger.warning("half of the bucket %s is left for now: %s", bucket, type(error).__name__)
+
+    def _describe(self, service_id: str | None) -> tuple[ResourceDescription, ...]:
+        own = bucket_of(service_id) if service_id is not None else None
+        identities = self._control.identities(own)
+        names = [name for name in self._control.buckets() if own in (None, name)]
+        tags = {name: self._control.tags(name) or {} for name in names}
+        found = [_description("bucket", name, tags[name]) for name in names]
+        found += [_description("identity", name, tags.get(bucket, {})) for name, bucket in identities]
+        return tuple(found)
+
+
+def _description(kind: str, name: str, tags: dict[str, str]) -> ResourceDescription:
+    labels = {key.removeprefix(_LABEL): value for key, value in tags.items() if key.startswith(_LABEL)}
+    service_id = tags.get(_SERVICE)
+    if service_id is None:
+        return ResourceDescription(id=name, kind=kind, name=name)
+    return ResourceDescription(
+        id=service_id if kind == "bucket" else name,
+        kind=kind,
+        name=name,
+        labels={**labels, "service_id": service_id},
+    )
+
+
+def _check(request: Provision) -> None:
+    if request.type != "objectstore":
+        raise CalqueError(invalid("type", f"S3 offers no {request.type}", "ask for an objectstore"))
+    if request.plan not in {plan.name for plan in PLANS}:
+        offered = ", ".join(plan.name for plan in PLANS)
+        raise CalqueError(invalid("plan", f"there is no plan {request.plan!r}", f"choose one of: {offered}"))
+    if request.parameters:
+        raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: S3 takes none"))
+    if request.restore is not None and request.copy_format != COPY_FORMAT:
+        raise CalqueError(
+            invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {COPY_FORMAT}")
+        )
+
+
+async def _bytes(blocks: AsyncIterator[bytes | bytearray | memoryview]) -> AsyncIterator[bytes]:
+    async for block in blocks:
+        yield block if isinstance(block, bytes) else bytes(block)

@@ -1,0 +1,26 @@
+"""What the S3 broker is told beyond what every broker is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from brokers.sdk.settings import BrokerSettings
+
+
+class S3Settings(BrokerSettings):
+    """The administrator's keys stand in files, one value each. ``advertise_endpoint`` is where app services reach
+    the server, when it is not ``endpoint``. ``iam_endpoint`` is the IAM API, when it is not ``endpoint``."""
+
+    endpoint: str = Field(pattern=r"^https?://")
+    region: str = "us-east-1"
+    access_key_file: Path
+    secret_key_file: Path
+    advertise_endpoint: str | None = Field(default=None, pattern=r"^https?://")
+    iam_endpoint: str | None = Field(default=None, pattern=r"^https?://")
+
+    @property
+    def reachable(self) -> str:
+        """Where bindings point."""
+        return self.advertise_endpoint or self.endpoint
