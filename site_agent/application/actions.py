@@ -390,7 +390,7 @@ class Actions:
         return {"summary": msgspec.to_builtins(done.summary)}
 
     async def _drop(self, call: Call) -> Result:
-        copy = call.request.get("copies", {}).get(call.part, call.part)
+        copy = call.request["copies"][call.part]
         held = self._site().repository_of(copy)
         broker = held.partition("/")[2] if held else call.request.get("repository")
         if broker is None:
@@ -419,10 +419,11 @@ class Actions:
         return {}
 
     async def _fetch(self, call: Call) -> Result:
+        copy = call.request["copies"][call.part]
         grant = await self._grants.from_site(
-            call.part, source=call.request["source"], operation=call.operation.accepted.parent or call.operation.id
+            copy, source=call.request["source"], operation=call.operation.accepted.parent or call.operation.id
         )
-        request = wire.TransferCopy(id=call.id, operation=call.operation.id, copy=call.part, grant=grant)
+        request = wire.TransferCopy(id=call.id, operation=call.operation.id, copy=copy, grant=grant)
         done = await self._brokers.run("crb", call.request["repository"], "transfer", request, wire.Committed)
         return {"summary": msgspec.to_builtins(done.summary)}
 

@@ -210,23 +210,20 @@ def _about_image(site: Site, operation: saga.Operation, event: ev.Event) -> Iter
 
 
 def _about_locations(site: Site, operation: saga.Operation, event: ev.Event) -> Iterator[Draft]:
+    request = operation.accepted.request
     match event:
         case ev.StepSucceeded(step=step, result=result):
             state = operation.steps[step].step
             if state.action == plans.FETCH:
-                request = operation.accepted.request
+                copy = request["copies"][state.part]
                 repository = f"{site.name}/{request['repository']}"
-                added = ev.LocationAdded(
-                    copy=state.part,
-                    repository=repository,
-                    image=request["image"],
-                    stored=result["summary"].get("stored", 0),
-                )
-                yield Draft("location", site.location(state.part, repository), added)
+                stored = result["summary"].get("stored", 0)
+                added = ev.LocationAdded(copy=copy, repository=repository, image=request["image"], stored=stored)
+                yield Draft("location", site.location(copy, repository), added)
             elif state.action == plans.DROP:
-                yield from _dropped(site, state.part)
+                yield from _dropped(site, request["copies"][state.part])
         case ev.StepUndone(step=step) if operation.steps[step].step.undo == plans.DROP:
-            yield from _dropped(site, operation.steps[step].step.part)
+            yield from _dropped(site, request["copies"][operation.steps[step].step.part])
 
 
 def _dropped(site: Site, copy: str) -> Iterator[Draft]:

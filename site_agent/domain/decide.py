@@ -191,6 +191,15 @@ def _run(site: Site, command: cmd.SiteRunImage, id: str, target: str) -> Decisio
     )
 
 
+def _copies(content: ImageContent) -> dict[str, str]:
+    return {part.data_service: part.copy for one in content.instances for part in one.parts}
+
+
+def _origin(content: ImageContent) -> str:
+    """What people call the app that an image was made of."""
+    return ", ".join(one.instance_name for one in content.instances)
+
+
 def _formats(content: ImageContent) -> dict[str, str]:
     return {part.data_service: part.copy_format for one in content.instances for part in one.parts}
 
@@ -347,8 +356,10 @@ def _transfer(site: Site, command: cmd.SiteTransferImage, id: str, target: str) 
     if busy := site.busy(target):
         return conflict("image", f"operation {busy.id} works on this image here", "wait for it")
     content = command.content
-    missing = [part.copy for one in content.instances for part in one.parts if not site.has_copy(part.copy)]
+    copies = _copies(content)
+    missing = [name for name, copy in copies.items() if not site.has_copy(copy)]
     request = {
+        "copies": copies,
         "content": msgspec.to_builtins(content),
         "source": command.source,
         "repository": repositories[0],
@@ -361,18 +372,18 @@ def _transfer(site: Site, command: cmd.SiteTransferImage, id: str, target: str) 
 def _forget(site: Site, command: cmd.SiteForgetImage, id: str, target: str) -> Decision:
     if busy := site.busy(target):
         return conflict("image", f"operation {busy.id} works on this image here", "wait for it")
-    here = [part.copy for one in command.content.instances for part in one.parts if site.has_copy(part.copy)]
+    copies = {name: copy for name, copy in _copies(command.content).items() if site.has_copy(copy)}
     for instance in site.instances.values():
         used = {service.copy for service in instance.data_services.values()}
         operation = site.busy(instance.id)
-        if operation is not None and operation.accepted.kind == "run" and used & set(here):
+        if operation is not None and operation.accepted.kind == "run" and used & set(copies.values()):
             return conflict(
                 "image", f"app {instance.name!r} is being restored from it", f"wait for operation {operation.id}"
             )
-    request = {"image": command.content.image}
-    steps = plans.forget(here)
+    request = {"image": command.content.image, "copies": copies}
+    steps = plans.forget(copies)
     return _accept(
-        site, command, id, kind="forget", target=target, name=command.content.image, steps=steps, request=request
+        site, command, id, kind="forget", target=target, name=_origin(command.content), steps=steps, request=request
     )
 
 

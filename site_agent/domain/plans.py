@@ -123,16 +123,16 @@ def save(instance: Instance) -> tuple[Step, ...]:
 
 
 def transfer(missing: Iterable[str]) -> tuple[Step, ...]:
-    """Fetch the copies that are ``missing`` here, then the image's manifest stands beside them."""
+    """Fetch the copies of the data services that are ``missing`` here, then the image's manifest stands beside them."""
     wanted = tuple(missing)
-    steps = [_step(FETCH, copy, undo=DROP, attempts=10, timeout_seconds=BULK_SECONDS) for copy in wanted]
+    steps = [_step(FETCH, name, undo=DROP, attempts=10, timeout_seconds=BULK_SECONDS) for name in wanted]
     return (*steps, _step(RECORD, "image", needs=ids(FETCH, wanted), undo=FORGET, timeout_seconds=30.0))
 
 
-def forget(copies: Iterable[str]) -> tuple[Step, ...]:
-    """Remove the image's manifest, then the copies that nothing else here needs."""
+def forget(held: Iterable[str]) -> tuple[Step, ...]:
+    """Remove the image's manifest, then the copies of the data services that are ``held`` here."""
     first = _step(FORGET, "image", attempts=20, timeout_seconds=30.0)
-    return (first, *(_step(DROP, copy, needs=(first.id,), attempts=20, timeout_seconds=600.0) for copy in copies))
+    return (first, *(_step(DROP, name, needs=(first.id,), attempts=20, timeout_seconds=600.0) for name in held))
 
 
 def _step(
