@@ -272,7 +272,7 @@ class Bus:
                     message = await asyncio.wait_for(queue.get(), gap_seconds)
                 except TimeoutError:
                     return
-                if message.status == "503":
+                if message.status == "503" and not message.payload:
                     return
                 yield message
         finally:

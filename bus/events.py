@@ -257,12 +257,12 @@ class EventStore:
             replies = self._bus.replies(subject, request.encode(), gap_seconds=ATTEMPT_SECONDS)
             async for message in replies:
                 headers = message.headers or {}
-                if message.status == "404":
-                    return loaded
-                if message.status == "204":
-                    complete = previous == int(headers.get("Nats-Last-Sequence", "-1"))
-                    break
-                if message.status is not None:
+                if "Nats-Sequence" not in headers:  # not a stored message, whose headers may look like a status
+                    if message.status == "404":
+                        return loaded
+                    if message.status == "204":
+                        complete = previous == int(headers.get("Nats-Last-Sequence", "-1"))
+                        break
                     raise CalqueError(temporary("jetstream", f"{subject}: {message.status} {headers}"))
                 if previous is not None and int(headers["Nats-Last-Sequence"]) != previous:
                     break

@@ -131,3 +131,10 @@ def position(reply: str) -> Position:
     tokens = reply.split(".")
     at = 4 if len(tokens) == 9 else 6
     return Position(*(int(token) for token in tokens[at : at + 5]))
+
+
+def sequences(reply: str) -> tuple[int, int]:
+    """Only the stream's and the consumer's sequence: the quick half of :func:`position`."""
+    tokens = reply.split(".")
+    at = 5 if len(tokens) == 9 else 7
+    return int(tokens[at]), int(tokens[at + 1])

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from bus.connection import Bus, Message
-from bus.jetstream import NANOSECONDS, JetStream, position
+from bus.jetstream import NANOSECONDS, JetStream, sequences
 from bus.logs import RateLimitedLog
 from schemas.ids import new_id
 from schemas.problems import CalqueError
@@ -115,13 +115,13 @@ class StreamReader:
                             break
                         outstanding -= ended
                         continue
-                    at = position(message.reply)
+                    sequence, number = sequences(message.reply)
                     consumed += 1
                     outstanding -= 1
-                    if at.consumer_sequence != consumed:
-                        lost = f"{at.consumer_sequence - consumed} messages were dropped"
+                    if number != consumed:
+                        lost = f"{number - consumed} messages were dropped"
                         break
-                    batch.append(Stored(at.stream_sequence, message.subject, message.payload))
+                    batch.append(Stored(sequence, message.subject, message.payload))
                 if batch:
                     self.position = batch[-1].sequence
                     yield batch

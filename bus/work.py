@@ -153,7 +153,9 @@ class WorkQueue:
                 if messages:
                     heard = loop.time()
                 for message in messages:
-                    if message.reply is not None and message.status is None:
+                    if (
+                        message.reply is not None
+                    ):  # only what is stored has one; headers may be made to look like a status
                         fine = True
                         outstanding -= 1
                         self._begin(handler, message, position(message.reply))
@@ -177,7 +179,7 @@ class WorkQueue:
             forget()
             await subscription.drop()
             for message in arrived:
-                if message.reply is not None and message.status is None:
+                if message.reply is not None:
                     await self._reply(message.reply, b"-NAK")
 
     async def _ask(self, inbox: str, batch: int) -> None:

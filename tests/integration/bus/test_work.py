@@ -14,7 +14,7 @@ from bus.jetstream import JetStream
 from bus.streams import JOBS, JOBS_CONSUMER, set_up_hub
 from bus.work import Delivery, WorkQueue, enqueue
 from schemas.commands import StopInstance
-from schemas.envelope import Envelope, decode, wrap
+from schemas.envelope import Envelope, decode, encode, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError, not_found, temporary
 from schemas.subjects import hub_command
@@ -77,6 +77,23 @@ async def test_each_command_is_handled_and_taken_off(bus: Bus, jobs: WorkQueue) 
     more = await put(bus, 1)
     await until(empty, what="a later command is handled")
     assert seen[-1] == more[0]
+    await jobs.stop()
+    await task
+
+
+async def test_a_command_that_poses_as_a_status_of_the_server_is_handled_like_any_other(
+    bus: Bus, jobs: WorkQueue
+) -> None:
+    subject, envelope = command(new_id())
+    await bus.call(subject, encode(envelope), headers={"Status": "409"}, timeout_seconds=5)
+    seen = asyncio.Event()
+
+    async def handler(delivery: Delivery) -> None:
+        seen.set()
+
+    task = asyncio.create_task(jobs.run(handler))
+    async with asyncio.timeout(5):
+        await seen.wait()
     await jobs.stop()
     await task
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.jetstream import position
+from bus.jetstream import position, sequences
 from bus.records import UnknownEvent, record
 from schemas.envelope import Envelope, encode, to_raw, wrap
 from schemas.events import Event, InstanceRunning
@@ -74,4 +74,6 @@ def test_positions_are_read_from_both_forms() -> None:
     old = position("$JS.ACK.EVENTS.reader.1.42.7.1795168287075426761.9")
     new = position("$JS.ACK.hub.abcd.EVENTS.reader.1.42.7.1795168287075426761.9.rnd")
     assert old == new
+    assert sequences("$JS.ACK.EVENTS.reader.1.42.7.1795168287075426761.9") == (42, 7)
+    assert sequences("$JS.ACK.hub.abcd.EVENTS.reader.1.42.7.1795168287075426761.9.rnd") == (42, 7)
     assert (old.delivered, old.stream_sequence, old.consumer_sequence, old.pending) == (1, 42, 7, 9)
