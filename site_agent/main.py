@@ -37,6 +37,8 @@ from site_agent.application.grants import Grants
 from site_agent.application.runner import Runner
 from site_agent.application.surroundings import (
     DISCOVERY_SECONDS,
+    FIRST_DISCOVERIES,
+    FIRST_DISCOVERY_SECONDS,
     HEALTH_SECONDS,
     BrokerWatch,
     HealthWatch,
@@ -131,7 +133,7 @@ class _Agent:
             queues.append(WorkQueue(self._bus, stream=COMMANDS, consumer=site, prefix=SITE_PREFIX))
         loops = [
             asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
-            asyncio.create_task(for_ever(self._look_around, every_seconds=DISCOVERY_SECONDS), name="brokers"),
+            asyncio.create_task(self._watch_brokers(), name="brokers"),
             asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
             *(
                 asyncio.create_task(queue.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), name="commands")
@@ -147,6 +149,14 @@ class _Agent:
             await asyncio.gather(*loops, return_exceptions=True)
             await self._service.stop()
             await self._runner.stop()
+
+    async def _watch_brokers(self) -> None:
+        await for_ever(
+            self._look_around,
+            every_seconds=DISCOVERY_SECONDS,
+            at_first_seconds=FIRST_DISCOVERY_SECONDS,
+            first_rounds=FIRST_DISCOVERIES,
+        )
 
     async def _look_around(self) -> None:
         await self._broker_watch.look()

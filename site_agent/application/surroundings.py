@@ -21,13 +21,25 @@ from site_agent.domain.site import Draft, Site
 logger = logging.getLogger(__name__)
 
 DISCOVERY_SECONDS = 2.0
+FIRST_DISCOVERY_SECONDS = 0.2
+FIRST_DISCOVERIES = 40
 HEALTH_SECONDS = 1.0
 MISSES_UNTIL_LOST = 5
 PROBES_UNTIL_BELIEVED = 2
 
 
-async def for_ever(what: Callable[[], Awaitable[None]], *, every_seconds: float) -> None:
-    """Do ``what`` again and again; what goes wrong is logged and tried again."""
+async def for_ever(
+    what: Callable[[], Awaitable[None]],
+    *,
+    every_seconds: float,
+    at_first_seconds: float | None = None,
+    first_rounds: int = 0,
+) -> None:
+    """Do ``what`` again and again; what goes wrong is logged and tried again.
+
+    The first rounds come faster when ``at_first_seconds`` is given: at a start much changes.
+    """
+    done = 0
     while True:
         try:
             await what()
@@ -35,7 +47,8 @@ async def for_ever(what: Callable[[], Awaitable[None]], *, every_seconds: float)
             logger.warning("%s", error)
         except Exception:
             logger.exception("%s failed", getattr(what, "__qualname__", "a watch"))
-        await asyncio.sleep(every_seconds)
+        done += 1
+        await asyncio.sleep(at_first_seconds if at_first_seconds and done < first_rounds else every_seconds)
 
 
 class BrokerWatch:
