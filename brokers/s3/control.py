@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -59,6 +60,9 @@ class Control:
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
+        self._session = boto3.session.Session()
+        self._making = threading.RLock()
+        self._proposed = threading.local()
         self._config = botocore.config.Config(
             signature_version="s3v4",
             connect_timeout=3,
@@ -76,7 +80,9 @@ class Control:
 
     @functools.cached_property
     def _iam(self) -> Any:
-        return self._client("iam", self._settings.iam_endpoint or self._settings.endpoint, *self.keys())
+        client = self._client("iam", self._settings.iam_endpoint or self._settings.endpoint, *self.keys())
+        client.meta.events.register("before-call.iam.CreateAccessKey", self._propose)
+        return client
 
     def keys(self) -> tuple[str, Secret]:
         """The administrator's keys as their files say. Raises ``OSError``."""
@@ -205,23 +211,20 @@ class Control:
     def _create_access_key(self, identity: str, access_key: str, secret: Secret) -> None:
         """With a pair of our choice, which SeaweedFS takes as fields that boto3 doesn't know."""
 
-        def propose(params: dict[str, Any], **_: object) -> None:
-            params["body"].update(AccessKeyId=access_key, SecretAccessKey=secret.value)
+        self._proposed.pair = (access_key, secret)
+        made = self._iam.create_access_key(UserName=identity)["AccessKey"]
+        if (made["AccessKeyId"], made["SecretAccessKey"]) != (access_key, secret.value):
+            self._iam.delete_access_key(UserName=identity, AccessKeyId=made["AccessKeyId"])
+            raise permanent_error(
+                "unsupported",
+                "the server chooses access keys itself, so that a repeated bind could not answer the same",
+                field="endpoint",
+                remedy="use a server that takes proposed keys, such as SeaweedFS 4",
+            )
 
-        client = self._client("iam", self._settings.iam_endpoint or self._settings.endpoint, *self.keys())
-        try:
-            client.meta.events.register("before-call.iam.CreateAccessKey", propose)
-            made = client.create_access_key(UserName=identity)["AccessKey"]
-            if (made["AccessKeyId"], made["SecretAccessKey"]) != (access_key, secret.value):
-                client.delete_access_key(UserName=identity, AccessKeyId=made["AccessKeyId"])
-                raise permanent_error(
-                    "unsupported",
-                    "the server chooses access keys itself, so that a repeated bind could not answer the same",
-                    field="endpoint",
-                    remedy="use a server that takes proposed keys, such as SeaweedFS 4",
-                )
-        finally:
-            client.close()
+    def _propose(self, params: dict[str, Any], **_: object) -> None:
+        access_key, secret = self._proposed.pair
+        params["body"].update(AccessKeyId=access_key, SecretAccessKey=secret.value)
 
     def _accepted(self, bucket: str, access_key: str, secret: Secret) -> bool:
         client = self._client("s3", self._settings.endpoint, access_key, secret)
@@ -249,15 +252,15 @@ class Control:
             marker = {"Marker": answer["Marker"]}
 
     def _client(self, service: str, endpoint: str, access_key: str, secret: Secret) -> Any:
-        # a session of its own: the module's default one is not safe between threads
-        return boto3.session.Session().client(
-            service,
-            endpoint_url=endpoint,
-            region_name=self._settings.region,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret.value,
-            config=self._config,
-        )
+        with self._making:  # clients may be shared between threads, the session that makes them may not
+            return self._session.client(
+                service,
+                endpoint_url=endpoint,
+                region_name=self._settings.region,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret.value,
+                config=self._config,
+            )
 
 
 _MEMBERS = {
