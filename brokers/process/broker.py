@@ -58,10 +58,9 @@ class ProcessBroker(Broker):
         await self._platform.close(grace_seconds=self._stop_seconds)
         await self._teller.stop()
 
-    def end_leftovers(self) -> None:
-        """After the broker's end: stop the services that :meth:`stop` did not get to, because the bus was gone or
-        the start was not finished."""
-        asyncio.run(self._platform.end_leftovers())
+    def let_go(self) -> None:
+        """After the broker's end: give up the state directory, if :meth:`stop` did not come so far."""
+        self._platform.let_go()
 
     async def info(self, _: InfoRequest) -> PsbInfo:
         return PsbInfo(

@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 SPACE = "default"
 _LOCK_SECONDS = 10.0
 _POLL_SECONDS = 0.05
-_LAST_GRACE_SECONDS = 0.5
 
 
 class _Service(NamedTuple):
@@ -96,16 +95,13 @@ class ProcessPlatform:
                 logger.error("a service could not be stopped", exc_info=result)
         self._services.clear()
         await self._calls.close()
-        os.close(self._lock)
-        self._lock = -1
+        self.let_go()
 
-    async def end_leftovers(self) -> None:
-        """When the broker is to end but ``close`` was not reached or not finished: stop what still runs."""
-        if self._lock < 0:
-            return
-        for files in self._layout.all_services():
-            await ServiceProcesses(leader=None, home=str(files.home)).end(grace_seconds=_LAST_GRACE_SECONDS)
-            files.run.unlink(missing_ok=True)
+    def let_go(self) -> None:
+        """Give up the state directory, if ``close`` did not come so far."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     async def _put_to_rest(self, service: _Service, grace_seconds: float) -> None:
         supervision = service.supervision
@@ -123,8 +119,7 @@ class ProcessPlatform:
                 return
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    os.close(self._lock)
-                    self._lock = -1
+                    self.let_go()
                     raise temporary_error(
                         "in_use", f"{self._layout.state_dir} is used by another broker", retry_after_seconds=5.0
                     ) from None

@@ -75,6 +75,9 @@ class App(BaseHTTPRequestHandler):
         elif self.path == "/child":
             child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
             self.answer(200, child.pid)
+        elif self.path == "/shy":
+            child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], env={})
+            self.answer(200, child.pid)
         elif self.path == "/refuse":
             self.answer(409, "writers are busy")
         elif self.path == "/slow":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from contextlib import suppress
 from http.client import HTTPException
@@ -21,6 +22,16 @@ from tests.integration.process.apps import INSTANCE, Platform, call, deploy_requ
 
 async def gone(pid: int | None) -> None:
     await eventually(lambda: not is_running(pid), seconds=10, what=f"the end of {pid}")
+
+
+def catches_sigterm(process: BrokerProcess) -> bool:
+    """Whether the process is there and has a handler for SIGTERM."""
+    try:
+        pid = process.pid
+    except AssertionError:  # not made yet
+        return False
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 async def test_services_are_adopted_after_a_kill_and_watched_to_their_end(platform: Platform, app: Path) -> None:
@@ -153,6 +164,15 @@ async def test_a_taken_port_is_named(platform: Platform, app: Path) -> None:
         await server.wait_closed()
 
 
+async def test_nothing_of_the_session_outlives_the_main_process(platform: Platform, app: Path) -> None:
+    deployed = await platform.deploy(spec(app, restart="never"))
+    shy = await call(deployed.url, "/shy", {})
+    pid = (await platform.one()).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await gone(shy)
+
+
 async def test_a_worker_too_is_adopted(platform: Platform, app: Path) -> None:
     artifact = Artifact(directory=str(app), command=("python", "worker.py"))
     await platform.deploy(spec(app, artifact=artifact, port=None, health=None))
@@ -176,7 +196,13 @@ async def test_a_stop_without_the_bus_stops_the_services_too(app: Path, tmp_path
         await platform.deploy(spec(app))
         server.kill()
         assert len(processes_of(platform.state)) == 1
-        assert await platform.stop() == 0
+        await platform.kill()
+        assert len(processes_of(platform.state)) == 1
+        starting = asyncio.create_task(platform.process.start())
+        await eventually(lambda: catches_sigterm(platform.process), seconds=10, what="its handlers")
+        os.kill(platform.process.pid, signal.SIGTERM)
+        with pytest.raises(AssertionError):
+            await starting
         assert processes_of(platform.state) == []
     finally:
         await bus.close()

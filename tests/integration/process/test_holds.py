@@ -181,6 +181,13 @@ async def test_a_restart_of_the_service_breaks_the_hold(platform: Platform, app:
     assert "restarted" in answer.message
 
 
+async def test_the_hold_of_one_operation_is_not_that_of_another(platform: Platform, app: Path) -> None:
+    await platform.deploy(spec(app))
+    assert (await platform.process.ask("exec_hook", hook("quiesce", operation="save-1"), Held)).held
+    assert not (await platform.process.ask("exec_hook", hook("thaw", operation="save-2"), Held)).held
+    assert not (await platform.process.ask("exec_hook", hook("thaw", operation="save-1"), Held)).held
+
+
 async def test_hooks_that_fail_say_who_must_act(platform: Platform, app: Path) -> None:
     await platform.deploy(spec(app), secrets={"WORD": "writers"})
     refused = await platform.process.refuses("exec_hook", hook("quiesce", http="POST /refuse"), Held)
