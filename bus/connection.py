@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
 
 from bus.client import BusClient as Client
 from bus.dialling import dial
 from bus.errors import timed_out, too_large, unavailable
 from bus.logs import RateLimitedLog
+from bus.subscription import Handler, Message, Sink, Subscription, message_of
 from schemas.envelope import CONTENT_TYPE, Envelope, decode, encode, timestamp, unwrap, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError, permanent
@@ -30,11 +30,11 @@ from schemas.signals import ProblemReply
 
 T = TypeVar("T")
 
+__all__ = ["Bus", "BusSettings", "Handler", "Message", "Sink", "Subscription", "Traffic"]
+
 logger = logging.getLogger(__name__)
 
 CONTENT_HEADERS = {"content-type": CONTENT_TYPE}
-PENDING_MESSAGES = 1 << 20
-PENDING_BYTES = 512 << 20
 CLOSE_SECONDS = 5.0
 
 
@@ -48,20 +48,6 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     watchdog_seconds: float = 5.0
 
 
-class Message(NamedTuple):
-    """A message as it came. ``headers`` is ``None`` when there were none."""
-
-    subject: str
-    payload: bytes
-    reply: str | None
-    headers: Mapping[str, str] | None = None
-
-    @property
-    def status(self) -> str | None:
-        """The status of a control message of the server (``100``, ``404``, ``503``, ...)."""
-        return self.headers.get("Status") if self.headers else None
-
-
 class Traffic(NamedTuple):
     """What crossed a connection since it was made: messages and bytes of payload, without headers and subjects."""
 
@@ -70,49 +56,6 @@ class Traffic(NamedTuple):
     in_bytes: int
     out_bytes: int
     reconnects: int
-
-
-Handler = Callable[[Message], Awaitable[None]]
-Sink = Callable[[Message], None]
-
-
-class Subscription:
-    """A subscription that lives on through reconnects. Its handler gets one message after another."""
-
-    def __init__(self, bus: Bus, *, subject: str, queue: str, deliver: Callable[[Msg], Awaitable[None]]) -> None:
-        self._bus = bus
-        self._subject = subject
-        self._queue = queue
-        self._deliver = deliver
-        self._raw: NatsSubscription | None = None
-
-    async def attach(self, client: Client) -> None:
-        """Subscribe on ``client``; called again by the bus when it had to open a new connection."""
-        self._raw = await client.subscribe(
-            self._subject,
-            queue=self._queue,
-            cb=self._deliver,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=PENDING_BYTES,
-        )
-
-    async def stop(self) -> None:
-        """No new messages; returns when those that had arrived are handled."""
-        await self._end(drain=True)
-
-    async def drop(self) -> None:
-        """No messages any more, also not those that had arrived."""
-        await self._end(drain=False)
-
-    async def _end(self, *, drain: bool) -> None:
-        raw, self._raw = self._raw, None
-        self._bus.forget(self)
-        if raw is None:
-            return
-        try:
-            await (_untyped(raw).drain() if drain else raw.unsubscribe())
-        except (nats_errors.Error, OSError) as error:
-            logger.debug("unsubscribing from %s: %s", self._subject, error)
 
 
 class Bus:
@@ -203,22 +146,24 @@ class Bus:
 
         async def deliver(raw: Msg) -> None:
             try:
-                await handler(_message(raw))
+                await handler(message_of(raw))
             except Exception:
                 logger.exception("handling a message on %s failed", raw.subject)
 
-        return await self._attach(Subscription(self, subject=subject, queue=queue or "", deliver=deliver))
+        return await self._attach(
+            Subscription(forget=self._forget, subject=subject, queue=queue or "", deliver=deliver)
+        )
 
     async def listen(self, subject: str, sink: Sink) -> Subscription:
         """Like :meth:`subscribe` for a plain function that can't wait: the fast way."""
 
         async def deliver(raw: Msg) -> None:
             try:
-                sink(_message(raw))
+                sink(message_of(raw))
             except Exception:
                 logger.exception("handling a message on %s failed", raw.subject)
 
-        return await self._attach(Subscription(self, subject=subject, queue="", deliver=deliver))
+        return await self._attach(Subscription(forget=self._forget, subject=subject, queue="", deliver=deliver))
 
     def new_inbox(self) -> str:
         """A subject for replies that nobody else has."""
@@ -245,7 +190,7 @@ class Bus:
         await self.wait_connected(timeout_seconds, subject=subject)
         try:
             remaining = max(deadline - loop.time(), 0.001)
-            return _message(
+            return message_of(
                 await self._client.request(
                     subject, payload, timeout=remaining, headers=dict(headers) if headers else None
                 )
@@ -306,8 +251,7 @@ class Bus:
         self._listeners[listener] = None
         return lambda: self._listeners.pop(listener, None)
 
-    def forget(self, subscription: Subscription) -> None:
-        """Do not renew ``subscription`` any more."""
+    def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.pop(subscription, None)
 
     # --- staying alive
@@ -412,15 +356,6 @@ class Bus:
         if isinstance(error, nats_errors.NoRespondersError):
             return unavailable(subject, "no responders")
         return unavailable(subject, type(error).__name__)
-
-
-def _untyped(value: object) -> Any:
-    """For the few calls of nats-py that carry no types."""
-    return value
-
-
-def _message(raw: Msg) -> Message:
-    return Message(raw.subject, raw.data, raw.reply or None, raw.headers)
 
 
 def _traffic(client: Client) -> Traffic:
