@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from hub.process import Hub
+from bus.jetstream import JetStream
 from schemas import events as ev
 from schemas.commands import (
     Answer,
@@ -256,9 +256,7 @@ async def test_a_cancel_of_a_site_operation_is_passed_on(client: Client, sites: 
     assert again.problem.code == "conflict"
 
 
-async def test_what_is_no_command_goes_to_the_dead_letters(client: Client, running_hub: Hub) -> None:
-    from bus.jetstream import JetStream
-
+async def test_what_is_no_command_goes_to_the_dead_letters(client: Client) -> None:
     js = JetStream(client.bus)
     await js.publish("calque.cmd.hub.alice.instance.x.stop", b"{not json", headers={"Nats-Msg-Id": "broken"})
 

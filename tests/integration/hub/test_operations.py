@@ -11,7 +11,10 @@ import pytest
 import pytest_asyncio
 
 from bus.connection import Bus
+from bus.service import Service
+from hub.domain import membership
 from hub.process import hub
+from schemas import events as ev
 from schemas import subjects
 from schemas.commands import (
     Answer,
@@ -23,13 +26,14 @@ from schemas.commands import (
     SaveInstance,
     SiteTransferImage,
 )
+from schemas.envelope import Envelope
 from schemas.ids import effect_id, new_id
-from schemas.problems import CalqueError, permanent
-from schemas.queries import AskGrant, GrantView, SiteGrant
+from schemas.problems import CalqueError, conflict, permanent
+from schemas.queries import AskGrant, CommandQuery, GrantView, SiteGrant, SitesQuery, SitesView
 from schemas.secrets import Sealed
 from schemas.values import TemplateRef
 from tests.integration.hub.conftest import Client, HubProcess, Server, hub_settings, until
-from tests.integration.hub.fakes import FakeSite, Handled, accepts_only, ignores
+from tests.integration.hub.fakes import FakeSite, Handled, accepts_only, location
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -62,8 +66,6 @@ async def prepared(client: Client) -> tuple[str, str]:
 
 
 async def online(client: Client) -> None:
-    from schemas.queries import SitesQuery, SitesView
-
     async def both() -> bool:
         found = (await client.query("sites", SitesQuery(), SitesView)).sites
         return all(site.state == "online" for site in found)
@@ -126,7 +128,10 @@ async def test_a_child_that_fails_fails_the_run_with_its_problem(client: Client,
 
 
 @pytest.mark.usefixtures("running_hub")
-async def test_an_image_whose_holder_is_away_is_refused(client: Client, sites: Sites) -> None:
+async def test_an_image_whose_holder_is_away_is_refused(
+    client: Client, sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "STALE_AFTER_SECONDS", 1.5)
     _, image = await prepared(client)
     sites["north"].beating = False
     await online(client)
@@ -271,10 +276,6 @@ async def test_an_image_in_use_is_not_deleted(client: Client, sites: Sites) -> N
 
 @pytest.mark.usefixtures("running_hub")
 async def test_a_grant_is_given_for_a_running_transfer_only(client: Client, sites: Sites, bus: Bus) -> None:
-    from bus.service import Service
-    from schemas import events as ev
-    from schemas.envelope import Envelope
-
     _, image = await prepared(client)
     await online(client)
     copy = (await client.image(image)).parts[0].copy
@@ -333,7 +334,6 @@ async def test_a_hub_killed_in_the_middle_of_a_run_is_followed_by_another(
         await handled.accept()
         begun.append(handled)
 
-    transfers = sites["south"].scripts["transfer"]
     sites["south"].scripts["transfer"] = hold
     run = await client.ask(RunImage(instance=new_id(), name="two", site="south"), image)
     await until(lambda: bool(begun), what="the transfer has begun")
@@ -343,20 +343,11 @@ async def test_a_hub_killed_in_the_middle_of_a_run_is_followed_by_another(
     second = await start_hub(hubs, nats, tmp_path)
     assert (await client.ended(run.command)).state == "succeeded"
     assert sites["south"].verbs() == ["transfer", "run"]
-    assert transfers is not None
-    assert (await client.query("command", _command(run.command), Answer)).operation == run.command
+    assert (await client.query("command", CommandQuery(id=run.command), Answer)).operation == run.command
     assert await second.stop() == 0
 
 
-def _command(id: str):  # type: ignore[no-untyped-def]
-    from schemas.queries import CommandQuery
-
-    return CommandQuery(id=id)
-
-
 async def transfers_done(site: FakeSite, handled: Handled) -> None:
-    from tests.integration.hub.fakes import location
-
     command = handled.command
     assert isinstance(command, SiteTransferImage)
     for each in command.content.instances:
@@ -416,8 +407,6 @@ async def test_a_command_that_waited_while_no_hub_ran_is_answered(client: Client
 
 @pytest.mark.usefixtures("running_hub")
 async def test_a_transfer_waits_its_turn_behind_another_of_the_same_image(client: Client, sites: Sites) -> None:
-    from schemas.problems import conflict
-
     _, image = await prepared(client)
     await online(client)
     transfers = sites["south"].scripts["transfer"]
@@ -432,4 +421,3 @@ async def test_a_transfer_waits_its_turn_behind_another_of_the_same_image(client
     assert [each.id for each in sites["south"].came[:2]] == [
         effect_id(run.command, "transfer-south", attempt) for attempt in (1, 2)
     ]
-    assert ignores is not None
