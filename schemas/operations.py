@@ -21,3 +21,8 @@ class Step(Fact, frozen=True, kw_only=True):
     undo: str | None = None
     attempts: int = 5
     timeout_seconds: float = 120.0
+
+
+def effect_id(operation: str, step: str, attempt: int) -> str:
+    """The id of one effect of an operation, the same however often it is sent."""
+    return f"{operation}/{step}/{attempt}"

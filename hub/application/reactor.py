@@ -36,8 +36,8 @@ from schemas.events import (
     StepStarted,
     UndoStarted,
 )
-from schemas.ids import effect_id
 from schemas.names import claim_token
+from schemas.operations import effect_id
 from schemas.problems import Problem
 from schemas.subjects import HUB, site_command
 

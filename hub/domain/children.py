@@ -23,8 +23,7 @@ from schemas.commands import (
     SiteTransferImage,
 )
 from schemas.events import Event
-from schemas.ids import effect_id
-from schemas.operations import Step
+from schemas.operations import Step, effect_id
 from schemas.problems import Actor, Problem, permanent
 from schemas.saga import Do, Operation, Retry, StepState, Undo
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas import brokers as wire
-from schemas.ids import effect_id
-from schemas.operations import Step
+from schemas.operations import Step, effect_id
 from schemas.problems import CalqueError, conflict, permanent
 from schemas.saga import Operation
 from schemas.secrets import Secret

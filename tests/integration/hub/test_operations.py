@@ -27,7 +27,8 @@ from schemas.commands import (
     SiteTransferImage,
 )
 from schemas.envelope import Envelope
-from schemas.ids import effect_id, new_id
+from schemas.ids import new_id
+from schemas.operations import effect_id
 from schemas.problems import CalqueError, conflict, permanent
 from schemas.queries import AskGrant, CommandQuery, GrantView, SiteGrant, SitesQuery, SitesView
 from schemas.secrets import Sealed
