@@ -142,7 +142,10 @@ class Bus:
         return unwrap(answer, reply_type)
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str | None = None) -> Subscription:
-        """Call ``handler`` for each message, one after another; what it raises is logged."""
+        """Call ``handler`` for each message, one after another; what it raises is logged.
+
+        Returns when the server knows of it: whoever sends from now on, over any connection, is heard.
+        """
 
         async def deliver(raw: Msg) -> None:
             try:

@@ -14,14 +14,16 @@ from bus.events import EventStore, NewEvent
 from bus.feed import EventsFeed
 from bus.jetstream import JetStream
 from bus.records import Recorded
+from bus.service import Service, discover
 from bus.streams import COMMANDS, EVENTS, add_site, set_up_hub, set_up_site
 from bus.work import SITE_PREFIX, Delivery, WorkQueue, enqueue
-from schemas.commands import SiteStopInstance
-from schemas.envelope import decode, encode, wrap
+from schemas.commands import SiteStopInstance, StopInstance
+from schemas.envelope import Envelope, decode, encode, wrap
 from schemas.events import ClaimTaken, InstanceStopping, SiteJoined
 from schemas.ids import new_id
 from schemas.problems import CalqueError
-from schemas.subjects import site_command
+from schemas.signals import Beat
+from schemas.subjects import broker_request, hub_command, site_command
 from schemas.values import Requester
 from tests.integration.bus.conftest import until
 from tests.servers import SITES, HubAndSites
@@ -197,3 +199,46 @@ async def test_events_arrive_once_and_in_order_when_a_server_restarts(
     await writing
     found = await read_until(feed, after=start, id=id, count=100)
     assert [one.envelope.operationid for one in found] == [str(number) for number in range(100)]
+
+
+async def test_a_client_with_its_own_credentials_follows_events_and_sends_commands_as_itself_only(
+    hub_and_sites: HubAndSites, buses: Buses
+) -> None:
+    seed = hub_and_sites.client_seed("admin")
+    client = await Bus.connect(BusSettings(servers=[hub_and_sites.hub_url], nkey_seed_file=seed, name="client"))
+    feed = EventsFeed(client)
+    start = await feed.last_sequence()
+    id = new_id()
+    await write(buses.north, "north", id, 3)
+    assert len(await read_until(feed, after=start, id=id, count=3)) == 3
+
+    envelope = wrap(StopInstance(), id=new_id(), source="admin", time="2030-01-01T00:00:00Z")
+    own = hub_command(principal="admin", aggregate="instance", id="i1", verb="stop")
+    assert await enqueue(client, own, envelope) > 0
+    foreign = hub_command(principal="other", aggregate="instance", id="i1", verb="stop")
+    with pytest.raises(CalqueError, match="no answer"):
+        await enqueue(client, foreign, envelope, timeout_seconds=0.3)
+    await client.close()
+
+
+async def test_a_broker_with_its_own_credentials_is_found_and_answers(hub_and_sites: HubAndSites, buses: Buses) -> None:
+    seed = hub_and_sites.broker_seed("north", "dsb-postgres")
+    url = hub_and_sites.site_urls["north"]
+    broker = await Bus.connect(BusSettings(servers=[url], nkey_seed_file=seed, name="broker"))
+
+    async def echo(request: Beat, _: Envelope) -> Beat:
+        return request
+
+    service = Service(broker, name="dsb-postgres", version="1.0.0", description="", source="dsb-postgres")
+    subject = broker_request(site="north", kind="dsb", broker="postgres", operation="info")
+    service.endpoint("info", subject, Beat, Beat, echo)
+    await service.start()
+    found = await discover(buses.north, wait_seconds=0.3)
+    assert [info.name for info in found] == ["dsb-postgres"]
+    data = Beat(sender="x", run="r", sequence=4, interval_seconds=1)
+    answer = await buses.north.ask(found[0].endpoints[0].subject, data, Beat, source="north", timeout_seconds=5)
+    assert answer.sequence == 4
+    assert await discover(buses.south, wait_seconds=0.2) == []
+    assert await discover(buses.hub, wait_seconds=0.2) == []
+    await service.stop()
+    await broker.close()
