@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYFASTCDC_REQUIRE_CYTHON = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check generate lock clean help
+.PHONY: demo test test-full check generate lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -29,6 +29,9 @@ demo: $(VENV)/.runtime ## run the main job from end to end on real parts
 	$(BIN)/calque demo
 
 test: $(VENV)/.dev ## pass the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not full"
+
+test-full: $(VENV)/.dev ## pass the tests that take long too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
