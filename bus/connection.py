@@ -153,9 +153,14 @@ class Bus:
             except Exception:
                 logger.exception("handling a message on %s failed", raw.subject)
 
-        return await self._attach(
-            Subscription(forget=self._forget, subject=subject, queue=queue or "", deliver=deliver)
-        )
+        subscription = Subscription(subject=subject, queue=queue or "", deliver=deliver, forget=self._forget)
+        await self._attach(subscription)
+        try:
+            await self._client.flush()
+        except (nats_errors.Error, OSError) as error:
+            # Disconnected: the server is told at the reconnect.
+            logger.debug("subscribing to %s: %s", subject, error)
+        return subscription
 
     async def listen(self, subject: str, sink: Sink) -> Subscription:
         """Like :meth:`subscribe` for a plain function that can't wait: the fast way."""
