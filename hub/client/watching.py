@@ -27,6 +27,7 @@ ALL_PROGRESS = f"{subjects.ROOT}.progress.>"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _APPEAR_SECONDS = 15.0
 _PATIENCE_SECONDS = 60.0
+_LAST_LOOK_SECONDS = 1.0
 _SHORTEST_POLL = 0.1
 _LONGEST_POLL = 0.5
 
@@ -139,6 +140,7 @@ async def _until_ended(
         if observer is not None:
             observer(snapshot)
         if snapshot.view is not None and snapshot.view.state in ENDED:
+            await _last_look(snapshot, look, observer)
             if snapshot.view.state != "succeeded":
                 raise OperationFailedError(snapshot.view)
             return snapshot.view
@@ -157,6 +159,18 @@ async def _refresh(snapshot: Snapshot, view: OperationView, look: Look) -> None:
             if found is not None:
                 snapshot.children[child] = found
     snapshot.view = view
+
+
+async def _last_look(snapshot: Snapshot, look: Look, observer: Observer | None) -> None:
+    """See the ends of what it started too: they may be known a moment later than its own."""
+    until = time.monotonic() + _LAST_LOOK_SECONDS
+    while observer is not None and time.monotonic() < until:
+        if all(child.state in ENDED for child in snapshot.children.values()):
+            return
+        await asyncio.sleep(_SHORTEST_POLL)
+        if snapshot.view is not None:
+            await _refresh(snapshot, snapshot.view, look)
+        observer(snapshot)
 
 
 def _claim(snapshot: Snapshot, early: list[Progress]) -> None:

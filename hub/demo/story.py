@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,7 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
     """
     began = time.monotonic()
     example = example_directory()
+    say = _timed(say, began)
     home = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="calque-demo-"))
     stack = EmbeddedStack(home, sites=(NORTH, SOUTH), on_change=parts(lambda line: say(f"   {line}")))
     try:
@@ -85,13 +86,25 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
     return time.monotonic() - began
 
 
+def _timed(say: Say, began: float) -> Say:
+    """``say`` with the seconds since the beginning before the heading of each chapter."""
+
+    def timed(line: str) -> None:
+        heading = line[:1].isdigit()
+        say(f"\n{line}  ({time.monotonic() - began:.1f} s)" if heading else line)
+
+    return timed
+
+
 async def _clean_up(stack: EmbeddedStack, home: Path, *, say: Say, keep: bool) -> None:
-    await stack.stop()
-    if keep:
-        say(f"   its home is kept: {home}")
-        return
-    await asyncio.to_thread(shutil.rmtree, home)
-    say("   everything is stopped and its home removed")
+    try:
+        await stack.stop()
+    finally:
+        if keep:
+            say(f"   everything is stopped; its home is kept: {home}")
+        else:
+            await asyncio.to_thread(shutil.rmtree, home)
+            say("   everything is stopped and its home removed")
 
 
 def _cause(error: Exception) -> str:
@@ -137,7 +150,7 @@ class _Story:
         image, history, bounds = await self._save(north)
         copy = await self._run(image, "ideas-copy", SOUTH, step=5)
         held = await self._prove(north, copy, history, bounds, loaded)
-        await self._change(north, copy, image, history, bounds, loaded, held)
+        await self._change(north, copy, image, held)
         await self._remove()
 
     # --- the chapters
@@ -199,10 +212,12 @@ class _Story:
             _fail(f"the image is {image.state}, {image.name!r}, {image.tags}, {image.comment!r}")
         if image.level != "application" or image.writers_wait_seconds is None:
             _fail(f"the image reached level {image.level}, writers waited {image.writers_wait_seconds}")
-        during = history.acknowledged() - sum(each.least for each in bounds)
+        during = so_far - sum(each.least for each in bounds)
+        if during <= 0:
+            _fail("nothing was written while the image was saved, so it proves nothing")
         self._proved(
-            f"{IMAGE}: level {image.level}, writers waited {image.writers_wait_seconds * 1000:.0f} ms of"
-            f" {ended - began:.1f} s; {during} of {history.acknowledged()} writes came after the save began"
+            f"{IMAGE}: level {image.level}; writers waited {image.writers_wait_seconds * 1000:.0f} ms of the"
+            f" {ended - began:.1f} s that it took, and wrote {during} ideas in the meantime"
         )
         for part in image.parts:
             self.say(f"       {part.data_service}: {part.size / 1024**2:.1f} MiB, {part.stored / 1024**2:.1f} stored")
@@ -224,22 +239,11 @@ class _Story:
         self._judge(ProofReport(checks=(check,)))
         return await fingerprint(access)
 
-    async def _change(
-        self,
-        north: AppView,
-        copy: AppView,
-        image: ImageView,
-        history: History,
-        bounds: tuple[Bounds, ...],
-        loaded: LoadReport,
-        held: str,
-    ) -> None:
+    async def _change(self, north: AppView, copy: AppView, image: ImageView, held: str) -> None:
         self.say(f"7. Change data at {SOUTH}; {NORTH} and the image stay as they are")
         north_access, copy_access = await self._access(north), await self._access(copy)
         before = await fingerprint(north_access)
         await _vandalise(_url(copy))
-        if await fingerprint(copy_access) == held:
-            _fail(f"nothing changed at {SOUTH}")
         if await fingerprint(north_access) != before:
             _fail(f"a change at {SOUTH} changed {NORTH}")
         self._proved(f"{SOUTH} changed, {NORTH} did not")
@@ -250,8 +254,6 @@ class _Story:
         await self._wait(await self.client.delete(north.id))
         last = await self._run(image, "ideas-restored", NORTH, step=7)
         await self._same(last, held, f"the image outlives the app that it was saved from: run once more at {NORTH}")
-        access = await self._access(last)
-        self._judge(await prove(access=access, history=history, bounds=bounds, loaded=loaded))
 
     async def _remove(self) -> None:
         self.say("8. Stop and delete all")
@@ -262,9 +264,10 @@ class _Story:
             if len(found) < len(Remains.__dataclass_fields__):
                 _fail(f"the search for remains is blind: at {site} it found only {counts or 'nothing'}")
         apps = await self.client.apps()
-        for app in apps:
-            await self._wait(await self.client.stop(app.id))
-            await self._wait(await self.client.delete(app.id))
+        await asyncio.gather(*(self._ended(self.client.stop(app.id)) for app in apps))
+        self._proved(f"{', '.join(app.name for app in apps)} are stopped")
+        await asyncio.gather(*(self._ended(self.client.delete(app.id)) for app in apps))
+        self._proved("and deleted with their data")
         await self._wait(await self.client.delete_image(IMAGE))
         deadline = time.monotonic() + GONE_SECONDS
         while left := {
@@ -292,6 +295,12 @@ class _Story:
                 moments.observer = observer
                 watch = moments
             return await self.client.wait(started.operation, timeout=OPERATION_SECONDS, observer=watch)
+
+    async def _ended(self, verb: Awaitable[Started]) -> None:
+        """Wait without showing progress, since several operations run at once."""
+        started = await verb
+        if started.operation is not None:
+            await self.client.wait(started.operation, timeout=OPERATION_SECONDS)
 
     async def _healthy(self, instance: str) -> AppView:
         app = await self.client.app(instance)
@@ -340,16 +349,26 @@ def _url(app: AppView) -> str:
 
 
 async def _vandalise(url: str) -> None:
-    """Change a copy as its users would: new ideas, more votes, and one idea deleted."""
+    """Change a copy as its users would: more votes, one idea deleted, a new one; seen to have happened."""
     async with aiohttp.ClientSession(
         base_url=url, timeout=aiohttp.ClientTimeout(total=30), raise_for_status=True
     ) as session:
+
+        async def stats() -> dict[str, int]:
+            async with session.get("/api/stats") as answer:
+                return dict(await answer.json())
+
+        before = await stats()
         async with session.get("/api/ideas?limit=10") as answer:
-            ideas = (await answer.json())["ideas"]
-        async with session.post(f"/api/ideas/{ideas[0]['id']}/votes", json={"count": 3}):
+            voted, deleted, *_ = (await answer.json())["ideas"]
+        async with session.post(f"/api/ideas/{voted['id']}/votes", json={"count": 3}):
             pass
-        async with session.delete(f"/api/ideas/{ideas[1]['id']}"):
+        async with session.delete(f"/api/ideas/{deleted['id']}"):
             pass
         idea = {"title": "Only at the copy", "text": "Nobody else sees it.", "author": "demo", "document": "Y29weQ=="}
         async with session.post("/api/ideas", json=idea):
             pass
+        expected = {**before, "votes": before["votes"] + 3 - deleted["votes"]}
+        after = await stats()
+        if (after["count"], after["votes"]) != (expected["count"], expected["votes"]):
+            _fail(f"a changed copy counts {after} instead of {expected}")
