@@ -232,6 +232,7 @@ class PostgresBroker(Broker):
         sequences = await writer.write_stream(
             SEQUENCES_PART, _once(msgspec.json.encode(moment.sequences)), media_type="application/json"
         )
+        reporter.report(done=done, total=done)  # what it was to be was an estimate
         return Copied(
             copy_format=COPY_FORMAT,
             parts=(database, sequences),

@@ -83,6 +83,7 @@ class Moment:
         self.sequences = sequences
         self.hold_seconds = hold_seconds
         self.waiting_dump: Program | None = None
+        self.streaming: Program | None = None
         self.copying = 0
         self.expiry: asyncio.TimerHandle | None = None
 
@@ -99,6 +100,8 @@ class Moment:
         """Let go of the session with its locks, and of the dump."""
         if self.expiry:
             self.expiry.cancel()
+        if self.streaming:
+            self.streaming.kill()
         dump, self.waiting_dump = self.waiting_dump, None
         try:
             if dump:
@@ -161,7 +164,8 @@ class Moments:
     async def dump(self, copy: str, moment: Moment) -> Program:
         """A ``pg_dump`` that reads the moment: the one that waits, or, for another try, a new one."""
         dump, moment.waiting_dump = moment.waiting_dump, None
-        return dump or await self._start_dump(copy, moment.service_id, moment.snapshot)
+        moment.streaming = dump or await self._start_dump(copy, moment.service_id, moment.snapshot)
+        return moment.streaming
 
     def begin_copy(self, moment: Moment) -> None:
         """The moment is in use: it does not expire."""
@@ -172,6 +176,7 @@ class Moments:
     def end_copy(self, copy: str, moment: Moment) -> None:
         """Not in use any more: it is held for another ``hold_seconds``, for another try."""
         moment.copying -= 1
+        moment.streaming = None
         if not moment.copying and self._held.get(copy) is moment:
             self._expire_later(copy, moment)
 

@@ -55,11 +55,6 @@ class Program:
             ) from None
         return cls(path.name, process)
 
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.returncode is None
-
     async def first_block(self) -> None:
         """Return when it has written something, which is kept for :meth:`blocks`. Raises :class:`ProgramFailed`."""
         if not self._first:
@@ -100,11 +95,15 @@ class Program:
         if code != 0:
             raise ProgramFailed(self._name, code=code, last_line=self._last_error())
 
-    async def stop(self) -> None:
-        """Kill it if it runs, and wait until it is gone."""
+    def kill(self) -> None:
+        """Kill it if it runs; whoever reads it sees that it failed."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+    async def stop(self) -> None:
+        """Kill it if it runs, and wait until it is gone. Nobody else may be reading it."""
+        self.kill()
         if self._process.stdout is not None:
             while await self._read():  # a pipe that nobody reads keeps the process from being collected
                 continue

@@ -46,7 +46,13 @@ class Objects:
             access_key_id=access_key,
             secret_access_key=secret.value,
             virtual_hosted_style_request=False,
-            client_options={"allow_http": True, "connect_timeout": "3s", "timeout": "120s"},
+            # `timeout` would end a big object that a slow reader takes its time with
+            client_options={
+                "allow_http": True,
+                "connect_timeout": "3s",
+                "read_timeout": "60s",
+                "timeout": "12h",
+            },
             retry_config={"max_retries": 3},
         )
 

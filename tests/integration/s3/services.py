@@ -48,7 +48,7 @@ class Bucket:
             region_name="us-east-1",
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, max_pool_connections=16),
         )
 
     async def put(self, key: str, body: bytes, **more: Any) -> None:
@@ -67,7 +67,11 @@ class Bucket:
 
     async def content(self) -> dict[str, bytes]:
         keys = await asyncio.to_thread(self._keys)
-        return {key: (await self.get(key))[0] for key in keys}
+        found: dict[str, bytes] = {}
+        for at in range(0, len(keys), 16):
+            some = keys[at : at + 16]
+            found |= zip(some, [body for body, _ in await asyncio.gather(*map(self.get, some))], strict=True)
+        return found
 
     def _keys(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)

@@ -18,7 +18,7 @@ from tests.integration.s3.services import S3
 from tests.servers import NatsServer, run_s3
 
 RANDOM = random.Random(3)
-DOCUMENTS = {f"documents/{n:04}.bin": RANDOM.randbytes(RANDOM.choice([0, 1, 900, 40_000])) for n in range(150)}
+DOCUMENTS = {f"documents/{n:04}.bin": RANDOM.randbytes(RANDOM.choice([0, 1, 900, 40_000])) for n in range(80)}
 ODD_KEYS = [
     "with space",
     "100%",
