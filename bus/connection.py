@@ -39,12 +39,16 @@ CLOSE_SECONDS = 5.0
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and as whom to connect. ``jetstream_prefix`` is that of the account's own JetStream API."""
+    """Where and as whom to connect. ``jetstream_prefix`` is that of the account's own JetStream API.
+
+    ``inbox_prefix`` is where replies go: one of its own keeps a user's replies from the others of its account.
+    """
 
     servers: list[str]
     nkey_seed_file: str | None = None
     name: str = "calque"
     jetstream_prefix: str = "$JS.API"
+    inbox_prefix: str = "_INBOX"
     watchdog_seconds: float = 5.0
 
 
@@ -96,7 +100,8 @@ class Bus:
                 await self._watchdog
         try:
             if self._client.is_connected:
-                await asyncio.wait_for(self._client.drain(), CLOSE_SECONDS)
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._client.drain()
         except (nats_errors.Error, OSError, TimeoutError) as error:
             logger.debug("draining %s: %s", self.settings.name, error)
         await self._discard(self._client)
@@ -222,7 +227,8 @@ class Bus:
             await self.send(subject, payload, reply=inbox, headers=headers)
             while True:
                 try:
-                    message = await asyncio.wait_for(queue.get(), gap_seconds)
+                    async with asyncio.timeout(gap_seconds):
+                        message = await queue.get()
                 except TimeoutError:
                     return
                 if message.status == "503" and not message.payload:
@@ -236,7 +242,8 @@ class Bus:
         if self._connected.is_set():
             return
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._connected.wait()
         except TimeoutError:
             raise unavailable(subject, "disconnected from " + ", ".join(self.settings.servers)) from None
 
@@ -277,6 +284,7 @@ class Bus:
             self.settings.servers,
             name=self.settings.name,
             nkey_seed_file=self.settings.nkey_seed_file,
+            inbox_prefix=self.settings.inbox_prefix,
             deadline_seconds=deadline_seconds,
             on_error=self._on_error,
             on_disconnected=self._on_disconnected,
@@ -316,7 +324,8 @@ class Bus:
         unhealthy = 0
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._suspect.wait(), period)
+                async with asyncio.timeout(period):
+                    await self._suspect.wait()
             self._suspect.clear()
             try:
                 if await self._healthy(period):
@@ -335,7 +344,8 @@ class Bus:
         if not self._client.is_connected:
             return False
         try:
-            await asyncio.wait_for(self._client.rtt(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._client.rtt()
         except (nats_errors.Error, OSError, TimeoutError, AssertionError) as error:
             self._faults.warning("rtt", f"{self.settings.name}: no round trip ({type(error).__name__})")
             return False
@@ -354,7 +364,8 @@ class Bus:
 
     async def _discard(self, client: Client) -> None:
         try:
-            await asyncio.wait_for(client.close(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.close()
         except (nats_errors.Error, OSError, TimeoutError) as error:
             logger.debug("closing %s: %s", self.settings.name, error)
 

@@ -33,6 +33,7 @@ async def dial(
     *,
     name: str,
     nkey_seed_file: str | None,
+    inbox_prefix: str,
     deadline_seconds: float,
     on_error: Callable[[Client, Exception], Awaitable[None]],
     on_disconnected: Callable[[Client], Awaitable[None]],
@@ -72,11 +73,13 @@ async def dial(
                 await on_closed(client)
 
             try:
-                await asyncio.wait_for(
-                    client.connect(
+                # not wait_for: before Python 3.12 it can lose a cancellation
+                async with asyncio.timeout(max(min(ATTEMPT_SECONDS, deadline - loop.time()), POLL_SECONDS)):
+                    await client.connect(
                         servers=list(servers),
                         name=name,
                         nkeys_seed=nkey_seed_file,
+                        inbox_prefix=inbox_prefix,
                         error_cb=failed,
                         disconnected_cb=disconnected,
                         reconnected_cb=reconnected,
@@ -86,13 +89,12 @@ async def dial(
                         connect_timeout=2,
                         ping_interval=10,
                         max_outstanding_pings=2,
-                    ),
-                    max(min(ATTEMPT_SECONDS, deadline - loop.time()), POLL_SECONDS),
-                )
+                    )
             except (nats_errors.Error, OSError, TimeoutError, _Refused) as error:
                 client.options["allow_reconnect"] = False
                 with contextlib.suppress(nats_errors.Error, OSError, TimeoutError):
-                    await asyncio.wait_for(client.close(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await client.close()
                 problems = [*seen, error]
                 if any(_is_refusal(problem) for problem in problems):
                     raise refused(servers, name=name) from error
@@ -125,9 +127,8 @@ async def _some_port_open(servers: Sequence[str]) -> bool:
     for server in servers:
         parts = urlsplit(server if "//" in server else f"nats://{server}")
         try:
-            _, writer = await asyncio.wait_for(
-                asyncio.open_connection(parts.hostname, parts.port or DEFAULT_PORT), ATTEMPT_SECONDS
-            )
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                _, writer = await asyncio.open_connection(parts.hostname, parts.port or DEFAULT_PORT)
         except (OSError, TimeoutError):
             continue
         writer.close()

@@ -62,7 +62,8 @@ async def discover(bus: Bus, *, name: str | None = None, wait_seconds: float = 0
             found[info.id] = info
 
     try:
-        await asyncio.wait_for(collect(), wait_seconds)
+        async with asyncio.timeout(wait_seconds):
+            await collect()
     except TimeoutError:
         logger.debug("%s: %d answers in %g s", subject, len(found), wait_seconds)
     return sorted(found.values(), key=lambda info: (info.name, info.id))

@@ -98,7 +98,8 @@ class StreamReader:
                     await self._ask(name, inbox)
                     outstanding += self._pull
                 try:
-                    await asyncio.wait_for(wake.wait(), SILENCE_SECONDS)
+                    async with asyncio.timeout(SILENCE_SECONDS):
+                        await wake.wait()
                 except TimeoutError:
                     raise _Lost(f"silence for {SILENCE_SECONDS:g} s") from None
                 wake.clear()

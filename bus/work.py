@@ -109,7 +109,8 @@ class WorkQueue:
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         except TimeoutError:
             return
 
@@ -144,7 +145,8 @@ class WorkQueue:
                     heard = loop.time()
                 silence = SILENCE_SECONDS if outstanding else None
                 try:
-                    await asyncio.wait_for(self._wake.wait(), silence)
+                    async with asyncio.timeout(silence):
+                        await self._wake.wait()
                 except TimeoutError:
                     if loop.time() - heard >= SILENCE_SECONDS:
                         return fine

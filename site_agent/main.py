@@ -82,7 +82,12 @@ class Heart:
 async def agent(settings: AgentSettings) -> AsyncIterator[None]:
     """A running agent: everything that the journal says is under way is taken up again."""
     bus = await Bus.connect(
-        BusSettings(servers=settings.bus.servers, nkey_seed_file=settings.bus.nkey_seed_file, name=settings.bus.name),
+        BusSettings(
+            servers=settings.bus.servers,
+            nkey_seed_file=settings.bus.nkey_seed_file,
+            name=settings.bus.name,
+            inbox_prefix=settings.bus.inbox_prefix,
+        ),
         deadline_seconds=CONNECT_SECONDS,
     )
     try:

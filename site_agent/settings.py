@@ -15,13 +15,14 @@ class SettingsError(Exception):
 
 
 class BusSection(BaseModel):
-    """How to reach the site's own NATS server."""
+    """How to reach the site's own NATS server. ``inbox_prefix``: where replies go, out of the brokers' hearing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     servers: list[str] = Field(min_length=1)
     nkey_seed_file: str | None = None
     name: str = "agent"
+    inbox_prefix: str = "_INBOX"
 
 
 class AgentSettings(BaseModel):

@@ -39,6 +39,8 @@ CLIENT_MAY_PUBLISH = (
     "$JS.API.DIRECT.GET.EVENTS",
     "$JS.FC.>",
 )
+AGENT_INBOX = "_AGENT"
+"""Where replies to a site's agent go. They may hold secrets: brokers, which share its account, can't listen there."""
 CLIENT_MAY_SUBSCRIBE = ("_INBOX.>", "calque.progress.>", "calque.log.>", "calque.beat.>")
 STAYS_AT_ITS_END = ("calque.req.>", "calque.evt.>", "calque.cmd.>", "calque.qry.>", "$SRV.>")
 """Subjects that a leaf connection never carries as such, in either direction."""
@@ -221,6 +223,7 @@ def _site_on_hub(login: SiteLogin) -> str:
     subscribe = [
         f"$JS.{site}.API.CONSUMER.RESET.EVT_{site}.hub",
         f"$JS.FC.EVT_{site}.>",
+        f"{AGENT_INBOX}.>",
         "_INBOX.>",
         "_R_.>",
         f"calque.rpc.{site}.>",
@@ -306,7 +309,7 @@ def _broker(site: str, name: str, nkey: str) -> str:
     kind, _, broker = name.partition("-")
     return _user(
         nkey,
-        publish=("_INBOX.>", "_R_.>", f"calque.progress.{site}.>", f"calque.log.{site}.>"),
+        publish=(f"calque.progress.{site}.>", f"calque.log.{site}.>"),
         subscribe=(f"calque.req.{site}.{kind}.{broker}.>", "$SRV.>", "_INBOX.>"),
         answers=True,
         comment=f"broker {name}",

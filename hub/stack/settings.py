@@ -11,6 +11,7 @@ from typing import Any
 from hub.stack.keys import Nkey, SiteKeys, StackKeys
 from hub.stack.layout import HomeLayout
 from hub.stack.names import HUB
+from hub.stack.nats_config import AGENT_INBOX
 from hub.stack.nats_parts import NatsPorts
 from hub.stack.ports import LOOPBACK
 from hub.stack.servers.postgres import PostgresServer
@@ -36,7 +37,7 @@ def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Docum
 def agent_settings(layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str) -> Document:
     """Settings of `python -m site_agent`; both key files hold 32 raw bytes."""
     return {
-        "bus": bus_section(ports.site_url(site), keys.agent, name=f"{site}-agent"),
+        "bus": {**bus_section(ports.site_url(site), keys.agent, name=f"{site}-agent"), "inbox_prefix": AGENT_INBOX},
         "site": site,
         "state_dir": str(layout.state(site, "agent")),
         "seal_key_file": str(keys.seal_key_file),
