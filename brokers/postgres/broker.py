@@ -207,6 +207,8 @@ class PostgresBroker(Broker):
         except Lost as error:
             problem = explain(error)
             return Health(healthy=False, message=problem.message if problem else "PostgreSQL does not answer")
+        except CalqueError as error:
+            return Health(healthy=False, message=error.problem.message)
         return Health(healthy=True)
 
     async def _copy(self, request: CopyData, moment: Moment, reporter: Reporter) -> Copied:
@@ -307,7 +309,7 @@ class PostgresBroker(Broker):
             try:
                 async with self._server.session() as session:
                     self._version = session.version
-            except (Lost, OSError) as error:
+            except (Lost, CalqueError) as error:
                 logger.info("the version of the server is not known yet: %s", type(error).__name__)
         return self._version
 

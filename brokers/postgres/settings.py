@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from brokers.sdk.errors import read_value
 from brokers.sdk.settings import BrokerSettings, Section
 
 
@@ -19,8 +20,8 @@ class AdminSection(Section):
     database: str = "postgres"
 
     def password(self) -> str:
-        """The password in its file. Raises ``OSError``."""
-        return self.password_file.read_text().strip()
+        """The password in its file. Raises :class:`CalqueError` when it can't be read."""
+        return read_value(self.password_file, field="admin.password_file")
 
 
 class AdvertiseSection(Section):

@@ -19,7 +19,7 @@ import botocore.exceptions
 
 from brokers.s3.names import BUCKET, IDENTITY
 from brokers.s3.settings import S3Settings
-from brokers.sdk.errors import permanent_error
+from brokers.sdk.errors import permanent_error, read_value
 from schemas.problems import Problem, permanent, temporary
 from schemas.secrets import Secret
 
@@ -85,9 +85,9 @@ class Control:
         return client
 
     def keys(self) -> tuple[str, Secret]:
-        """The administrator's keys as their files say. Raises ``OSError``."""
-        secret = Secret(value=self._settings.secret_key_file.read_text().strip())
-        return self._settings.access_key_file.read_text().strip(), secret
+        """The administrator's keys as their files say. Raises :class:`CalqueError` when they can't be read."""
+        secret = Secret(value=read_value(self._settings.secret_key_file, field="secret_key_file"))
+        return read_value(self._settings.access_key_file, field="access_key_file"), secret
 
     def close(self) -> None:
         """Close the connections that were made."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from schemas.problems import CalqueError, Problem, permanent, temporary
 
 logger = logging.getLogger(__name__)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 Explain = Callable[[BaseException], Problem | None]
 
@@ -22,6 +26,16 @@ def temporary_error(
 def permanent_error(code: str, message: str, *, field: str | None = None, remedy: str | None = None) -> CalqueError:
     """The broker or the technology behind it refuses for good."""
     return CalqueError(permanent(code, message, field=field, remedy=remedy))
+
+
+def read_value(path: Path, *, field: str) -> str:
+    """The one value in a file that the settings name. Raises a temporary problem: it may come later."""
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise temporary_error(
+            "unavailable", f"{path}: {error.strerror}", field=field, retry_after_seconds=2.0
+        ) from None
 
 
 def unsupported(operation: str, *, broker: str) -> CalqueError:
@@ -51,6 +65,8 @@ def problem_of(error: BaseException, *, explain: Explain, doing: str) -> Problem
         return problem
     if isinstance(error, TimeoutError):
         return temporary("timeout", f"{doing} took too long", retry_after_seconds=2.0)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return temporary("full", f"{doing}: {error.strerror}", retry_after_seconds=10.0)
     if isinstance(error, ConnectionError):
         return temporary("unavailable", f"{doing}: the connection was refused or lost", retry_after_seconds=2.0)
     logger.error("%s failed", doing, exc_info=error)

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from bus.connection import Bus, BusSettings
-
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.service import Broker, BrokerService
 from brokers.sdk.settings import BrokerSettings, SettingsError, load_settings
+from bus.connection import Bus, BusSettings
 from schemas.problems import CalqueError
 
 READY_VARIABLE = "CALQUE_READY_FILE"
@@ -51,6 +50,9 @@ def run_broker(factory: Callable[[S], Broker], settings_type: type[S]) -> None:
         asyncio.run(_serve(factory, settings))
     except CalqueError as error:
         sys.exit(_complain(f"{settings.kind} {settings.name}: {error}", code=1))
+    except Exception:
+        logger.exception("%s broker %s ended", settings.kind, settings.name)
+        sys.exit(1)
     sys.exit(0)
 
 

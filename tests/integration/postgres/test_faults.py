@@ -67,6 +67,10 @@ async def test_wrong_credentials_are_permanent_and_say_what_to_check(
         assert (problem.code, problem.temporary) == ("unauthorised", False)
         assert "password_file" in problem.sentence()
         assert "not-the-password" not in wrong.log.read_text()
+        password.unlink()
+        problem = await wrong.fails("provision", wrong.provision_request("wrong"))
+        assert (problem.field, problem.temporary) == ("admin.password_file", True)
+        assert not (await wrong.ask("health", DataServiceHealth(), Health)).healthy
     finally:
         await wrong.stop()
 
