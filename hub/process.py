@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +40,7 @@ CONNECT_SECONDS = 30.0
 SET_UP_AGAIN_SECONDS = 1.0
 CATCH_UP_SECONDS = 600.0
 STOP_SECONDS = 3.0
+CANCEL_AGAIN_SECONDS = 0.2
 COMMANDS_AT_ONCE = 32
 EVENTS_AT_ONCE = 64
 SAGA_DELIVERIES = 1000
@@ -124,9 +125,7 @@ class Hub:
                     await self._service.stop(grace_seconds=STOP_SECONDS / 2)
             except TimeoutError:
                 logger.warning("not everything stopped within %.1f s; it will be delivered again", STOP_SECONDS)
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await _end(loops)
             self.failed.cancel()
 
     async def _set_up(self) -> None:
@@ -191,6 +190,15 @@ def _asking(queries: Queries, site: str) -> Any:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` until they have ended: one that is just being woken in ``wait_for`` misses the first time."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _note(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:

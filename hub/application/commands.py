@@ -21,7 +21,7 @@ from hub.projections.views import answer_of
 from schemas.commands import Answer
 from schemas.envelope import Envelope, decode, timestamp, wrap
 from schemas.events import CommandRejected
-from schemas.problems import CalqueError, Problem, invalid
+from schemas.problems import CalqueError, Problem, invalid, permanent
 from schemas.subjects import HUB, SubjectError, parse_command, site_command
 
 logger = logging.getLogger(__name__)
@@ -67,9 +67,23 @@ class CommandHandler:
                 kind = f"{subject.aggregate}.{subject.verb}"
                 answer = await self._reject(envelope.id, received, kind=kind, correlation=envelope.correlationid)
             else:
-                answer = await self._decided(received)
+                answer = await self._settled(received)
         if answer is not None:
             await self._tell(envelope, answer)
+
+    async def _settled(self, received: Received) -> Answer | None:
+        """As decided; what can't be carried out for good is rejected, so that its sender does not wait in vain."""
+        try:
+            return await self._decided(received)
+        except CalqueError as error:
+            if error.problem.temporary:
+                raise
+            problem = error.problem
+        except Exception:
+            logger.exception("deciding %s %s failed", received.kind, received.id)
+            problem = permanent("internal", f"the hub failed in {received.kind}", remedy="its log says why")
+        correlation = received.envelope.correlationid
+        return await self._reject(received.id, problem, kind=received.kind, correlation=correlation)
 
     async def _decided(self, received: Received) -> Answer | None:
         decide = DECISIONS[received.kind]

@@ -45,6 +45,12 @@ async def test_a_template_is_set_once(client: Client) -> None:
     assert "new version" in str(other.problem.remedy)
 
 
+async def test_a_template_that_no_event_can_hold_is_rejected(client: Client) -> None:
+    answer = await client.apply(msgspec.structs.replace(SHOP, description="x" * 70_000))
+    assert answer.problem is not None
+    assert (answer.state, answer.problem.code, answer.problem.field) == ("rejected", "invalid", "template.applied")
+
+
 async def test_a_deployment_is_passed_on_whole_and_answered_with_the_users_command_id(
     client: Client, sites: Sites
 ) -> None:
@@ -185,8 +191,15 @@ async def test_a_save_that_its_site_has_not_taken_up_is_queued(client: Client, s
         return "save" in sites["north"].verbs()
 
     await until(came, what="the save has come")
-    queued = await client.query("command", CommandQuery(id=id), Answer)
-    assert queued.state == "queued"
+
+    async def queued() -> bool:
+        try:
+            return (await client.query("command", CommandQuery(id=id), Answer)).state == "queued"
+        except CalqueError as error:
+            assert error.problem.code == "not_found"
+            return False
+
+    await until(queued, what="the hub knows of the save")
     assert (await client.image(command.image)).state == "saving"
 
 
