@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from schemas import saga
 from schemas.envelope import parse_timestamp
 from schemas.events import Event
@@ -182,9 +184,21 @@ class Runner:
         self.drive(operation.id)
 
 
+_FIELDS_OF_REQUESTS = frozenset({None, "copy", "id", "instance", "operation", "restore", "service", "service_id"})
+"""Brokers name fields of their own requests; these mean nothing to whoever reads why an operation failed."""
+
+
+def located(problem: Problem, step: Step) -> Problem:
+    """``problem`` with the part that it is about: the data service, app service or copy of ``step``."""
+    if problem.field is not None and step.part in problem.field.split("."):
+        return problem
+    field = step.part if problem.field in _FIELDS_OF_REQUESTS else f"{step.part}.{problem.field}"
+    return msgspec.structs.replace(problem, field=field)
+
+
 def _problem_of(error: Exception, step: Step) -> Problem:
     if isinstance(error, CalqueError):
-        return error.problem
+        return located(error.problem, step)
     logger.error("step %s failed unexpectedly", step.id, exc_info=error)
     return permanent(
         "internal",
