@@ -16,14 +16,13 @@ from typing import Any
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bus.connection import Bus, BusSettings
 from bus.events import Recorded
-from bus.feed import EventsFeed
 from hub.client.client import Client
 from schemas.problems import CalqueError
 from schemas.subjects import HUB, outbox
 from tests.faults.fold import Fold, Operation
-from tests.faults.reality import Ports, Reality, look
+from tests.faults.outbox import read_outbox, site_bus
+from tests.faults.reality import Reality, look
 
 SETTLE_SECONDS = 30.0
 READ_SECONDS = 20.0
@@ -74,7 +73,8 @@ class Checker:
         """Each writer's own stream against ``EVENTS``: the same ids in the same order, each once."""
         complaints = []
         for writer in (HUB, *self.sites):
-            own = await stored(self.home, writer)
+            async with site_bus(self.home, writer) as bus:
+                own = [recorded.envelope.id for recorded in await read_outbox(bus, writer)]
             seen = [recorded.envelope.id for recorded in events if recorded.writer == writer]
             if len(set(own)) != len(own):
                 complaints.append(f"{outbox(writer)} holds an event twice")
@@ -135,32 +135,6 @@ class Checker:
                 for view in operations
             },
         }
-
-
-async def stored(home: Path, writer: str) -> list[str]:
-    """The ids of all events in a writer's own stream, in its order, read at the writer's own server."""
-    keys = home / "keys"
-    seed = keys / "hub" / "hub.nk" if writer == HUB else keys / "sites" / writer / "agent.nk"
-    url = f"nats://127.0.0.1:{Ports(home)[f'{writer}-nats']}"
-    bus = await Bus.connect(BusSettings(servers=[url], nkey_seed_file=str(seed), name="checker"))
-    try:
-        feed = EventsFeed(bus, stream=outbox(writer))
-        last = await feed.last_sequence()
-        ids: list[str] = []
-        if not last:
-            return ids
-        async with asyncio.timeout(READ_SECONDS):
-            batches = feed.read(after=0)
-            try:
-                async for batch in batches:
-                    ids += [recorded.envelope.id for recorded in batch]
-                    if feed.position >= last:
-                        return ids
-            finally:
-                await batches.aclose()
-        return ids
-    finally:
-        await bus.close()
 
 
 def expected(fold: Fold, site: str, clean: Reality) -> Reality:

@@ -33,10 +33,12 @@ class Record:
                 self.events.append(recorded)
                 self._grown.notify_all()
 
-    async def wait(self, wanted: Callable[[Recorded], bool], *, what: str, seconds: float = SECONDS) -> Recorded:
-        """The first event that is ``wanted``; fails the test when there is none in time."""
+    async def wait(
+        self, wanted: Callable[[Recorded], bool], *, what: str, after: int = 0, seconds: float = SECONDS
+    ) -> Recorded:
+        """The first event that is ``wanted``, of those behind the first ``after``; fails when there is none in time."""
         deadline = time.monotonic() + seconds
-        seen = 0
+        seen = after
         while True:
             while seen < len(self.events):
                 seen += 1
@@ -48,10 +50,6 @@ class Record:
                         await asyncio.wait_for(self._grown.wait(), max(deadline - time.monotonic(), 0.001))
                     except TimeoutError:
                         raise AssertionError(f"{what}: not within {seconds:.0f} s") from None
-
-    def of(self, operation: str) -> list[Recorded]:
-        """What is recorded of an operation so far; of those that it started at sites too."""
-        return [each for each in self.events if each.aggregate == "operation" and belongs(each.id, operation)]
 
     async def step(self, operation: str, step: str, *, seconds: float = SECONDS) -> Recorded:
         """Wait until a step of the operation (or of one that it started) has begun."""
@@ -68,8 +66,12 @@ class Record:
         return await self.wait(begun, what=f"{step} of {operation}", seconds=seconds)
 
     def done(self, operation: str, step: str) -> bool:
-        """Whether a step is recorded as done."""
-        return any(isinstance(each.event, ev.StepSucceeded) and each.event.step == step for each in self.of(operation))
+        """Whether a step is recorded as done: a fault after that came too late for it."""
+        return any(
+            isinstance(each.event, ev.StepSucceeded) and each.event.step == step
+            for each in self.events
+            if each.aggregate == "operation" and belongs(each.id, operation)
+        )
 
 
 def belongs(id: str, operation: str) -> bool:

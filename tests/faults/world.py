@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,11 +18,13 @@ import obstore
 import psycopg
 from obstore.store import S3Store
 
+from bus.events import Recorded
 from hub.client.client import Client
 from hub.client.errors import NotFoundError, OperationFailedError
 from hub.client.started import Started
 from hub.manifest import load_template
 from hub.stack.layout import HomeLayout
+from schemas.events import OperationAccepted
 from schemas.problems import CalqueError
 from schemas.queries import OperationView
 from schemas.values import TemplateRef
@@ -65,11 +67,13 @@ class World:
         binding = await self.client.binding(APP, "rows")
 
         def fill() -> None:
-            with psycopg.connect(binding.secrets["uri"].value) as rows:
-                with rows.cursor().copy("COPY ballast FROM STDIN (FORMAT binary)") as copy:
-                    copy.set_types(["int8", "bytea"])
-                    for id in range(ROWS):
-                        copy.write_row((id, os.urandom(ROW_BYTES)))
+            with (
+                psycopg.connect(binding.secrets["uri"].value) as rows,
+                rows.cursor().copy("COPY ballast FROM STDIN (FORMAT binary)") as copy,
+            ):
+                copy.set_types(["int8", "bytea"])
+                for id in range(ROWS):
+                    copy.write_row((id, os.urandom(ROW_BYTES)))
 
         await asyncio.to_thread(fill)
 
@@ -83,6 +87,12 @@ class World:
                 await obstore.put_async(store, f"{prefix}{number}", marker + os.urandom(OBJECT_BYTES - len(marker)))
 
         await asyncio.gather(*(put(number) for number in range(count)))
+
+    async def remove_objects(self, prefix: str) -> None:
+        """Remove objects from the bucket of the application."""
+        store = await self.bucket(APP)
+        async for chunk in obstore.list(store, prefix=prefix):
+            await obstore.delete_async(store, [entry["path"] for entry in chunk])
 
     async def bucket(self, app: str) -> S3Store:
         """The bucket of an app, with the app's own credentials."""
@@ -142,6 +152,27 @@ class World:
         name = self.fresh("image")
         return name, await self.client.save(APP, name=name)
 
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[tuple[str, Started]]:
+        """A save whose writers are quiesced and paused, and whose moment at Postgres is not fixed meanwhile."""
+        name, started = await self.save()
+        await self.record.step(started.command, "quiesce-web")
+        with self.frozen("north-dsb-postgres"):
+            await self.record.step(started.command, "prepare-rows")
+            assert not self.record.done(started.command, "prepare-rows")
+            assert (await self.get(APP, "/healthz"))["quiesced"]
+            yield name, started
+
+    async def judge_save(self, name: str, started: Started) -> OperationView:
+        """A save ends, well or failed: the image says the same, writers write, the history holds."""
+        view = await self.end(started)
+        assert view.state in ("succeeded", "failed")
+        wanted = ("saved", True) if view.state == "succeeded" else ("failed", False)
+        assert await self.image_state(name) == wanted
+        await self.write(APP, seconds=HOLD_SECONDS + 5)
+        await self.judge()
+        return view
+
     async def saved(self) -> str:
         """The name of an image, saved without any fault."""
         name, started = await self.save()
@@ -187,31 +218,42 @@ class World:
         staging = HomeLayout(self.stack.home).repository(site) / "staging"
         return any(path.is_file() and path.parent.name != "parts" for path in staging.glob("*/chunks/**/*"))
 
-    async def receiving(self, site: str, started: Started, step: str) -> None:
+    async def receiving(self, site: str, operation: str, step: str) -> None:
         """Wait until data of ``step`` streams into the repository of ``site``."""
-        assert started.operation is not None
-        await self.record.step(started.operation, step)
+        await self.record.step(operation, step)
 
         async def received() -> bool:
             return self.staged(site)
 
         await until(received, seconds=20, what=f"data of {step}", every_seconds=0.002)
 
-    async def begun(self, started: Started, step: str) -> None:
-        """Wait until a step of the operation has begun."""
-        assert started.operation is not None
-        await self.record.step(started.operation, step)
+    async def next_operation(self, kind: str, *, after: int) -> str:
+        """The id of the first operation of a kind that is accepted behind ``after`` events of the record."""
 
-    def unfinished(self, started: Started, step: str) -> bool:
-        """Whether a step was not done by now: the fault came in its middle."""
-        assert started.operation is not None
-        return not self.record.done(started.operation, step)
+        def accepted(recorded: Recorded) -> bool:
+            return isinstance(recorded.event, OperationAccepted) and recorded.event.kind == kind
+
+        return (await self.record.wait(accepted, what=f"a {kind}", after=after)).id
+
+    async def idle(self, seconds: float) -> None:
+        """Let a span of time pass in which no operation runs: that span is what is measured."""
+        await asyncio.sleep(seconds)
 
     # --- faults
 
     def kill(self, part: str) -> None:
-        """SIGKILL."""
+        """SIGKILL; the supervisor starts it again."""
         self.stack.kill(part)
+
+    async def kill_and_await(self, part: str) -> None:
+        """SIGKILL, and wait until the part is ready again."""
+        pid = self.stack.kill(part)
+
+        async def again() -> bool:
+            state = self.stack.parts()[part]
+            return bool(state["phase"] == "ready" and state["pid"] != pid)
+
+        await until(again, seconds=30, what=f"{part} again")
 
     @contextmanager
     def frozen(self, *parts: str) -> Iterator[None]:
@@ -258,15 +300,6 @@ class World:
         await until(ready, seconds=seconds, what=f"all parts ready ({self.stack.parts()})")
         await until(reported, seconds=seconds, what="all sites online with their brokers")
 
-    async def restarted(self, part: str, pid: int) -> None:
-        """Wait until a part that was killed as ``pid`` is ready again."""
-
-        async def again() -> bool:
-            state = self.stack.parts()[part]
-            return state["phase"] == "ready" and state["pid"] != pid
-
-        await until(again, seconds=30, what=f"{part} again")
-
     async def judge(self) -> Fold:
         """The checker's verdict, once all parts are up."""
         await self.whole()
@@ -287,6 +320,3 @@ def _runs(pid: int | None) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-Check = Callable[[], bool]

@@ -4,7 +4,7 @@ import threading
 
 import psycopg
 
-from ledger.stores import TABLES, connect
+from .stores import TABLES, connect
 
 PAUSE_SECONDS = 0.05
 

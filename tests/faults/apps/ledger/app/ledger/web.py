@@ -10,7 +10,7 @@ from typing import Any
 import obstore
 import psycopg
 
-from ledger.stores import TABLES, bucket, connect
+from .stores import TABLES, bucket, connect
 
 WRITE_SECONDS = 60.0
 
