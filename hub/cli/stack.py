@@ -18,9 +18,11 @@ from hub.cli.exits import Exit
 from hub.cli.output import seconds
 from hub.cli.progress import observer_for
 from hub.cli.session import Session, asynchronous
-from hub.client import home_directory
+from hub.client import WaitTimedOutError, home_directory
+from hub.client.readiness import sites_ready
 
 if TYPE_CHECKING:
+    from hub.stack.embedded import EmbeddedStack
     from hub.stack.keeper import PartState
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -88,23 +90,35 @@ async def up(session: Session, home: str | None, sites: tuple[str, ...]) -> int:
     session.say(f"starting in {chosen}")
     async with until_signalled() as stop:
         stopping = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(stack.start())
+        starting = asyncio.create_task(_start(session, stack))
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                starting.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await starting
-            else:
+            if starting.done():
                 await starting
                 _say_next(session, stack.sites, home=chosen)
                 await stop.wait()
+            else:
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await starting
             session.say("stopping")
         finally:
             stopping.cancel()
             await stack.stop()
     session.say("stopped; state is kept")
     return Exit.OK
+
+
+async def _start(session: Session, stack: EmbeddedStack) -> None:
+    """Start everything, then wait until the hub knows of it. A broker that stays away is told, and not waited for."""
+    from hub.stack.embedded import BROKERS
+
+    await stack.start()
+    async with session.client() as client:
+        try:
+            await sites_ready(client, sites=stack.sites, brokers=BROKERS)
+        except WaitTimedOutError as error:
+            session.say(f"calque: {error.problem.sentence()}")
 
 
 def _known_sites(home: Path) -> tuple[str, ...]:

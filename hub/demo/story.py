@@ -19,6 +19,7 @@ from typing import NoReturn
 import aiohttp
 
 from hub.client import Client, OperationFailedError, Snapshot, Started, load_context
+from hub.client.readiness import sites_ready
 from hub.client.watching import Observer
 from hub.demo.load import LoadFailedError, LoadProgress, LoadReport, load
 from hub.demo.proof import ProofFailedError, ProofReport, bindings_differ, prove
@@ -26,7 +27,7 @@ from hub.demo.reading import Access, UnreadableError, fingerprint
 from hub.demo.remains import Remains, remains
 from hub.demo.writers import Bounds, History, Writers
 from hub.manifest import ManifestError, load_template
-from hub.stack.embedded import EmbeddedStack
+from hub.stack.embedded import BROKERS, EmbeddedStack
 from hub.stack.errors import StackError
 from hub.stack.keeper import PartState
 from schemas.problems import CalqueError
@@ -74,8 +75,9 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
     try:
         say(f"0. Start a hub and two sites, {NORTH} and {SOUTH}, with their servers, in {home}")
         await stack.start()
-        say(f"   ready after {time.monotonic() - began:.1f} s")
         async with await Client.connect(load_context(home), deadline_seconds=20) as client:
+            await sites_ready(client, sites=stack.sites, brokers=BROKERS)
+            say(f"   ready after {time.monotonic() - began:.1f} s")
             await _Story(client=client, stack=stack, example=example, say=say, watching=watching).tell()
     except (CalqueError, StackError, LoadFailedError, ProofFailedError, UnreadableError, aiohttp.ClientError) as error:
         _fail(_cause(error))

@@ -20,7 +20,9 @@ from hub.client import (
     WaitTimedOutError,
 )
 from hub.client import client as client_module
+from hub.client.client import unseen
 from hub.client.history import EventFilter
+from hub.client.readiness import sites_ready
 from hub.client.started import derived_id
 from schemas import queries
 from schemas.commands import Answer, DeployInstance
@@ -279,3 +281,28 @@ async def test_logs_are_followed(hub: ScriptedHub, client: Client) -> None:
     assert await anext(lines) == "one"
     await hub.say(f"calque.log.north.{found.id}.web", LogLine(instance=found.id, service="web", line="two"))
     assert await asyncio.wait_for(anext(lines), 5) == "two"
+
+
+async def test_a_started_stack_is_ready_when_the_hub_knows_every_broker(hub: ScriptedHub, client: Client) -> None:
+    looks = 0
+
+    def brokers(_: object) -> queries.BrokersView:
+        nonlocal looks
+        looks += 1
+        there = ("postgres", "s3") if looks > 2 else ("s3",)
+        views = (queries.BrokerView(site="north", kind="dsb", name=name, state="registered") for name in there)
+        return queries.BrokersView(brokers=tuple(views))
+
+    hub.replies["sites"] = lambda _: queries.SitesView(sites=(queries.SiteView(name="north", state="online"),))
+    hub.replies["brokers"] = brokers
+    await sites_ready(client, sites=["north"], brokers=["dsb-postgres", "dsb-s3"], timeout_seconds=10)
+    assert looks > 2
+    with pytest.raises(WaitTimedOutError, match="south/dsb-s3"):
+        await sites_ready(client, sites=["north", "south"], brokers=["dsb-s3"], timeout_seconds=0.2)
+
+
+def test_followed_lines_are_told_once() -> None:
+    assert list(unseen(["a", "b", "c"], ["b", "c", "d"])) == ["d"]
+    assert list(unseen(["a", "b"], ["c"])) == ["c"]
+    assert list(unseen([], ["c"])) == ["c"]
+    assert list(unseen(["x"], [])) == []
