@@ -7,8 +7,10 @@ and what is passed on to a site keeps its id, so that the site recognises it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
 
 from bus.events import Conflict, NewEvent
 from bus.work import Delivery
@@ -48,6 +50,7 @@ class CommandHandler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._deciding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def handle(self, delivery: Delivery) -> None:
         """One delivery from ``JOBS``. Raises :class:`CalqueError`: temporary ones to have it delivered again,
@@ -74,7 +77,7 @@ class CommandHandler:
     async def _settled(self, received: Received) -> Answer | None:
         """As decided; what can't be carried out for good is rejected, so that its sender does not wait in vain."""
         try:
-            return await self._decided(received)
+            return await self._decided_once(received)
         except CalqueError as error:
             if error.problem.temporary:
                 raise
@@ -84,6 +87,15 @@ class CommandHandler:
             problem = permanent("internal", f"the hub failed in {received.kind}", remedy="its log says why")
         correlation = received.envelope.correlationid
         return await self._reject(received.id, problem, kind=received.kind, correlation=correlation)
+
+    async def _decided_once(self, received: Received) -> Answer | None:
+        """Deliveries of the same command wait for each other here; what another hub has done is found as known."""
+        lock = self._deciding.setdefault(received.id, asyncio.Lock())
+        waits = lock.locked()
+        async with lock:
+            if waits and (known := await self._known(received.id)):
+                return known
+            return await self._decided(received)
 
     async def _decided(self, received: Received) -> Answer | None:
         decide = DECISIONS[received.kind]
@@ -98,6 +110,8 @@ class CommandHandler:
             await self._forward(received, outcome)
             return None
         if isinstance(outcome, Problem):
+            if known := await self._known(received.id):
+                return known  # another hub was faster: what it did is what speaks against doing it again
             correlation = received.envelope.correlationid
             return await self._reject(received.id, outcome, kind=received.kind, correlation=correlation)
         return outcome

@@ -106,11 +106,11 @@ async def save(context: Context, received: Received) -> Outcome:
     if problem := catalog.check_save(command):
         return problem
     for _ in range(TRIES):
+        # The name first: both are stored at once, so who sees the name taken by this very command sees the entry too.
+        name = await load(context.events, "claim", claim_token(received.by.team, IMAGE, command.name))
         entry = await load(context.events, "catalog", command.image)
         if entry.caused_by(received.id):
             break
-        token = claim_token(received.by.team, IMAGE, command.name)
-        name = await load(context.events, "claim", token)
         change = catalog.enter(
             entry.fold(catalog.evolve, NOT_ENTERED),
             name.fold(claim.evolve, ClaimState()),

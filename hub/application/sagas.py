@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from bus.events import Conflict
 from hub.application.aggregates import Loaded, append, load
@@ -36,7 +37,7 @@ class Sagas:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._sent: dict[str, tuple[float, float]] = {}
-        self._driving: dict[str, asyncio.Lock] = {}
+        self._driving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self) -> None:
         """Look after all live operations for ever: retries, deadlines, and what another hub left behind."""
@@ -56,27 +57,24 @@ class Sagas:
         """Bring one operation up to what is known now. Raises :class:`CalqueError`; then it is driven again later."""
         lock = self._driving.setdefault(id, asyncio.Lock())
         async with lock:
-            if not await self._drive(id):
-                self._driving.pop(id, None)
+            await self._drive(id)
 
-    async def _drive(self, id: str) -> bool:
-        """Returns whether the operation is live."""
+    async def _drive(self, id: str) -> None:
         conflicts = 0
         for _ in range(STEPS_AT_ONCE):
             loaded = await load(self._context.events, "operation", id)
             operation = saga.fold(id, loaded.events)
             if operation is None:
-                return False
+                return
             clock = _clock(loaded, self._context.clock())
             events = advance(operation, self._child, clock=clock)
             if not events:
                 await self._send(operation, clock)
-                return operation.live
+                return
             if not await self._store(loaded, events):
                 conflicts += 1
                 if conflicts >= TRIES:
                     raise contended(f"operation {id}")
-        return True
 
     async def _store(self, loaded: Loaded, events: list[Event]) -> bool:
         try:

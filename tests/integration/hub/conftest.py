@@ -118,8 +118,11 @@ class Client:
         found = (await self.query("apps", AppsQuery(name=name, all=True), AppsView)).apps
         return found[0] if found else None
 
+    async def images(self, id: str | None = None) -> tuple[ImageView, ...]:
+        return (await self.query("images", ImagesQuery(name=id, all=True), ImagesView)).images
+
     async def image(self, id: str) -> ImageView:
-        return (await self.query("images", ImagesQuery(name=id, all=True), ImagesView)).images[0]
+        return (await self.images(id))[0]
 
     async def operation(self, id: str) -> OperationView | None:
         found = (await self.query("operations", OperationsQuery(id=id), OperationsView)).operations

@@ -24,7 +24,7 @@ from schemas.commands import (
 from schemas.envelope import timestamp
 from schemas.ids import new_id
 from schemas.problems import CalqueError, conflict, permanent
-from schemas.queries import CommandQuery, SitesQuery, SitesView
+from schemas.queries import BrokersQuery, BrokersView, CommandQuery, SitesQuery, SitesView
 from schemas.values import TemplateRef
 from tests.integration.hub.conftest import SHOP, SITES, Client, until
 from tests.integration.hub.fakes import FakeSite, Handled, accepts_only, ignores
@@ -147,6 +147,11 @@ async def test_a_site_that_lacks_a_broker_is_refused_early(client: Client, sites
     await client.apply()
     broker = ev.BrokerRegistered(kind="dsb", name="postgres", version="1", types=("database",))
     await sites["north"].write(("broker", "dsb-postgres", broker))
+
+    async def registered() -> bool:
+        return len((await client.query("brokers", BrokersQuery(site="north"), BrokersView)).brokers) == 1
+
+    await until(registered, what="the broker is registered")
     answer = await client.ask(DeployInstance(name="shop", site="north", template=REF), new_id())
     assert answer.problem is not None
     assert answer.problem.field == "data_services.docs"
@@ -192,15 +197,12 @@ async def test_a_save_that_its_site_has_not_taken_up_is_queued(client: Client, s
 
     await until(came, what="the save has come")
 
-    async def queued() -> bool:
-        try:
-            return (await client.query("command", CommandQuery(id=id), Answer)).state == "queued"
-        except CalqueError as error:
-            assert error.problem.code == "not_found"
-            return False
+    async def entered() -> bool:
+        return [each.id for each in await client.images()] == [command.image]
 
-    await until(queued, what="the hub knows of the save")
+    await until(entered, what="the hub knows of the save")
     assert (await client.image(command.image)).state == "saving"
+    assert (await client.query("command", CommandQuery(id=id), Answer)).state == "queued"
 
 
 async def test_a_name_is_free_again_when_the_site_rejects_the_save(client: Client, sites: Sites) -> None:
@@ -292,6 +294,18 @@ async def test_queries_name_the_field_at_fault(client: Client) -> None:
     with pytest.raises(CalqueError) as refused:
         await client.query("command", CommandQuery(id="nothing"), Answer)
     assert (refused.value.problem.code, refused.value.problem.field) == ("not_found", "id")
+
+
+async def test_a_command_sent_five_times_at_once_has_one_effect(client: Client, sites: Sites) -> None:
+    await client.apply()
+    instance = await client.deploy()
+    image = await client.save(instance)
+    id = new_id()
+    sent = [await client.send(DeleteImage(), image, id=id) for _ in range(5)]
+    answers = await asyncio.gather(*(answer for _, answer in sent))
+    assert {(each.state, each.operation) for each in answers} == {("accepted", id)}
+    assert (await client.ended(id)).state == "succeeded"
+    assert sites["north"].verbs().count("forget") == 1
 
 
 async def test_many_commands_at_once_are_each_answered(client: Client, sites: Sites) -> None:

@@ -282,6 +282,12 @@ async def test_a_grant_is_given_for_a_running_transfer_only(client: Client, site
     copy = (await client.image(image)).parts[0].copy
     announced = ev.SiteAnnounced(version="1", seal_key="ab" * 32, crb_fingerprint="cd" * 32)
     await sites["south"].write(("site", "south", announced))
+
+    async def known() -> bool:
+        found = (await client.query("sites", SitesQuery(), SitesView)).sites
+        return [site.version for site in found] == ["", "1"]
+
+    await until(known, what="the hub knows south's keys")
     asked: list[SiteGrant] = []
 
     async def grant(question: SiteGrant, _envelope: Envelope) -> GrantView:
