@@ -43,6 +43,8 @@ class ProofReport:
     """All checks of one copy, in the order they are told."""
 
     checks: tuple[Check, ...]
+    fingerprint: str = ""
+    """:meth:`hub.demo.reading.Contents.digest` of what was judged."""
 
     @property
     def passed(self) -> bool:
@@ -83,7 +85,8 @@ async def prove(
     """
     held = await contents(access)
     checks = judge(held, history=history, bounds=bounds, loaded=loaded)
-    return ProofReport(checks=(*checks, *await _over_http(access, held, documents=documents_over_http)))
+    over_http = await _over_http(access, held, documents=documents_over_http)
+    return ProofReport(checks=(*checks, *over_http), fingerprint=held.digest())
 
 
 def judge(held: Contents, *, history: History, bounds: Sequence[Bounds], loaded: LoadReport | None) -> list[Check]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -12,6 +13,9 @@ import psycopg
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 from psycopg.rows import dict_row
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 _READS_AT_ONCE = 24
 
@@ -93,6 +97,18 @@ async def fingerprint(access: Access) -> str:
     return (await contents(access)).digest()
 
 
+async def outline(access: Access) -> str:
+    """A digest of all rows and of the bucket's listing (keys, sizes, ETags): whether anything changed in one
+    application since it was last asked. Two applications can't be compared by it.
+
+    Raises:
+        UnreadableError: Postgres or the bucket cannot be read.
+    """
+    rows = [asdict(row) for row in sorted(await _rows(access.postgres_uri), key=lambda row: row.id)]
+    listed = sorted((entry["path"], entry["size"], entry["e_tag"]) for entry in await _listing(access))
+    return hashlib.sha256(json.dumps([rows, listed], sort_keys=True).encode()).hexdigest()
+
+
 async def _rows(uri: str) -> tuple[Row, ...]:
     try:
         connection = await psycopg.AsyncConnection.connect(uri, row_factory=dict_row, connect_timeout=10)
@@ -107,8 +123,8 @@ async def _rows(uri: str) -> tuple[Row, ...]:
         raise UnreadableError(f"Postgres of the application cannot be read: {error}") from error
 
 
-async def _objects(access: Access) -> dict[str, tuple[str, int]]:
-    store = S3Store(
+def _store(access: Access) -> S3Store:
+    return S3Store(
         access.s3_bucket,
         endpoint=access.s3_endpoint,
         access_key_id=access.s3_access_key,
@@ -118,6 +134,22 @@ async def _objects(access: Access) -> dict[str, tuple[str, int]]:
         client_options={"allow_http": True, "timeout": timedelta(seconds=20)},
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
     )
+
+
+async def _listing(access: Access) -> "list[ObjectMeta]":
+    try:
+        return [entry async for chunk in obstore.list(_store(access), chunk_size=1000) for entry in chunk]
+    except (BaseError, OSError) as error:
+        raise _unreadable(access, error) from error
+
+
+def _unreadable(access: Access, error: Exception) -> UnreadableError:
+    reason = str(error).partition("\n")[0]
+    return UnreadableError(f"bucket {access.s3_bucket} cannot be read: {reason}")
+
+
+async def _objects(access: Access) -> dict[str, tuple[str, int]]:
+    store = _store(access)
     found: dict[str, tuple[str, int]] = {}
     slots = asyncio.Semaphore(_READS_AT_ONCE)
 
@@ -127,9 +159,7 @@ async def _objects(access: Access) -> dict[str, tuple[str, int]]:
         found[key] = (hashlib.sha256(content).hexdigest(), len(content))
 
     try:
-        async for chunk in obstore.list(store, chunk_size=1000):
-            await asyncio.gather(*(read(entry["path"]) for entry in chunk))
+        await asyncio.gather(*(read(entry["path"]) for entry in await _listing(access)))
     except (BaseError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UnreadableError(f"bucket {access.s3_bucket} cannot be read: {reason}") from error
+        raise _unreadable(access, error) from error
     return found
