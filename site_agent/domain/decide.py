@@ -26,6 +26,8 @@ Decision = list[Draft] | Problem
 
 def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Decision:
     """What ``command`` with this ``id``, about the aggregate ``target``, leads to."""
+    if id in site.cancelled_early:
+        return conflict("operation", f"operation {id} was cancelled before it began", "send a new command")
     match command:
         case cmd.SiteDeployInstance():
             return _deploy(site, command, id, target)
@@ -389,6 +391,9 @@ def _forget(site: Site, command: cmd.SiteForgetImage, id: str, target: str) -> D
 
 def _cancel(site: Site, command: cmd.SiteCancelOperation, target: str) -> Decision:
     operation = site.operations.get(target)
+    if operation is None and command.parent is not None:
+        # the hub's cancel overtook the command that it cancels: remember it, so that nothing begins later
+        return [Draft("operation", target, ev.CancelRequested(by=command.by))]
     if operation is None:
         return not_found("operation", f"site {site.name} has no operation {target!r}", "see: calque operation list")
     events = saga.cancel(operation, command.by)

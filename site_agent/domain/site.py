@@ -70,6 +70,7 @@ class Site:
     done_at: dict[tuple[str, str], str] = field(default_factory=dict)
     accepted_at: dict[str, str] = field(default_factory=dict)
     handled: set[str] = field(default_factory=set)
+    cancelled_early: set[str] = field(default_factory=set)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
     last_sequence: int = 0
 
@@ -112,6 +113,8 @@ class Site:
     def _operation(self, id: str, event: ev.Event, time: str) -> None:
         operation = saga.evolve(self.operations.get(id), id, event)
         if operation is None:
+            if isinstance(event, ev.CancelRequested):
+                self.cancelled_early.add(id)
             return
         self.operations[id] = operation
         match event:

@@ -230,6 +230,16 @@ def test_forgetting_an_image_drops_its_copies_here() -> None:
     assert {copy.state for copy in world.site.copies.values()} == {"expired"}
 
 
+def test_a_cancel_of_the_hub_that_overtakes_its_command_keeps_it_from_beginning() -> None:
+    world = World()
+    operation = new_id()
+    assert isinstance(world.send(cmd.SiteCancelOperation(by=BY, parent=new_id()), operation), str)
+    late = world.send(cmd.SiteDeployInstance(by=BY, name="shop", template=TEMPLATE), new_id(), id=operation)
+    assert isinstance(late, Problem)
+    assert "cancelled" in late.message
+    assert not world.site.instances
+
+
 def test_cancel_takes_everything_back() -> None:
     world = World()
     target = new_id()
