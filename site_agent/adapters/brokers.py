@@ -15,6 +15,8 @@ from schemas.values import BrokerKind
 R = TypeVar("R", bound=wire.Reply)
 
 REQUEST_SECONDS = 10.0
+PROMPT_SECONDS = 3.0
+"""For what a broker answers from memory: one that died with such a request in hand is soon asked again."""
 FIRST_POLL_SECONDS = 0.03
 LAST_POLL_SECONDS = 0.5
 
@@ -31,13 +33,21 @@ class Brokers:
         self._site = site
 
     async def call(
-        self, kind: BrokerKind, broker: str, operation: str, request: wire.Request, reply: type[R], *, on: str = ""
+        self,
+        kind: BrokerKind,
+        broker: str,
+        operation: str,
+        request: wire.Request,
+        reply: type[R],
+        *,
+        on: str = "",
+        timeout_seconds: float = REQUEST_SECONDS,
     ) -> R:
         """One request that is answered at once; repeated while the broker does not answer. ``on``: operation id."""
         pause = FIRST_POLL_SECONDS
         while True:
             try:
-                return await self.once(kind, broker, operation, request, reply, on=on)
+                return await self.once(kind, broker, operation, request, reply, on=on, timeout_seconds=timeout_seconds)
             except CalqueError as error:
                 if not _away(error):
                     raise
@@ -63,21 +73,18 @@ class Brokers:
 
     async def run(self, kind: BrokerKind, broker: str, operation: str, request: wire.Change, result: type[R]) -> R:
         """A long operation from its start to its end; its result, or its problem raised."""
-        on = request.operation
-        outcome = await self.call(kind, broker, operation, request, wire.Outcome, on=on)
+        outcome = await self._prompt(kind, broker, operation, request, on=request.operation)
         pause = FIRST_POLL_SECONDS
         while outcome.state == "running":
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LAST_POLL_SECONDS)
             try:
-                outcome = await self.call(
-                    kind, broker, "status", wire.StatusRequest(id=request.id), wire.Outcome, on=on
-                )
+                outcome = await self._status(kind, broker, request.id, on=request.operation)
             except CalqueError as error:
                 if error.problem.code != "not_found":
                     raise
                 # the broker restarted in the middle: the same request resumes the work
-                outcome = await self.call(kind, broker, operation, request, wire.Outcome, on=on)
+                outcome = await self._prompt(kind, broker, operation, request, on=request.operation)
         if outcome.state == "succeeded":
             return convert(outcome.result, result)
         if outcome.problem is not None:
@@ -90,7 +97,15 @@ class Brokers:
         outcome = await self.call(kind, broker, "cancel", request, wire.Outcome, on=on)
         while outcome.state == "running":
             await asyncio.sleep(LAST_POLL_SECONDS)
-            outcome = await self.call(kind, broker, "status", wire.StatusRequest(id=id), wire.Outcome, on=on)
+            outcome = await self._status(kind, broker, id, on=on)
+
+    async def _status(self, kind: BrokerKind, broker: str, id: str, *, on: str) -> wire.Outcome:
+        return await self._prompt(kind, broker, "status", wire.StatusRequest(id=id), on=on)
+
+    async def _prompt(
+        self, kind: BrokerKind, broker: str, operation: str, request: wire.Request, *, on: str
+    ) -> wire.Outcome:
+        return await self.call(kind, broker, operation, request, wire.Outcome, on=on, timeout_seconds=PROMPT_SECONDS)
 
 
 def _away(error: CalqueError) -> bool:
