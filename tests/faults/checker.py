@@ -51,7 +51,7 @@ class Checker:
     async def _look(self) -> tuple[Fold, list[str]]:
         events = await self._events()
         fold = Fold.of(events)
-        complaints = [*fold.complaints, *_operations(fold), *_images(fold), *_instances(fold)]
+        complaints = complaints_about(fold)
         if complaints:
             return fold, complaints
         complaints += await self._writers(events)
@@ -135,6 +135,11 @@ class Checker:
                 for view in operations
             },
         }
+
+
+def complaints_about(fold: Fold) -> list[str]:
+    """What is wrong by the record alone."""
+    return [*fold.complaints, *_operations(fold), *_images(fold), *_instances(fold)]
 
 
 def expected(fold: Fold, site: str, clean: Reality) -> Reality:
