@@ -80,6 +80,7 @@ class Queries:
 
     async def apps(self, query: AppsQuery, _envelope: Envelope) -> AppsView:
         """``apps``"""
+        self._check_site(query.site)
         state = self._context.state
         found = [
             row
@@ -121,10 +122,7 @@ class Queries:
 
     async def brokers(self, query: BrokersQuery, _envelope: Envelope) -> BrokersView:
         """``brokers``"""
-        if query.site is not None and query.site not in (known := self._context.site_states()):
-            raise CalqueError(
-                not_found("site", f"there is no site {query.site!r}", f"use one of: {', '.join(sorted(known))}")
-            )
+        self._check_site(query.site)
         return BrokersView(brokers=views.broker_views(self._context.state, site=query.site))
 
     async def command(self, query: CommandQuery, _envelope: Envelope) -> Answer:
@@ -197,6 +195,13 @@ class Queries:
             places = ", ".join(f"{row.id} at {row.site}" for row in found)
             raise CalqueError(conflict("app", f"several apps are called {name!r}", f"use the id of one: {places}"))
         return found[0]
+
+    def _check_site(self, site: str | None) -> None:
+        """Raises ``not_found`` for a site that a question names and nobody knows."""
+        if site is not None and site not in (known := self._context.site_states()):
+            raise CalqueError(
+                not_found("site", f"there is no site {site!r}", f"use one of: {', '.join(sorted(known))}")
+            )
 
     def _sites(self) -> tuple[SiteView, ...]:
         state = self._context.state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from schemas.signals import Progress
 
 ALL_PROGRESS = f"{subjects.ROOT}.progress.>"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+# A site operation that the hub started is called <operation>/<step>/<attempt>.
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)")
 _APPEAR_SECONDS = 15.0
 _PATIENCE_SECONDS = 60.0
 _LAST_LOOK_SECONDS = 1.0
@@ -185,7 +188,8 @@ async def _still_expected(operation: str, ask: AskAgain, *, waited: float) -> No
     """Return while the operation may still appear; else raise why it will not."""
     answer = await ask(operation)
     if answer is None:
-        if waited > _APPEAR_SECONDS:
+        # No command has an id of another form, so nothing is on its way.
+        if waited > _APPEAR_SECONDS or not _ID.match(operation):
             raise _unknown(operation)
         return
     if answer.state == "rejected" and answer.problem is not None:

@@ -101,7 +101,7 @@ class Stranger:
     async def command(
         self, kind: str, target: str, data: Document, *, id: str | None = None, times: int = 1, unchecked: bool = False
     ) -> list[Envelope]:
-        """Send a command under one id ``times`` times; as many answers, none of them ``queued``.
+        """Send a command under one id ``times`` times; the answers to come by then, none of them ``queued``.
 
         Each time it is stored anew: JetStream's own search for duplicates is evaded, as a day would evade it.
         ``unchecked`` sends data that the schema does not allow.
@@ -120,7 +120,7 @@ class Stranger:
             )
             assert "error" not in json.loads(stored.data), stored.data
         found: list[Envelope] = []
-        while len(found) < times:
+        while not found or answers.pending_msgs:
             answer = self._received(await answers.next_msg(timeout=ANSWER_SECONDS))
             if answer["data"]["state"] != "queued":
                 found.append(answer)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hub.cli.main import execute
 from hub.client import Client, OperationFailedError, Started
 from tests.e2e.stack import HACKATHON, Ended, Stack
 
 OPERATION_SECONDS = 60.0
+_ONE_AT_A_TIME = asyncio.Lock()
 
 
 def refused(ended: Ended, code: int, *words: str) -> None:
@@ -29,13 +32,36 @@ def refused(ended: Ended, code: int, *words: str) -> None:
     assert not missing, f"{missing} not in: {said}"
 
 
-async def clear(stack: Stack) -> None:
-    """Remove every app and every image, through the SDK."""
+async def command(stack: Stack, *arguments: str) -> Ended:
+    """Run a command line of the CLI inside this process, one at a time: many of them then cost little.
+
+    What a process of its own does is seen with :meth:`Stack.cli`.
+    """
+
+    def run() -> Ended:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = execute(["--home", str(stack.home), *arguments])
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    async with _ONE_AT_A_TIME:
+        return await asyncio.to_thread(run)
+
+
+async def must(stack: Stack, *arguments: str) -> Ended:
+    """Like :func:`command`, and it has to succeed."""
+    done = await command(stack, *arguments)
+    assert done.code == 0, f"calque {' '.join(arguments)}: {done.code}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+async def clear(stack: Stack, *, but: Collection[str] = ()) -> None:
+    """Remove every app and every image, through the SDK, but those of these names."""
     async with await stack.client() as client:
         for view in await client.operations(state="running"):
             await ended(client, view.id)
-        deletions = [await client.delete(app.id) for app in await client.apps()]
-        deletions += [await client.delete_image(image.id) for image in await client.images()]
+        deletions = [await client.delete(app.id) for app in await client.apps() if app.name not in but]
+        deletions += [await client.delete_image(image.id) for image in await client.images() if image.name not in but]
         await asyncio.gather(*(finished(client, deletion) for deletion in deletions))
 
 
@@ -67,9 +93,9 @@ def held(stack: Stack, part: str) -> Iterator[None]:
 @asynccontextmanager
 async def slow_save(stack: Stack, app: str, image: str) -> AsyncIterator[str]:
     """While inside, ``app`` is being saved as ``image`` and does not come to an end; the operation's id."""
-    site = (await stack.must("app", "describe", app, "-o", "json")).json["site"]
+    site = (await must(stack, "app", "describe", app, "-o", "json")).json["site"]
     with held(stack, f"{site}-crb-filesystem"):
-        started = await stack.must("save", app, "--name", image, "--no-wait", "-o", "json")
+        started = await must(stack, "save", app, "--name", image, "--no-wait", "-o", "json")
         yield str(started.json["operation"])
 
 
