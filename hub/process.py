@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from datetime import UTC, datetime
 from typing import Any
 
-from bus.connection import Bus, BusSettings, Message, Subscription
+from bus.connection import Bus, Message, Subscription
 from bus.events import EventStore
 from bus.feed import EventsFeed
 from bus.service import Service
@@ -53,7 +53,7 @@ async def hub(settings: HubSettings) -> AsyncIterator[Hub]:
     Raises :class:`CalqueError` when it can't become ready.
     """
     bus = await Bus.connect(
-        BusSettings(servers=settings.bus.servers, nkey_seed_file=settings.bus.nkey_seed_file, name=settings.bus.name),
+        settings.bus.connection(),
         deadline_seconds=CONNECT_SECONDS,
     )
     try:

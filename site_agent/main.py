@@ -1,29 +1,22 @@
-"""The site agent's process: journal, saga runner, commands, watches, heartbeat. One per site.
-
-Exit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start (a supervisor may try again), 2 broken settings.
-"""
+"""The site agent's process: journal, saga runner, commands, watches, heartbeat. One per site (``bus.hosting``)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
-from bus.connection import Bus, BusSettings
+from bus.connection import Bus
 from bus.events import EventStore
+from bus.hosting import run_process
 from bus.streams import COMMANDS, JOBS, JOBS_CONSUMER, set_up_site
 from bus.work import SITE_PREFIX, WorkQueue
 from schemas import events as ev
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import timestamp, wrap
 from schemas.ids import new_id
-from schemas.problems import CalqueError
 from schemas.signals import Beat
 from schemas.subjects import beat
 from site_agent.adapters.brokers import Brokers
@@ -45,11 +38,10 @@ from site_agent.application.surroundings import (
     for_ever,
 )
 from site_agent.domain.site import Draft, Site
-from site_agent.settings import AgentSettings, SettingsError, load_settings
+from site_agent.settings import AgentSettings
 
 logger = logging.getLogger(__name__)
 
-READY_VARIABLE = "CALQUE_READY_FILE"
 BEAT_SECONDS = 2.0
 CONNECT_SECONDS = 30.0
 COMMANDS_AT_ONCE = 16
@@ -81,15 +73,8 @@ class Heart:
 @contextlib.asynccontextmanager
 async def agent(settings: AgentSettings) -> AsyncIterator[None]:
     """A running agent: everything that the journal says is under way is taken up again."""
-    bus = await Bus.connect(
-        BusSettings(
-            servers=settings.bus.servers,
-            nkey_seed_file=settings.bus.nkey_seed_file,
-            name=settings.bus.name,
-            inbox_prefix=settings.bus.inbox_prefix,
-        ),
-        deadline_seconds=CONNECT_SECONDS,
-    )
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    bus = await Bus.connect(settings.bus.connection(), deadline_seconds=CONNECT_SECONDS)
     try:
         async with _Agent(bus, settings).running():
             yield
@@ -183,33 +168,4 @@ class _Agent:
 
 def main() -> None:
     """Run until a signal. Does not return."""
-    try:
-        settings = load_settings()
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except (SettingsError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("nats").setLevel(logging.WARNING)
-    try:
-        asyncio.run(_serve(settings))
-    except CalqueError as error:
-        sys.stderr.write(f"agent of site {settings.site}: {error}\n")
-        sys.exit(1)
-    sys.exit(0)
-
-
-async def _serve(settings: AgentSettings) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopping.set)
-    ready = os.environ.get(READY_VARIABLE)
-    async with agent(settings):
-        if ready:
-            Path(ready).write_text("ready\n")
-        await stopping.wait()
-        if ready:
-            Path(ready).unlink(missing_ok=True)
+    run_process(AgentSettings, agent, name=lambda settings: f"agent of site {settings.site}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from brokers.sdk.main import LineFormatter
 from brokers.sdk.settings import BrokerSettings, SettingsError, load_settings
+from bus.hosting import LineFormatter
 
 GOOD: dict[str, Any] = {
     "bus": {"servers": ["nats://127.0.0.1:4222"]},
