@@ -8,6 +8,7 @@ all processes share.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 
@@ -26,8 +27,11 @@ from brokers.sdk.errors import temporary_error
 from schemas.brokers import ExecHook, Held, PauseService, ResumeService
 from schemas.problems import CalqueError, invalid
 
+logger = logging.getLogger(__name__)
+
 _FREEZE_SECONDS = 5.0
 _GUARD_SECONDS = 5.0
+_THAW_AGAIN_SECONDS = 1.0
 
 
 class Holds:
@@ -39,12 +43,16 @@ class Holds:
         self._pausing = asyncio.Lock()
         self._hooking = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
+        self._thawing: asyncio.Task[None] | None = None
         self._guards: dict[ProcessId, ExitWatch] = {}
 
     # --- pauses
 
     async def restore(self) -> None:
         """After a start of the broker: end what is overdue, and keep the deadline of what is not."""
+        quiesce = self._service.record.quiesce
+        if quiesce is not None and quiesce.held is None:
+            self._thaw_by_deadline(quiesce)
         pause = self._service.record.pause
         if pause is None or pause.held is not None:
             return
@@ -93,9 +101,11 @@ class Holds:
 
     async def close(self) -> None:
         """Watch no longer. A pause goes on; its guard ends it at the deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.wait({self._timer})
+        watching = {task for task in (self._timer, self._thawing) if task is not None}
+        for task in watching:
+            task.cancel()
+        if watching:
+            await asyncio.wait(watching)
         for watch in self._guards.values():
             watch.close()
 
@@ -202,10 +212,19 @@ class Holds:
         _check_deadline(request.deadline_seconds)
         service = self._service
         known = service.record.quiesce
-        if known is not None and known.id == request.id:
+        if known is not None and known.id == request.id and known.acknowledged:
             return Held(held=True)
         run = self._running()
-        deadline = time.monotonic() + request.deadline_seconds
+        quiesce = Quiesce(
+            id=request.id,
+            operation=request.operation,
+            run=run.run,
+            boot=processes.boot_id(),
+            deadline=time.monotonic() + request.deadline_seconds,
+        )
+        # On record, and with its end assured, before the service hears of it: we may be gone the moment after.
+        service.keep(quiesce=quiesce)
+        self._thaw_by_deadline(quiesce)
         await self._calls.hook(
             request.hook,
             {"deadline_seconds": request.deadline_seconds},
@@ -215,15 +234,7 @@ class Holds:
         )
         if service.run is not run:
             raise temporary_error("service_restarted", "the service ended while it quiesced")
-        service.keep(
-            quiesce=Quiesce(
-                id=request.id,
-                operation=request.operation,
-                run=run.run,
-                boot=processes.boot_id(),
-                deadline=deadline,
-            )
-        )
+        service.keep(quiesce=msgspec.structs.replace(quiesce, acknowledged=True))
         return Held(held=True)
 
     async def _thaw(self, request: ExecHook) -> Held:
@@ -231,10 +242,12 @@ class Holds:
         known = service.record.quiesce
         run = service.run
         if known is not None and known.held is not None and known.operation == request.operation:
-            return Held(held=known.held, message="" if known.held else "the hold was broken")
+            return Held(held=known.held, message=known.broken)
         cause = ""
         if known is None or known.held is not None or known.operation != request.operation:
             cause = "no quiesce is on record"
+        elif not known.acknowledged:
+            cause = "the quiesce was not acknowledged"
         elif run is None or run.run != known.run or known.boot != processes.boot_id():
             cause = "the process was restarted since it quiesced"
         elif time.monotonic() > known.deadline:
@@ -244,8 +257,45 @@ class Holds:
             if service.run is not run:
                 cause = cause or "the process ended while it thawed"
         if known is not None and known.held is None:
-            service.keep(quiesce=msgspec.structs.replace(known, held=not cause))
+            self._thawed(known, broken=cause)
         return Held(held=not cause, message=cause)
+
+    def _thawed(self, quiesce: Quiesce, *, broken: str) -> None:
+        self._service.keep(quiesce=msgspec.structs.replace(quiesce, held=not broken, broken=broken))
+        if self._thawing is not None and self._thawing is not asyncio.current_task():
+            self._thawing.cancel()
+
+    def _thaw_by_deadline(self, quiesce: Quiesce) -> None:
+        """Let the service go on at the deadline by its own hook, whoever asked for the quiesce and is gone since."""
+        if self._thawing is not None:
+            self._thawing.cancel()
+        self._thawing = asyncio.create_task(self._thaw_at_deadline(quiesce.id))
+
+    async def _thaw_at_deadline(self, id: str) -> None:
+        service = self._service
+        while (known := service.record.quiesce) is not None and known.id == id and known.held is None:
+            left = known.deadline - time.monotonic() if known.boot == processes.boot_id() else 0.0
+            if left > 0:
+                await asyncio.sleep(left)
+                continue
+            async with self._hooking:
+                if service.record.quiesce == known and await self._thaw_overdue(known):
+                    return
+            await asyncio.sleep(_THAW_AGAIN_SECONDS)
+
+    async def _thaw_overdue(self, quiesce: Quiesce) -> bool:
+        """Whether nothing is held by ``quiesce`` any more."""
+        service, run = self._service, self._service.run
+        hook, port = service.record.spec.hooks.thaw, service.record.port
+        if run is not None and run.run == quiesce.run and hook is not None and port is not None:
+            try:
+                await self._calls.hook(hook, {}, port=port, phase="thaw", mask=service.mask)
+            except CalqueError as error:
+                logger.warning("%s can't be thawed at its deadline: %s", service.files.service, error)
+                return False
+            logger.warning("%s was thawed at the deadline of its quiesce", service.files.service)
+        self._thawed(quiesce, broken="the deadline of the quiesce passed")
+        return True
 
     def _port(self, request: ExecHook) -> int:
         port = self._service.record.port

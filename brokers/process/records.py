@@ -30,15 +30,17 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quiesce(msgspec.Struct, frozen=True, kw_only=True):
-    """A quiesce that the service acknowledged; ``deadline`` counts from before it was asked for. ``held`` is the
-    answer of the thaw that ended it."""
+    """A quiesce that the service was asked for; ``deadline`` counts from before that. ``held`` is the answer of the
+    thaw that ended it, and ``broken`` why it was not unbroken."""
 
     id: str
     operation: str
     run: str
     boot: str
     deadline: float
+    acknowledged: bool = False
     held: bool | None = None
+    broken: str = ""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

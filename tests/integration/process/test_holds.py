@@ -160,6 +160,22 @@ async def test_a_thaw_after_the_deadline_says_that_the_hold_was_broken(
     assert "deadline" in answer.message
 
 
+@pytest.mark.parametrize("killed", [False, True])
+async def test_the_deadline_thaws_a_service_that_nobody_thaws(platform: Platform, app: Path, killed: bool) -> None:
+    deployed = await platform.deploy(spec(app))
+    assert (await platform.process.ask("exec_hook", hook("quiesce", deadline=1.0), Held)).held
+    if killed:
+        await platform.kill()
+        await platform.start()
+    called: list[object] = []
+    deadline = time.monotonic() + 10
+    while ["/thaw", {}] not in called:
+        assert time.monotonic() < deadline, f"not thawed: {called}"
+        called = await call(deployed.url, "/called")
+    assert called == [["/quiesce", {"deadline_seconds": 1.0}], ["/thaw", {}]]
+    assert not (await platform.process.ask("exec_hook", hook("thaw"), Held)).held
+
+
 async def test_a_hold_outlives_a_kill_of_the_broker(platform: Platform, app: Path) -> None:
     await platform.deploy(spec(app))
     quiesce = hook("quiesce")
