@@ -49,7 +49,7 @@ _SEQUENCES = """
     ORDER BY 1
 """
 _ESTIMATE = """
-    SELECT coalesce(sum(pg_relation_size(c.oid)), 0)::bigint
+    SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'
 """

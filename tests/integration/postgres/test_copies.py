@@ -87,6 +87,17 @@ async def test_a_copy_shows_the_moment_whatever_is_done_after_it(broker: Postgre
         await app.execute("DROP VIEW titles")
 
 
+async def test_the_estimate_of_a_copy_counts_wide_values_too(broker: Postgres) -> None:
+    await broker.provision("wide")
+    async with await broker.connect("wide") as app:
+        await app.execute("CREATE TABLE files (id int PRIMARY KEY, content bytea)")
+        await app.execute("ALTER TABLE files ALTER COLUMN content SET STORAGE EXTERNAL")
+        await app.execute("INSERT INTO files SELECT n, repeat('x', 100000)::bytea FROM generate_series(1, 50) n")
+    prepared = await broker.prepare("wide", new_id())
+    assert prepared.estimated_bytes is not None
+    assert prepared.estimated_bytes > 5_000_000
+
+
 async def test_a_restore_may_be_repeated_and_leaves_the_source_alone(broker: Postgres, repository: Site) -> None:
     await fill(broker, "source", count=100)
     grant = await save(broker, repository, "source", "copy-source")
