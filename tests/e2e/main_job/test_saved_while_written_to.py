@@ -15,11 +15,11 @@ from hub.demo.writers import Writers
 from schemas.queries import AppView
 from schemas.values import TemplateRef
 from tests.e2e.main_job.ways import OPERATION_SECONDS, finished
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
-BEFORE, AFTER = 60, 30
+BEFORE, AFTER = 10, 30
 WRITERS_WAIT_SECONDS = 10.0
 
 
@@ -44,7 +44,7 @@ async def test_a_copy_taken_while_written_to_is_a_gapless_prefix_and_a_thing_of_
 
         thawed = Thawed()
         async with Writers(url=north.url) as writers:
-            await writers.acknowledged(BEFORE, deadline=time.monotonic() + 30)
+            await until(lambda: _each_wrote(writers), seconds=30, what="every writer has written")
             began = time.monotonic()
             saving = await client.save(north.id, name="busy-1")
             assert saving.operation is not None
@@ -52,9 +52,8 @@ async def test_a_copy_taken_while_written_to_is_a_gapless_prefix_and_a_thing_of_
             ended = time.monotonic()
             so_far = writers.history.acknowledged()
             await writers.acknowledged(so_far + AFTER, deadline=time.monotonic() + 30)
-        assert so_far > BEFORE
         bounds = writers.history.bounds(saving_began=began, thawed=thawed.at or ended)
-        assert all(each.least > 0 for each in bounds), (bounds, writers.last_problem)
+        assert all(each.least >= BEFORE for each in bounds)
 
         image = await client.image(saving.target)
         assert image.level == "application"
@@ -77,6 +76,11 @@ async def test_a_copy_taken_while_written_to_is_a_gapless_prefix_and_a_thing_of_
 
         await _edit(original.url)
         assert await fingerprint(again) == held
+
+
+async def _each_wrote(writers: Writers) -> bool:
+    """The first writes to a new bucket take some writers a second, the others nothing."""
+    return all(each.least >= BEFORE for each in writers.history.final_bounds())
 
 
 async def _run(client: Client, image: str, *, name: str, site: str) -> AppView:
