@@ -11,7 +11,7 @@ from schemas import brokers as wire
 from schemas import queries
 from schemas.problems import CalqueError, not_found
 from schemas.subjects import site_ask
-from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.brokers import PROMPT_SECONDS, Brokers
 from site_agent.adapters.sealing import SealKey, seal
 from site_agent.domain.site import Site
 
@@ -39,7 +39,9 @@ class Grants:
         opened = wire.OpenRead(
             copy=request.copy, ttl_seconds=GRANT_SECONDS, client_fingerprint=request.client_fingerprint
         )
-        granted = await self._brokers.once("crb", self._holder(request.copy), "open_read", opened, wire.Granted)
+        granted = await self._brokers.once(
+            "crb", self._holder(request.copy), "open_read", opened, wire.Granted, timeout_seconds=PROMPT_SECONDS
+        )
         return queries.GrantView(grant=seal(msgspec.json.encode(granted.grant), public_key=request.public_key))
 
     async def from_site(self, copy: str, *, source: str, operation: str) -> wire.CopyGrant:
