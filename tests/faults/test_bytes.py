@@ -51,6 +51,7 @@ async def test_no_bulk_byte_crosses_nats(world: World) -> None:
     assert view.stored >= 64 * MIB, "the data is not incompressible"
     for server in SERVERS:
         baseline = idle[server] * took / idle_seconds
+        print(f"{server}: {crossed[server]} bytes in {took:.1f} s, {baseline:.0f} of them idle")
         assert crossed[server] - baseline < MIB, f"{server}: {crossed[server]} bytes, {baseline:.0f} when idle"
 
     forms = (MARKER, MARKER.hex().encode(), base64.b64encode(MARKER)[:24])
