@@ -65,6 +65,17 @@ class Record:
 
         return await self.wait(begun, what=f"{step} of {operation}", seconds=seconds)
 
+    async def success(self, operation: str, *, seconds: float = 90.0) -> None:
+        """Wait until the operation has succeeded."""
+
+        def ended(recorded: Recorded) -> bool:
+            return recorded.id == operation and isinstance(
+                recorded.event, ev.OperationSucceeded | ev.OperationFailed | ev.OperationCancelled
+            )
+
+        recorded = await self.wait(ended, what=f"the end of {operation}", seconds=seconds)
+        assert isinstance(recorded.event, ev.OperationSucceeded), recorded.event
+
     def done(self, operation: str, step: str) -> bool:
         """Whether a step is recorded as done: a fault after that came too late for it."""
         return any(

@@ -41,6 +41,7 @@ async def test_hub_killed_in_a_save_and_in_a_run_while_the_command_line_waits(wo
     await world.judge()
 
 
+@pytest.mark.full
 async def test_hub_killed_while_the_sdk_waits_for_a_delete(world: World) -> None:
     image = await world.saved()
     started = await world.client.delete_image(image)

@@ -21,8 +21,8 @@ async def test_postgres_killed_in_a_copy_fails_the_save_and_names_the_part(world
     assert not world.record.done(save, "copy-rows")
     ended = await saving
     assert ended.code == 1, ended.stderr
-    (error,) = (line for line in ended.stderr.splitlines() if line.startswith("error"))
-    assert "rows" in error
+    (error,) = (line for line in ended.stderr.splitlines() if line.startswith("calque: "))
+    assert error.startswith("calque: rows"), error
     assert "Traceback" not in ended.stderr
     assert await world.image_state(name) == ("failed", False)
     await world.judge()  # no part in the repository, no session that holds a moment
@@ -33,7 +33,7 @@ async def test_postgres_killed_in_a_copy_fails_the_save_and_names_the_part(world
     await world.judge()
 
 
-async def test_nats_servers_killed_in_a_save_and_in_a_run(world: World) -> None:
+async def test_nats_servers_of_hub_and_site_killed_in_a_save(world: World) -> None:
     name, started = await world.save()
     await world.receiving("north", started.command, "copy-rows")
     world.kill("hub-nats")
@@ -41,12 +41,16 @@ async def test_nats_servers_killed_in_a_save_and_in_a_run(world: World) -> None:
     view = await world.judge_save(name, started)
     assert view.state == "succeeded", view.problem
 
-    copy, started = await world.run(name)
-    await world.receiving("south", started.command, "fetch-rows")
-    world.kill("hub-nats")
-    await world.record.step(started.command, "restore-rows")
-    world.kill("south-nats")
-    view = await world.end(started)
-    assert view.state == "succeeded", view.problem
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("killed", "step"), [("north", "fetch-rows"), ("south", "restore-rows"), ("hub", "deploy-web")]
+)
+async def test_nats_server_killed_in_a_run(world: World, killed: str, step: str) -> None:
+    image = await world.saved()
+    copy, started = await world.run(image)
+    await world.record.step(started.command, step)
+    world.kill(f"{killed}-nats")
+    await world.must(started)
     assert await world.get(copy, "/digest") == await world.get(APP, "/digest")
     await world.judge()
