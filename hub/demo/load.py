@@ -20,6 +20,7 @@ import aiohttp
 MAX_FILE_BYTES = 256 * 1024
 MAX_TOTAL_BYTES = 48 * 1024 * 1024
 MAX_FILES = 3000
+ENOUGH_FILES = 1200
 _BATCH_FILES = 100
 _BATCH_BYTES = 2 * 1024 * 1024
 _SKIPPED = frozenset({"site-packages", "dist-packages", "__pycache__"})
@@ -63,15 +64,30 @@ class LibraryFile:
 def library_files(root: Path | None = None) -> list[LibraryFile]:
     """Every text file of the standard library, by name; at most :data:`MAX_FILES`.
 
+    Some distributions ship the library without its tests: when it holds fewer than :data:`ENOUGH_FILES`, files of
+    the installed packages follow until there are enough.
+
     Args:
         root: another directory to read instead.
     """
-    base = root or Path(sysconfig.get_path("stdlib"))
-    found: list[LibraryFile] = []
-    total = 0
+    if root is not None:
+        return list(_text_files(root, room=MAX_TOTAL_BYTES, most=MAX_FILES))
+    found = list(_text_files(Path(sysconfig.get_path("stdlib")), room=MAX_TOTAL_BYTES, most=MAX_FILES))
+    if len(found) < ENOUGH_FILES:
+        room = MAX_TOTAL_BYTES - sum(len(each.content) for each in found)
+        packages = Path(sysconfig.get_path("purelib"))
+        found += _text_files(packages, room=room, most=ENOUGH_FILES - len(found), prefix="site-packages/")
+    return found
+
+
+def _text_files(base: Path, *, room: int, most: int, prefix: str = "") -> Iterator[LibraryFile]:
+    """At most ``most`` text files below ``base``, at most ``room`` bytes together."""
+    count = total = 0
     for path in _walk(base):
+        if count == most:
+            return
         content = _small_file(path)
-        if content is None or total + len(content) > MAX_TOTAL_BYTES:
+        if content is None or total + len(content) > room:
             continue
         try:
             text = content.decode()
@@ -79,11 +95,9 @@ def library_files(root: Path | None = None) -> list[LibraryFile]:
             continue
         if "\0" in text:
             continue
-        found.append(LibraryFile(name=path.relative_to(base).as_posix(), content=content, text=text))
+        yield LibraryFile(name=prefix + path.relative_to(base).as_posix(), content=content, text=text)
+        count += 1
         total += len(content)
-        if len(found) == MAX_FILES:
-            break
-    return found
 
 
 async def load(
