@@ -41,6 +41,8 @@ EVENTS_BYTES = 2048 * MIB
 """The server reserves what a stream may grow to: with 10 GiB of storage, a hub has room for 13 sites."""
 ACK_WAIT_SECONDS = 30
 FIRST_BACKOFF_SECONDS = 0.25
+FIRST_PATIENCE_SECONDS = 0.5
+"""A site that is not there yet does not answer: ask soon again at first, and wait longer later."""
 LAST_BACKOFF_SECONDS = 5.0
 SOURCE_STAYS_SECONDS = 0.5
 
@@ -102,11 +104,12 @@ async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None
     loop = asyncio.get_running_loop()
     deadline = None if deadline_seconds is None else loop.time() + deadline_seconds
     backoff = FIRST_BACKOFF_SECONDS
+    patience = FIRST_PATIENCE_SECONDS
     while True:
         try:
             await _site_commands(js, site)
             if await js.stream(subjects.inbox(site)) is None:
-                await _outbox_reached(js, site)
+                await _outbox_reached(js, site, timeout_seconds=patience)
                 await _stream(js, _inbox(site))
             await _add_source(js, site)
         except CalqueError as error:
@@ -117,6 +120,7 @@ async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None
             return
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
+        patience = min(patience * 2, LAST_BACKOFF_SECONDS)
 
 
 # --- what the streams are
@@ -227,14 +231,15 @@ async def _site_commands(js: JetStream, site: str) -> None:
     await _consumer(js, COMMANDS, {"durable_name": site, "filter_subject": subjects.site_commands(site)})
 
 
-async def _outbox_reached(js: JetStream, site: str) -> None:
+async def _outbox_reached(js: JetStream, site: str, *, timeout_seconds: float) -> None:
     """Raise unless the site's outbox has its consumer for the hub.
 
     The hub may ask nothing about it but to start again where it stands, so that is what is asked; only ever before
     the hub sources from it.
     """
     reset = JetStream(js.bus, prefix=f"$JS.{site}.API")
-    await reset.call(f"CONSUMER.RESET.{subjects.outbox(site)}.{OUTBOX_CONSUMER}")
+    operation = f"CONSUMER.RESET.{subjects.outbox(site)}.{OUTBOX_CONSUMER}"
+    await reset.call(operation, timeout_seconds=timeout_seconds)
 
 
 async def _add_source(js: JetStream, site: str) -> None:
