@@ -7,6 +7,7 @@ gets the same answer.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from bus.connection import Bus
@@ -27,10 +28,18 @@ logger = logging.getLogger(__name__)
 class CommandHandler:
     """Decides the commands of one site and starts what they begin."""
 
-    def __init__(self, journal: Journal, runner: Runner, bus: Bus) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        runner: Runner,
+        bus: Bus,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._journal = journal
         self._runner = runner
         self._bus = bus
+        self._clock = clock
 
     async def handle(self, delivery: Delivery) -> None:
         """Store the decision about one command, then act on it. A message that is none raises :class:`CalqueError`."""
@@ -53,7 +62,7 @@ class CommandHandler:
 
     async def _decide(self, envelope: Envelope, subject: subjects.CommandSubject, target: str) -> None:
         command = _command(envelope, subject)
-        late = _expired(envelope)
+        late = _expired(envelope, now=self._clock())
 
         def drafts(site: Site) -> list[Draft]:
             if envelope.id in site.handled:
@@ -85,7 +94,7 @@ class CommandHandler:
             problem=problem,
             site=site.name,
         )
-        now = timestamp(datetime.now(UTC))
+        now = timestamp(self._clock())
         reply = wrap(answer, id=f"{envelope.id}/answer", source=site.name, time=now, causationid=envelope.id)
         await self._bus.publish(envelope.replyto, reply)
 
@@ -107,13 +116,13 @@ def _command(envelope: Envelope, subject: subjects.CommandSubject) -> cmd.SiteCo
         return error.problem
 
 
-def _expired(envelope: Envelope) -> Problem | None:
+def _expired(envelope: Envelope, *, now: datetime) -> Problem | None:
     if envelope.expirytime is None:
         return None
     try:
         expiry = parse_timestamp(envelope.expirytime)
     except ValueError:
         return invalid("expirytime", f"{envelope.expirytime!r} is no time", "use RFC 3339")
-    if expiry < datetime.now(UTC):
+    if expiry < now:
         return invalid("expirytime", f"the command expired at {envelope.expirytime}", "send a new one")
     return None

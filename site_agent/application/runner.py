@@ -48,11 +48,24 @@ Key = tuple[str, str, str, int]
 
 
 class Runner:
-    """Runs the live operations of one site."""
+    """Runs the live operations of one site.
 
-    def __init__(self, journal: Journal, performer: Performer) -> None:
+    ``clock`` is the wall clock, by which deadlines of operations outlive the process; ``chance`` is a number between
+    0 and 1 that spreads retries.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        performer: Performer,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._journal = journal
         self._performer = performer
+        self._clock = clock
+        self._chance = chance
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._deadlines: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -99,10 +112,10 @@ class Runner:
             case saga.Do(step=step, attempt=attempt):
                 await self._do(operation, step, attempt)
             case saga.Retry(step=step, attempt=attempt, delay_seconds=delay):
-                await asyncio.sleep(_jittered(delay))
+                await asyncio.sleep(self._jittered(delay))
                 await self._record(operation.id, lambda now: saga.retried(now, step.id, attempt))
             case saga.Undo(step=step, attempt=attempt, delay_seconds=delay):
-                await asyncio.sleep(_jittered(delay))
+                await asyncio.sleep(self._jittered(delay))
                 await self._settle(operation.id, step)
                 await self._undo(operation, step, attempt)
         self._tasks.pop(key, None)
@@ -178,10 +191,13 @@ class Runner:
     async def _expire(self, operation: saga.Operation) -> None:
         begun = parse_timestamp(self._journal.site.accepted_at[operation.id])
         seconds = operation.accepted.deadline_seconds
-        elapsed = (datetime.now(UTC) - begun).total_seconds()
+        elapsed = (self._clock() - begun).total_seconds()
         await asyncio.sleep(max(0.0, seconds - elapsed))
         await self._record(operation.id, lambda now: saga.give_up(now, saga.deadline_passed(seconds)))
         self.drive(operation.id)
+
+    def _jittered(self, delay: float) -> float:
+        return delay * (1.0 + JITTER * (2.0 * self._chance() - 1.0))
 
 
 _FIELDS_OF_REQUESTS = frozenset({None, "copy", "id", "instance", "operation", "restore", "service", "service_id"})
@@ -206,7 +222,3 @@ def _problem_of(error: Exception, step: Step) -> Problem:
         field=step.part,
         remedy="see the agent's log",
     )
-
-
-def _jittered(delay: float) -> float:
-    return delay * (1.0 + random.uniform(-JITTER, JITTER)) if delay else 0.0  # noqa: S311 - spreads retries

@@ -71,6 +71,7 @@ class Site:
     accepted_at: dict[str, str] = field(default_factory=dict)
     handled: set[str] = field(default_factory=set)
     cancelled_early: set[str] = field(default_factory=set)
+    live: dict[str, None] = field(default_factory=dict)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
     last_sequence: int = 0
 
@@ -117,6 +118,10 @@ class Site:
                 self.cancelled_early.add(id)
             return
         self.operations[id] = operation
+        if operation.live:
+            self.live[id] = None
+        else:
+            self.live.pop(id, None)
         match event:
             case ev.OperationAccepted():
                 self.accepted_at[id] = time
@@ -171,7 +176,7 @@ class Site:
 
     def live_operations(self) -> Iterator[saga.Operation]:
         """Operations for which something remains to be done."""
-        return (one for one in self.operations.values() if one.live)
+        return (self.operations[id] for id in self.live)
 
     def has_copy(self, copy: str) -> bool:
         """Whether a repository of this site holds ``copy``."""
