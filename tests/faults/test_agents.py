@@ -30,6 +30,7 @@ async def test_agent_killed_while_copies_stream_and_while_they_are_committed(wor
     assert view.state == "succeeded", view.problem
 
 
+@pytest.mark.full
 async def test_agents_of_both_sites_killed_in_a_run(world: World) -> None:
     image = await world.saved()
     copy, started = await world.run(image)

@@ -50,6 +50,7 @@ async def test_process_broker_killed_while_writers_are_quiesced_and_paused(world
     await world.judge_save(name, started)
 
 
+@pytest.mark.full
 async def test_brokers_of_both_ends_killed_in_a_run(world: World) -> None:
     image = await world.saved()
     copy, started = await world.run(image)

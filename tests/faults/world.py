@@ -136,6 +136,12 @@ class World:
         await until(stroke, seconds=max(began + seconds - time.monotonic(), 0.1), what=f"a stroke of the pen of {app}")
         return time.monotonic() - began
 
+    async def put(self, app: str, *, writer: str, seq: int) -> None:
+        """One write through the application. Raises ``aiohttp.ClientError``."""
+        body = {"writer": writer, "seq": seq}
+        async with self.http.post(f"{await self._url(app)}/entries", json=body) as answer:
+            answer.raise_for_status()
+
     async def _url(self, app: str) -> str:
         url = (await self.client.app(app)).url
         assert url is not None
@@ -198,12 +204,18 @@ class World:
         assert view.state == "succeeded", f"{view.kind} {view.name}: {view.state}: {view.problem}"
         return view
 
+    async def ended(self, *, seconds: float) -> None:
+        """Wait until every operation has ended."""
+
+        async def all_ended() -> bool:
+            operations = await self.client.operations(limit=100_000)
+            return all(view.state not in ("accepted", "running") for view in operations)
+
+        await until(all_ended, seconds=seconds, what="the end of all operations", every_seconds=0.5)
+
     async def clear(self) -> None:
         """Remove what a test made: all images, and all instances but the application at north."""
-        for view in await self.client.operations(limit=1000):
-            if view.state in ("accepted", "running"):
-                with suppress(CalqueError):
-                    await self.client.wait(view.id, timeout=OPERATION_SECONDS)
+        await self.ended(seconds=OPERATION_SECONDS)
         for app in await self.client.apps():
             if app.name != APP or app.site != "north":
                 await self.must(await self.client.delete(app.id))
