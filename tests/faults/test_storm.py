@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import aiohttp
 import pytest
@@ -28,8 +29,7 @@ async def test_agents_and_brokers_of_both_sites_killed_in_a_run(world: World) ->
     killed = ("south-agent", "south-crb-filesystem", "north-agent", "north-crb-filesystem")
     await asyncio.gather(*(world.kill_and_await(part) for part in killed))
     await world.record.step(started.command, "restore-rows")
-    killed = ("south-agent", "south-dsb-postgres", "south-dsb-s3")
-    await asyncio.gather(*(world.kill_and_await(part) for part in killed))
+    await asyncio.gather(*(world.kill_and_await(f"south-{part}") for part in ("agent", "dsb-postgres", "dsb-s3")))
     await world.record.step(started.command, "deploy-web")
     world.kill("south-psb-process")
     world.kill("south-agent")
@@ -40,15 +40,15 @@ async def test_agents_and_brokers_of_both_sites_killed_in_a_run(world: World) ->
 
 
 @asynccontextmanager
-async def writing(world: World) -> AsyncIterator[None]:
-    """A writer that goes on whatever happens: a row and its object, each time."""
+async def writing(world: World, writer: str) -> AsyncIterator[None]:
+    """A writer that goes on whatever happens: a row and its object, then the next, once both are acknowledged."""
 
     async def write() -> None:
-        seq = 0
+        seq = 1
         while True:
-            seq += 1
             with suppress(ClientError, aiohttp.ClientError, TimeoutError, AssertionError):
-                await world.put(APP, writer="storm", seq=seq)
+                await world.put(APP, writer=writer, seq=seq)
+                seq += 1
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(write())
@@ -98,8 +98,9 @@ async def persist(world: World, seconds: float = AGAIN_SECONDS) -> str | None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_storm(world: World, seed: int) -> None:
     dice = random.Random(seed)
-    copies = []
-    async with writing(world):
+    copies: list[str | None] = []
+    writer = f"storm-{seed}"
+    async with writing(world, writer):
         async with storm(world, dice):
             for _ in range(ROUNDS):
                 copies.append(await persist(world))
@@ -111,7 +112,15 @@ async def test_storm(world: World, seed: int) -> None:
     source = await world.get(APP, "/digest")
     for copy in filter(None, copies):
         assert await world.get(copy, "/digest") == source
-        found = await world.get(copy, "/entries")
-        assert found["objects"] == sorted(f"entries/{writer}/{seq}" for writer, seq in found["rows"])
-        assert [seq for _, seq in found["rows"]] == sorted(seq for _, seq in found["rows"])
+        gapless(await world.get(copy, "/entries"), writer=writer)
     await world.judge()
+
+
+def gapless(found: dict[str, Any], *, writer: str) -> None:
+    """The copy holds a prefix of what was written, without a gap: all of it as rows and as objects. Only the last
+    write may be there by half: it had failed, and was not repeated yet."""
+    rows = [seq for one, seq in found["rows"] if one == writer]
+    objects = {key for key in found["objects"] if key.startswith(f"entries/{writer}/")}
+    assert rows == list(range(1, len(rows) + 1))
+    every = [f"entries/{writer}/{seq}" for seq in rows]
+    assert objects in (set(every), set(every[:-1])), f"{len(rows)} rows, {len(objects)} objects"
