@@ -1,0 +1,1 @@
+"""The data service broker for volumes: a directory tree per data service."""

@@ -1,0 +1,325 @@
+"""The volume broker: what each operation of a data service broker means here."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from pathlib import Path
+
+import msgspec
+
+from brokers.sdk.copystream import CopyReader, CopyWriter
+from brokers.sdk.digests import Buffer
+from brokers.sdk.errors import moment_lost, permanent_error
+from brokers.sdk.frames import EntryBegin
+from brokers.sdk.progress import Reporter
+from brokers.sdk.service import Broker
+from brokers.volume.linux import BLOCK_BYTES
+from brokers.volume.moments import Moments
+from brokers.volume.paths import WrongCopy, encode
+from brokers.volume.reading import BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, entries
+from brokers.volume.restoring import OpenFile, Restorer
+from brokers.volume.settings import VolumeSettings
+from brokers.volume.threads import in_thread
+from brokers.volume.volumes import Labels, Volumes, name_of
+from schemas.brokers import (
+    SERVICE_VERSION,
+    Bind,
+    Bound,
+    Copied,
+    CopyData,
+    CopyGrant,
+    DataServiceHealth,
+    DataServicesDescription,
+    Deprovision,
+    DescribeDataServices,
+    DiscardCopy,
+    Done,
+    DsbInfo,
+    Health,
+    InfoRequest,
+    PrepareCopy,
+    Prepared,
+    Provision,
+    Provisioned,
+    StageCopy,
+    Unbind,
+)
+from schemas.problems import CalqueError, Problem, invalid, not_found, permanent, temporary
+from schemas.values import Plan
+
+logger = logging.getLogger(__name__)
+
+COPY_FORMAT = "volume-tree"
+TREE_PART = "tree"
+PLANS = (
+    Plan(
+        name="small",
+        description="a directory tree of its own on the site's disk",
+        limits={"size": "10 GiB, not enforced"},
+    ),
+)
+STAGED_SECONDS = 3600.0
+SWEEP_SECONDS = 5.0
+FULL_BYTES = 64 << 20
+
+
+class VolumeBroker(Broker):
+    """A directory tree per data service; every binding is its path."""
+
+    description = "Volumes: a directory tree per data service"
+
+    def __init__(self, settings: VolumeSettings) -> None:
+        super().__init__(settings)
+        self._volumes = Volumes(settings.volumes_dir)
+        self._moments = Moments(self._volumes.moments, trash=self._volumes.trash)
+        self._sweeping: asyncio.Task[None] | None = None
+        self._sweep_now = asyncio.Event()
+
+    async def start(self) -> None:
+        """Make the directories, and begin to remove what is left of earlier work."""
+        await asyncio.to_thread(self._volumes.open)
+        await asyncio.to_thread(self._moments.open)
+        self._sweeping = asyncio.create_task(self._sweep_for_ever(), name="sweep volumes")
+
+    async def stop(self) -> None:
+        """Stop removing."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait({self._sweeping})
+
+    def explain(self, error: BaseException) -> Problem | None:
+        """Errors of the file system, and copies that are no trees."""
+        if isinstance(error, WrongCopy):
+            return permanent("wrong_copy", str(error), field="restore")
+        if not isinstance(error, OSError):
+            return None
+        said = f"{_shown(error)}: {error.strerror}" if error.filename else str(error.strerror)
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return permanent("not_permitted", said, remedy="let the broker's user own what lies in volumes_dir")
+        if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV):
+            return temporary("unavailable", said, retry_after_seconds=5.0)
+        return None
+
+    async def info(self, _request: InfoRequest) -> DsbInfo:
+        """What this broker offers."""
+        return DsbInfo(
+            name=self.settings.name,
+            version=SERVICE_VERSION,
+            types=("volume",),
+            plans=PLANS,
+            attributes=("path",),
+            secret_attributes=(),
+            protocols=("http",),
+            copy_formats=(COPY_FORMAT,),
+            engine="volume",
+        )
+
+    async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
+        """A tree, blank or restored. Half of one, from a run that was cut off, is removed and made anew."""
+        _check(request)
+        service_id = request.service_id
+        labels = await asyncio.to_thread(self._volumes.complete, service_id)
+        if labels is None:
+            labels = Labels(service_id=service_id, labels=request.labels, plan=request.plan)
+            begun = labels
+            try:
+                making = await in_thread(lambda _: self._volumes.begin(begun))
+                if request.restore is not None:
+                    size = await self._restore(service_id, making, request.restore, reporter)
+                    labels = msgspec.structs.replace(labels, restored_bytes=size)
+                whole = labels
+                await in_thread(lambda _: self._volumes.finish(whole))
+            except BaseException:
+                await self._abandon(service_id)
+                raise
+        return Provisioned(resource={"path": str(self._volumes.tree(service_id))}, restored_bytes=labels.restored_bytes)
+
+    async def deprovision(self, request: Deprovision, _reporter: Reporter) -> Done:
+        """The tree goes, and its prepared copies."""
+        self._moments.discard_service(request.service_id)
+        await in_thread(lambda stop: self._volumes.remove(request.service_id, stop))
+        self._sweep_now.set()
+        return Done()
+
+    async def bind(self, request: Bind) -> Bound:
+        """The path; whoever runs at the site may use it, so there is no secret."""
+        return Bound(attributes={"path": str(await self._require(request.service_id))}, secrets={})
+
+    async def unbind(self, _request: Unbind) -> Done:
+        """Nothing was made for the binding."""
+        return Done()
+
+    async def stage_copy(self, request: StageCopy, _reporter: Reporter) -> Done:
+        """Copy all of it ahead, so that only what changes until the moment is copied while writers wait."""
+        tree = await self._require(request.service_id)
+        await self._moments.stage(
+            copy=request.copy, service_id=request.service_id, tree=tree, hold_seconds=STAGED_SECONDS
+        )
+        return Done()
+
+    async def prepare_copy(self, request: PrepareCopy) -> Prepared:
+        """The tree as it is now, whole on disk before this answers."""
+        found = self._moments.find(request.copy)
+        if found is not None and found.state == "prepared":
+            return found.answer()
+        tree = await self._require(request.service_id)
+        note = await self._moments.prepare(
+            copy=request.copy, service_id=request.service_id, tree=tree, hold_seconds=request.hold_seconds
+        )
+        logger.info("copy %s: %s", request.copy, note.moment)
+        return note.answer()
+
+    async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
+        """Stream the moment."""
+        note = self._moments.get(copy=request.copy, service_id=request.service_id)
+        done = 0
+
+        def passed(count: int) -> None:
+            nonlocal done
+            done += count
+            reporter.report(done=done, total=note.size)
+
+        self._moments.begin_copy(request.copy)
+        try:
+            inventory, content = self._moments.files(request.copy)
+            source = entries(inventory, content, check=lambda: self._moments.check(request.copy))
+            async with aclosing(source):
+                part = await CopyWriter(request.grant, progress=passed).write_entries(TREE_PART, source)
+            self._moments.check(request.copy)
+        except FileNotFoundError:
+            raise moment_lost(request.copy, "its files are gone") from None
+        finally:
+            self._moments.end_copy(request.copy)
+        return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="volume")
+
+    async def discard_copy(self, request: DiscardCopy) -> Done:
+        """What was copied for the moment goes; so does a copy that streams from it."""
+        self._moments.discard(request.copy)
+        self._sweep_now.set()
+        return Done()
+
+    async def describe(self, request: DescribeDataServices) -> DataServicesDescription:
+        """Our trees, by the labels beside them."""
+        found = await asyncio.to_thread(self._volumes.describe, request.service_id)
+        return DataServicesDescription(resources=found)
+
+    async def health(self, request: DataServiceHealth) -> Health:
+        """Whether there is a disk that can be written to with room on it, and the data service's tree."""
+        try:
+            if request.service_id is not None:
+                await self._require(request.service_id)
+            return await asyncio.to_thread(_disk, self._volumes.trees)
+        except CalqueError as error:
+            return Health(healthy=False, message=error.problem.message)
+        except OSError as error:
+            return Health(healthy=False, message=f"{_shown(error)}: {error.strerror}")
+
+    async def _require(self, service_id: str) -> Path:
+        if await asyncio.to_thread(self._volumes.complete, service_id) is None:
+            raise CalqueError(not_found("service_id", f"no data service {service_id} is here", "provision it first"))
+        return self._volumes.tree(service_id)
+
+    async def _restore(self, service_id: str, making: Path, grant: CopyGrant, reporter: Reporter) -> int:
+        """Make every entry of the copy; how many bytes of data they have."""
+        done = 0
+
+        def passed(count: int) -> None:
+            nonlocal done
+            done += count
+            reporter.report(done=done, total=total)
+
+        reader = CopyReader(grant, progress=passed)
+        part = next((part for part in (await reader.describe()).parts if part.name == TREE_PART), None)
+        if part is None:
+            raise permanent_error("wrong_copy", f"the copy has no part {TREE_PART!r}", field="restore")
+        total = part.size
+        with Restorer(making, notes=self._volumes.notes(service_id)) as restorer:
+            batch: list[tuple[EntryBegin, bytes]] = []
+            size = 0
+            async for head, blocks in reader.read_entries(TREE_PART):
+                big = head.size > SMALL_BYTES
+                if batch and (big or size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES):
+                    await _add(restorer, batch)
+                    batch, size = [], 0
+                if big:
+                    await _add_big(restorer, head, blocks)
+                else:
+                    batch.append((head, b"".join([bytes(block) async for block in blocks])))
+                    size += head.size
+            await _add(restorer, batch)
+            await in_thread(lambda _: restorer.complete())
+        return total
+
+    async def _abandon(self, service_id: str) -> None:
+        """Take half a tree away now; if that fails, the next try or a deprovision does."""
+        try:
+            await asyncio.to_thread(self._volumes.abandon, service_id)
+        except OSError as error:
+            logger.warning("half of the volume %s is left for now: %s", name_of(service_id), error.strerror)
+        self._sweep_now.set()
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            self._sweep_now.clear()
+            try:
+                await asyncio.to_thread(self._moments.sweep)
+                await in_thread(self._volumes.trash.empty)
+            except OSError as error:
+                logger.warning("what is left of earlier work could not be removed: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._sweep_now.wait()
+
+
+async def _add(restorer: Restorer, batch: list[tuple[EntryBegin, bytes]]) -> None:
+    await in_thread(lambda _: restorer.add(batch))
+
+
+async def _add_big(restorer: Restorer, head: EntryBegin, blocks: AsyncIterator[Buffer]) -> None:
+    file = await in_thread(lambda _: restorer.begin(head))
+    gathered = bytearray()
+    async for block in blocks:
+        gathered += block
+        if len(gathered) >= BLOCK_BYTES:
+            ready, gathered = bytes(gathered), bytearray()
+            await _write(file, ready)
+    await _write(file, bytes(gathered))
+    await in_thread(lambda _: restorer.finish(head, file))
+
+
+async def _write(file: OpenFile, data: bytes) -> None:
+    await in_thread(lambda _: file.write(data))
+
+
+def _check(request: Provision) -> None:
+    if request.type != "volume":
+        raise CalqueError(invalid("type", f"this broker offers no {request.type}", "ask for a volume"))
+    if request.plan not in {plan.name for plan in PLANS}:
+        offered = ", ".join(plan.name for plan in PLANS)
+        raise CalqueError(invalid("plan", f"there is no plan {request.plan!r}", f"choose one of: {offered}"))
+    if request.parameters:
+        raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: volumes take none"))
+    if request.restore is not None and request.copy_format != COPY_FORMAT:
+        raise CalqueError(
+            invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {COPY_FORMAT}")
+        )
+
+
+def _disk(directory: Path) -> Health:
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return Health(healthy=False, message=f"{directory} can't be written to")
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize
+    if free < FULL_BYTES:
+        return Health(healthy=False, message=f"the disk of {directory} is full: {free >> 20} MiB are free")
+    return Health(healthy=True)
+
+
+def _shown(error: OSError) -> str:
+    name = error.filename
+    return encode(name) if isinstance(name, bytes) else str(name)

@@ -1,0 +1,87 @@
+"""What a tree holds, entry by entry: the lines of an inventory file, and the order that they stand in.
+
+A directory comes first, then all in it that is no directory, by name; then each directory in it, by name, with all
+that it holds. So parents come before children, and two inventories can be compared side by side without holding
+either in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from brokers.volume.linux import Segment
+from brokers.volume.paths import Parts, parts_of
+
+Kind = Literal["file", "directory", "symlink", "hardlink", "fifo"]
+Order = tuple[tuple[bool, bytes], ...]
+Signature = tuple[int, ...]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One entry. ``pieces`` say where its data lies in the content file of the moment, ``size`` is their sum in
+    bytes. ``signature`` is what changes when a regular file does."""
+
+    key: str
+    metadata: dict[str, str]
+    size: int = 0
+    pieces: tuple[Segment, ...] = ()
+    signature: Signature = ()
+
+    @property
+    def is_directory(self) -> bool:
+        return self.metadata["type"] == "directory"
+
+
+def order_of(parts: Parts, *, is_directory: bool) -> Order:
+    """Where an entry stands in an inventory."""
+    return tuple((at < len(parts) - 1 or is_directory, name) for at, name in enumerate(parts))
+
+
+def signature_of(info: os.stat_result) -> Signature:
+    """What changes whenever somebody writes to a file or to what is known about it."""
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def write_inventory(file: Path, entries: Iterable[Entry]) -> tuple[int, int]:
+    """Write an inventory, replacing one that was there. Number of entries, and bytes of data."""
+    encoder = msgspec.json.Encoder()
+    count = size = 0
+    with file.open("wb", buffering=1 << 18) as lines:
+        for entry in entries:
+            lines.write(encoder.encode(entry) + b"\n")
+            count += 1
+            size += entry.size
+    return count, size
+
+
+def read_inventory(file: Path) -> Iterator[Entry]:
+    """The entries of an inventory, in order."""
+    decoder = msgspec.json.Decoder(Entry)
+    with file.open("rb", buffering=1 << 18) as lines:
+        for line in lines:
+            yield decoder.decode(line)
+
+
+class Earlier:
+    """An earlier inventory, asked in the order in which it stands."""
+
+    def __init__(self, entries: Iterator[Entry]) -> None:
+        self._entries = entries
+        self._next: tuple[Order, Entry] | None = self._advance()
+
+    def find(self, order: Order) -> Entry | None:
+        """The entry that stood exactly there. Each question must come after the one before."""
+        while self._next is not None and self._next[0] < order:
+            self._next = self._advance()
+        if self._next is not None and self._next[0] == order:
+            return self._next[1]
+        return None
+
+    def _advance(self) -> tuple[Order, Entry] | None:
+        entry = next(self._entries, None)
+        return (order_of(parts_of(entry.key), is_directory=entry.is_directory), entry) if entry else None

@@ -1,0 +1,266 @@
+"""The prepared moments of copies: an inventory and a content file each, kept on disk, so that they outlive the
+broker.
+
+    moments/<digest>.json       the note: what the moment is, or why there is none any more. Its commit mark
+    moments/<digest>/staged     the inventory that was made ahead
+    moments/<digest>/entries    the inventory of the moment
+    moments/<digest>/content    the data of both
+
+A moment that was discarded, or held for longer than asked, leaves its note: it is never fixed anew. Moments do not
+outlive a restart of the machine, since writers would have to wait for a sync.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from brokers.sdk.atomic import write_atomically
+from brokers.sdk.errors import moment_lost
+from brokers.volume.inventory import Earlier, read_inventory, write_inventory
+from brokers.volume.linux import boot_id, clones, sync_filesystem
+from brokers.volume.removal import Trash
+from brokers.volume.survey import Content, Survey
+from brokers.volume.threads import Stop, in_thread
+from schemas.brokers import Prepared
+from schemas.envelope import timestamp
+
+KEPT_SECONDS = 8 * 24 * 3600.0
+CLOCK_NS = 100_000_000
+"""Two changes within one tick of the kernel's clock can't be told apart by their times; no tick is this long."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one moment. Instants are seconds since the epoch, sizes bytes."""
+
+    copy: str
+    state: Literal["staged", "prepared", "lost"]
+    service_id: str = ""
+    boot: str = ""
+    staged_ns: int = 0
+    content: int = 0
+    moment: str = ""
+    level: Literal["application", "crash"] = "crash"
+    size: int = 0
+    hold_seconds: float = 0.0
+    expires: float = 0.0
+    lost: str = ""
+
+    def answer(self) -> Prepared:
+        """What was answered when it was prepared."""
+        return Prepared(moment=self.moment, level=self.level, estimated_bytes=self.size)
+
+
+class Moments:
+    """The moments by copy. Reading and writing a note blocks for as long as one small file takes."""
+
+    def __init__(self, directory: Path, *, trash: Trash) -> None:
+        self._directory = directory
+        self._trash = trash
+        self._in_use: dict[str, int] = {}
+        self._boot = boot_id()
+        self._clones = False
+
+    def open(self) -> None:
+        """Get ready, and forget what no request can come back to."""
+        self._clones = clones(self._directory)
+        notes = {file.stem for file in self._directory.glob("*.json")}
+        for place in self._directory.iterdir():
+            if place.is_dir() and place.name not in notes:
+                self._trash.aside(place)
+        oldest = time.time() - KEPT_SECONDS
+        for file in self._directory.glob("*.json"):
+            if file.stat().st_mtime < oldest:
+                self._drop(file.stem)
+                file.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Drop the data of moments whose time is over."""
+        for file in self._directory.glob("*.json"):
+            note = self._read(file)
+            if note is not None and not note.lost:
+                self._judge(note)
+
+    def find(self, copy: str) -> Note | None:
+        """The note of ``copy``, staged or prepared; ``None`` when there never was one. Raises ``moment_lost``."""
+        note = self._read(self._note(copy))
+        if note is None:
+            return None
+        note = self._judge(note)
+        if note.lost:
+            raise moment_lost(copy, note.lost)
+        return note
+
+    def get(self, *, copy: str, service_id: str) -> Note:
+        """The prepared moment of ``copy``. Raises ``moment_lost``."""
+        note = self.find(copy)
+        if note is None or note.service_id != service_id or note.state != "prepared":
+            raise moment_lost(copy, "it was not prepared here")
+        return note
+
+    async def stage(self, *, copy: str, service_id: str, tree: Path, hold_seconds: float) -> None:
+        """Copy ahead what may still be the same when the moment is fixed. Raises ``moment_lost``."""
+        if self.find(copy) is not None:
+            return
+        note = Note(copy=copy, state="staged", service_id=service_id, boot=self._boot, hold_seconds=hold_seconds)
+        try:
+            staged = await in_thread(lambda stop: self._stage(note, tree, stop))
+        except Exception:
+            self._drop(_digest(copy))
+            self.check(copy)  # a moment that was discarded meanwhile is what went wrong
+            raise
+        self._save_unless_lost(staged)
+
+    async def prepare(self, *, copy: str, service_id: str, tree: Path, hold_seconds: float) -> Note:
+        """Fix the moment: what the tree holds while this runs. Raises ``moment_lost`` when it was discarded."""
+        found = self.find(copy)
+        if found is not None and found.state == "prepared":
+            return found
+        staged = found if found is not None and found.service_id == service_id else None
+        note = Note(copy=copy, state="prepared", service_id=service_id, boot=self._boot, hold_seconds=hold_seconds)
+        try:
+            prepared = await in_thread(lambda stop: self._prepare(note, staged, tree, stop))
+        except Exception:
+            if staged is None:
+                self._drop(_digest(copy))
+            self.check(copy)
+            raise
+        self._save_unless_lost(prepared)
+        return prepared
+
+    def files(self, copy: str) -> tuple[Path, Path]:
+        """Inventory and content of a prepared moment."""
+        place = self._place(copy)
+        return place / "entries", place / "content"
+
+    def check(self, copy: str) -> None:
+        """Raises ``moment_lost`` when the moment was let go of meanwhile."""
+        self.find(copy)
+
+    def begin_copy(self, copy: str) -> None:
+        """The moment is in use: it does not expire."""
+        self._in_use[copy] = self._in_use.get(copy, 0) + 1
+
+    def end_copy(self, copy: str) -> None:
+        """Not in use any more: it is held for another ``hold_seconds``, for another try."""
+        if self._in_use[copy] > 1:
+            self._in_use[copy] -= 1
+            return
+        note = self._read(self._note(copy))
+        if note is not None and not note.lost:
+            self._save(msgspec.structs.replace(note, expires=time.time() + note.hold_seconds))
+        del self._in_use[copy]  # only now: until the note says so, it would count as over
+
+    def discard(self, copy: str) -> None:
+        """Let go of the moment for good, also of one that is being prepared or copied."""
+        self._save(Note(copy=copy, state="lost", lost="it was discarded"))
+        self._drop(_digest(copy))
+
+    def discard_service(self, service_id: str) -> None:
+        """Let go of all moments of a data service."""
+        for file in self._directory.glob("*.json"):
+            note = self._read(file)
+            if note is not None and note.service_id == service_id:
+                self.discard(note.copy)
+
+    def _stage(self, note: Note, tree: Path, stop: Stop) -> Note:
+        place = self._fresh(note.copy)
+        began = time.time_ns()
+        root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # From here on a write through a memory map changes the file's times again
+            sync_filesystem(root)
+        finally:
+            os.close(root)
+        with Content(place / "content", begin=0, clones=self._clones, stop=stop) as content:
+            survey = Survey(tree, content=content, earlier=Earlier(iter(())), trusted_ns=0, stop=stop)
+            write_inventory(place / "staged", survey.entries())
+        expires = time.time() + note.hold_seconds
+        return msgspec.structs.replace(note, staged_ns=began - CLOCK_NS, content=content.end, expires=expires)
+
+    def _prepare(self, note: Note, staged: Note | None, tree: Path, stop: Stop) -> Note:
+        if staged is None or _size(self._place(note.copy) / "content") < staged.content:
+            place, earlier, trusted, begin = self._fresh(note.copy), Earlier(iter(())), 0, 0
+        else:
+            place = self._place(note.copy)
+            earlier, trusted, begin = Earlier(read_inventory(place / "staged")), staged.staged_ns, staged.content
+        with Content(place / "content", begin=begin, clones=self._clones, stop=stop) as content:
+            survey = Survey(tree, content=content, earlier=earlier, trusted_ns=trusted, stop=stop)
+            count, size = write_inventory(place / "entries", survey.entries())
+        now = time.time()
+        words = [f"{count} entries", f"fixed at {timestamp(datetime.fromtimestamp(now, UTC))}"]
+        if survey.skipped:
+            words.append(f"{survey.skipped} sockets or devices left out")
+        if survey.changed:
+            words.append("written to meanwhile")
+        return msgspec.structs.replace(
+            note,
+            moment=", ".join(words),
+            level="crash" if survey.changed else "application",
+            size=size,
+            expires=now + note.hold_seconds,
+        )
+
+    def _judge(self, note: Note) -> Note:
+        """The note as it is now: a moment that is over becomes a lost one, and its data goes."""
+        if note.lost:
+            return note
+        if note.boot != self._boot:
+            why = "the machine was started anew"
+        elif note.expires < time.time() and note.copy not in self._in_use:
+            why = f"it was held for {note.hold_seconds:.0f} s and dropped"
+        else:
+            return note
+        lost = Note(copy=note.copy, state="lost", lost=why)
+        self._save(lost)
+        self._drop(_digest(note.copy))
+        return lost
+
+    def _save_unless_lost(self, note: Note) -> None:
+        known = self._read(self._note(note.copy))
+        if known is not None and known.lost:
+            self._drop(_digest(note.copy))
+            raise moment_lost(note.copy, known.lost)
+        self._save(note)
+
+    def _fresh(self, copy: str) -> Path:
+        self._drop(_digest(copy))
+        place = self._place(copy)
+        place.mkdir(mode=0o700)
+        return place
+
+    def _drop(self, digest: str) -> None:
+        # taking it away is quick; the pieces are removed later, beside everything else
+        self._trash.aside(self._directory / digest)
+
+    def _save(self, note: Note) -> None:
+        write_atomically(self._note(note.copy), msgspec.json.encode(note))
+
+    def _read(self, file: Path) -> Note | None:
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Note)
+        except FileNotFoundError:
+            return None
+
+    def _note(self, copy: str) -> Path:
+        return self._directory / f"{_digest(copy)}.json"
+
+    def _place(self, copy: str) -> Path:
+        return self._directory / _digest(copy)
+
+
+def _digest(copy: str) -> str:
+    return hashlib.sha256(copy.encode()).hexdigest()[:32]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return -1

@@ -1,0 +1,23 @@
+"""What the volume broker is told beyond what every broker is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import field_validator
+
+from brokers.sdk.settings import BrokerSettings
+
+
+class VolumeSettings(BrokerSettings):
+    """``volumes_dir`` is absolute and the broker's alone: trees, their labels and prepared copies lie below it, on
+    one file system. App services must be able to reach the trees by the same path."""
+
+    volumes_dir: Path
+
+    @field_validator("volumes_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path: bindings hand it to app services")
+        return value
