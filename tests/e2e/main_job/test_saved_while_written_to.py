@@ -11,8 +11,9 @@ import pytest
 from hub.client import Client, Snapshot
 from hub.demo.proof import ProofReport, bindings_differ, prove
 from hub.demo.reading import Access, fingerprint
-from hub.demo.writers import Writers
-from schemas.queries import AppView
+from hub.demo.writers import History, Writers
+from schemas.envelope import parse_timestamp
+from schemas.queries import AppView, OperationView
 from schemas.values import TemplateRef
 from tests.e2e.main_job.ways import OPERATION_SECONDS, finished
 from tests.e2e.stack import Stack, until
@@ -54,6 +55,7 @@ async def test_a_copy_taken_while_written_to_is_a_gapless_prefix_and_a_thing_of_
             await writers.acknowledged(so_far + AFTER, deadline=time.monotonic() + 30)
         bounds = writers.history.bounds(saving_began=began, thawed=thawed.at or ended)
         assert all(each.least >= BEFORE for each in bounds)
+        assert through_the_gate(writers.history, await client.operation(saving.operation)) == []
 
         image = await client.image(saving.target)
         assert image.level == "application"
@@ -76,6 +78,23 @@ async def test_a_copy_taken_while_written_to_is_a_gapless_prefix_and_a_thing_of_
 
         await _edit(original.url)
         assert await fingerprint(again) == held
+
+
+def through_the_gate(history: History, saving: OperationView) -> list[tuple[str, int]]:
+    """Writes that began after every app service was quiesced, and were acknowledged before any was let go on."""
+    quiesced = max(_moment(step.ended_at) for step in saving.steps if step.step.action == "quiesce")
+    thawing = min(_moment(step.started_at) for step in saving.steps if step.step.action == "thaw")
+    assert quiesced < thawing
+    begun = {(each.writer, each.seq): each.wall for each in history.entries if each.fact == "begun"}
+    return [
+        (each.writer, each.seq)
+        for each in history.entries
+        if each.fact == "acknowledged" and each.wall < thawing and begun[each.writer, each.seq] > quiesced
+    ]
+
+
+def _moment(timestamp: str) -> float:
+    return parse_timestamp(timestamp).timestamp()
 
 
 async def _each_wrote(writers: Writers) -> bool:
