@@ -40,9 +40,11 @@ check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m hub.cli.pages --check
 
-generate: $(VENV)/.dev ## make the published schemas anew from the types
+generate: $(VENV)/.dev ## make the published schemas and the reference pages anew
 	$(BIN)/python -m schemas.generate
+	$(BIN)/python -m hub.cli.pages
 
 lock: ## renew the hash-locked requirements (needs uv)
 	./requirements/compile.sh

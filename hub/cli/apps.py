@@ -6,14 +6,24 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from hub.cli.output import show_json
-from hub.cli.results import show_app, show_apps, show_started
-from hub.cli.session import Session, asynchronous, client_options, confirm, wait_options
+from hub.cli.completion import app_names, service_names, site_names, template_names
+from hub.cli.kinds import APPS
+from hub.cli.lists import show_or_watch
+from hub.cli.options import client_options, wait_options, watch_option
+from hub.cli.output import shown_line
+from hub.cli.results import show_app, show_started
+from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.values import environment, plans, template_ref
 from hub.client import Client, Started
 from schemas.queries import AppView
 
-site_option = click.option("--site", default=None, help="Where the app runs, if its name is used at several sites.")
+site_option = click.option(
+    "--site",
+    default=None,
+    shell_complete=site_names,
+    help="Where the app runs, if its name is used at several sites.",
+)
+app_argument = click.argument("app_name", metavar="APP", shell_complete=app_names)
 name_option = click.option("--name", required=True, help="Name of the new app: a-z, 0-9 and '-', at most 40.")
 set_option = click.option(
     "--set", "assignments", multiple=True, metavar="SERVICE.VAR=VALUE", help="Set a variable; may be repeated."
@@ -35,16 +45,15 @@ async def finish(
 
 
 def _show_outcome(session: Session, app: AppView) -> None:
-    if session.json:
-        show_json(app)
+    if session.shown(app, app.name):
         return
     url = f"  {app.url}" if app.url else ""
     click.echo(f"{app.name}  {app.state} at {app.site}{url}")
 
 
 @click.command()
-@click.argument("template", metavar="TEMPLATE[@VERSION]")
-@click.option("--site", required=True, help="The site to deploy at.")
+@click.argument("template", metavar="TEMPLATE[@VERSION]", shell_complete=template_names)
+@click.option("--site", required=True, shell_complete=site_names, help="The site to deploy at.")
 @name_option
 @set_option
 @plan_option
@@ -78,18 +87,18 @@ def app() -> None:
 
 
 @app.command("list")
-@click.option("--site", default=None, help="Only those at this site.")
+@click.option("--site", default=None, shell_complete=site_names, help="Only those at this site.")
 @click.option("--all", "everything", is_flag=True, help="Deleted ones too.")
+@watch_option
 @client_options
 @asynchronous
-async def list_apps(session: Session, site: str | None, everything: bool) -> None:
+async def list_apps(session: Session, site: str | None, everything: bool, watch: bool) -> None:
     """List apps."""
-    async with session.client() as client:
-        show_apps(session, await client.apps(site=site, all=everything))
+    await show_or_watch(session, APPS, lambda client: client.apps(site=site, all=everything), watch=watch)
 
 
 @app.command()
-@click.argument("app_name", metavar="APP")
+@app_argument
 @site_option
 @client_options
 @asynchronous
@@ -100,9 +109,11 @@ async def describe(session: Session, app_name: str, site: str | None) -> None:
 
 
 @app.command()
-@click.argument("app_name", metavar="APP")
-@click.option("--service", default=None, help="The app service; else the entry point.")
-@click.option("--lines", default=100, show_default=True, type=click.IntRange(0, 10_000), help="How many of the last.")
+@app_argument
+@click.option("--service", default=None, shell_complete=service_names, help="The app service; else the entry point.")
+@click.option(
+    "-n", "--lines", default=100, show_default=True, type=click.IntRange(0, 10_000), help="How many of the last."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with those that come.")
 @site_option
 @client_options
@@ -110,15 +121,15 @@ async def describe(session: Session, app_name: str, site: str | None) -> None:
 async def logs(
     session: Session, app_name: str, service: str | None, lines: int, follow: bool, site: str | None
 ) -> None:
-    """Show what an app service wrote."""
+    """Show what an app service wrote. With -f as JSON: one document per line."""
     async with session.client() as client:
         if follow:
             async for line in client.follow_logs(app_name, service=service, lines=lines, site=site):
-                click.echo(line)
+                if not shown_line(session.format, {"line": line}):
+                    click.echo(line)
             return
         found = await client.logs(app_name, service=service, lines=lines, site=site)
-        if session.json:
-            show_json(found)
+        if session.shown(found):
             return
         for line in found.lines:
             click.echo(line)
@@ -137,7 +148,7 @@ async def _change(
 
 
 @app.command()
-@click.argument("app_name", metavar="APP")
+@app_argument
 @site_option
 @wait_options
 @client_options
@@ -154,7 +165,7 @@ async def stop(session: Session, app_name: str, site: str | None, wait: bool, ti
 
 
 @app.command()
-@click.argument("app_name", metavar="APP")
+@app_argument
 @site_option
 @wait_options
 @client_options
@@ -171,7 +182,7 @@ async def start(session: Session, app_name: str, site: str | None, wait: bool, t
 
 
 @app.command()
-@click.argument("app_name", metavar="APP")
+@app_argument
 @site_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @wait_options

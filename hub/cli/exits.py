@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from hub.cli.colour import colour
 from hub.client import errors
 from hub.manifest import ManifestError
 from schemas.problems import CalqueError
@@ -118,12 +118,3 @@ def show_unexpected(error: BaseException, *, home: Path) -> None:
 
 def _say(text: str) -> None:
     click.echo(f"{click.style('calque:', fg='red', bold=True)} {text}", err=True, color=colour(sys.stderr))
-
-
-def colour(stream: object) -> bool:
-    """Whether to colour what goes to ``stream``: on a terminal, unless ``NO_COLOR`` is set (no-color.org)."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    with contextlib.suppress(AttributeError, ValueError):
-        return bool(stream.isatty())  # type: ignore[attr-defined]
-    return False

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import click
 
-from hub.cli.apps import finish, name_option, plan_option, set_option, site_option
-from hub.cli.output import seconds, show_json, size
-from hub.cli.results import show_image, show_images, show_started
-from hub.cli.session import Session, asynchronous, client_options, confirm, wait_options
+from hub.cli.apps import app_argument, finish, name_option, plan_option, set_option, site_option
+from hub.cli.completion import image_names, site_names
+from hub.cli.kinds import IMAGES
+from hub.cli.lists import show_or_watch
+from hub.cli.options import client_options, wait_options, watch_option
+from hub.cli.output import seconds, size
+from hub.cli.results import show_image, show_started
+from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.values import environment, plans
 from schemas.queries import ImageView
 
+image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=image_names)
+
 
 @click.command()
-@click.argument("app_name", metavar="APP")
+@app_argument
 @click.option("--name", required=True, help="Name of the new image: a-z, 0-9 and '-', at most 40.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
 @click.option("--comment", default="", help="What it is for.")
@@ -42,8 +48,7 @@ async def save(
 
 
 def _show_saved(session: Session, image: ImageView) -> None:
-    if session.json:
-        show_json(image)
+    if session.shown(image, image.name):
         return
     waited = seconds(image.writers_wait_seconds)
     click.echo(
@@ -53,8 +58,8 @@ def _show_saved(session: Session, image: ImageView) -> None:
 
 
 @click.command()
-@click.argument("image_name", metavar="IMAGE")
-@click.option("--site", required=True, help="The site to run it at.")
+@image_argument
+@click.option("--site", required=True, shell_complete=site_names, help="The site to run it at.")
 @name_option
 @set_option
 @plan_option
@@ -86,16 +91,16 @@ def image() -> None:
 
 @image.command("list")
 @click.option("--all", "everything", is_flag=True, help="Those being saved, failed and deleted too.")
+@watch_option
 @client_options
 @asynchronous
-async def list_images(session: Session, everything: bool) -> None:
+async def list_images(session: Session, everything: bool, watch: bool) -> None:
     """List saved images."""
-    async with session.client() as client:
-        show_images(session, await client.images(all=everything))
+    await show_or_watch(session, IMAGES, lambda client: client.images(all=everything), watch=watch)
 
 
 @image.command()
-@click.argument("image_name", metavar="IMAGE")
+@image_argument
 @client_options
 @asynchronous
 async def describe(session: Session, image_name: str) -> None:
@@ -105,7 +110,7 @@ async def describe(session: Session, image_name: str) -> None:
 
 
 @image.command()
-@click.argument("image_name", metavar="IMAGE")
+@image_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @wait_options
 @client_options
@@ -122,7 +127,5 @@ async def delete(session: Session, image_name: str, yes: bool, wait: bool, timeo
             return
         await session.follow(client, started, timeout=timeout)
         left = await client.image(found.id)
-        if session.json:
-            show_json(left)
-        else:
+        if not session.shown(left, left.name):
             click.echo(f"{left.name}  {left.state}")

@@ -9,14 +9,20 @@ from collections.abc import Sequence
 import click
 
 from hub.cli.apps import app, deploy
+from hub.cli.colour import UNCOLOURED
+from hub.cli.completion import completion
+from hub.cli.contexts import context
+from hub.cli.doctor import doctor
 from hub.cli.exits import MEANINGS, Exit, exit_code, show_error, show_unexpected
 from hub.cli.images import image, run, save
 from hub.cli.operations import events, operation
+from hub.cli.options import context_option, home_option, no_color_option
 from hub.cli.session import Session
-from hub.cli.sites import broker, site, status
+from hub.cli.sites import broker, site
 from hub.cli.stack import demo, up
+from hub.cli.stack_parts import down, logs, status
 from hub.cli.templates import template
-from hub.cli.version import version
+from hub.cli.version import own_version, version
 from hub.stack.errors import HomeInUse, StackError
 from schemas.problems import CalqueError
 
@@ -27,20 +33,17 @@ _EXITS = "\n".join(f"{code.value:>5}  {meaning}" for code, meaning in MEANINGS.i
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=f"\b\nExit codes:\n{_EXITS}",
 )
-@click.option(
-    "--home",
-    type=click.Path(file_okay=False),
-    default=None,
-    help="Directory of the stack; else CALQUE_HOME, else $XDG_DATA_HOME/calque.",
-)
-@click.pass_context
-def cli(ctx: click.Context, home: str | None) -> None:
+@click.version_option(own_version(), prog_name="calque", message="%(prog)s %(version)s")
+@context_option
+@home_option
+@no_color_option
+def cli() -> None:
     """Full copies of running applications: saved at one site, run at another, with their data."""
-    ctx.ensure_object(Session).chosen_home = home
 
 
 for command in (
-    up, status, demo, template, deploy, app, save, image, run, operation, events, site, broker, version,
+    up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, operation, events, site, broker,
+    context, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are told on stderr."""
     session = Session()
+    UNCOLOURED.set(False)
     try:
         result = cli.main(args=list(arguments), prog_name="calque", standalone_mode=False, obj=session)
         sys.stdout.flush()
@@ -75,13 +79,13 @@ def execute(arguments: Sequence[str]) -> int:
         click.echo(f"calque: {error}", err=True)
         return Exit.CONFLICT if isinstance(error, HomeInUse) else Exit.FAILED
     except Exception as error:
-        show_unexpected(error, home=session.home)
+        show_unexpected(error, home=session.home_for_traces)
         return Exit.FAILED
 
 
 def _tell_detached(session: Session) -> None:
     if session.detached is None:
-        click.echo("\ninterrupted", err=True)
+        click.echo(f"\n{session.parting or 'interrupted'}", err=True)
         return
     click.echo(f"\nThe operation goes on without you. To come back: calque operation wait {session.detached}", err=True)
 

@@ -7,9 +7,13 @@ from typing import get_args
 import click
 import msgspec
 
-from hub.cli.output import printable, show_line
-from hub.cli.results import show_operation, show_operations, show_started
-from hub.cli.session import Session, asynchronous, client_options, wait_options
+from hub.cli.completion import operation_ids, site_names
+from hub.cli.kinds import OPERATIONS
+from hub.cli.lists import show_or_watch
+from hub.cli.options import client_options, document_options, wait_options, watch_option
+from hub.cli.output import printable, shown_line
+from hub.cli.results import show_operation, show_started
+from hub.cli.session import Session, asynchronous
 from hub.cli.values import Duration
 from hub.client.history import EventFilter
 from schemas.values import OperationState
@@ -23,16 +27,16 @@ def operation() -> None:
 @operation.command("list")
 @click.option("--state", type=click.Choice(get_args(OperationState)), default=None, help="Only those in this state.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
+@watch_option
 @client_options
 @asynchronous
-async def list_operations(session: Session, state: OperationState | None, limit: int) -> None:
+async def list_operations(session: Session, state: OperationState | None, limit: int, watch: bool) -> None:
     """List operations, newest first."""
-    async with session.client() as client:
-        show_operations(session, await client.operations(state=state, limit=limit))
+    await show_or_watch(session, OPERATIONS, lambda client: client.operations(state=state, limit=limit), watch=watch)
 
 
 @operation.command()
-@click.argument("id")
+@click.argument("id", shell_complete=operation_ids)
 @client_options
 @asynchronous
 async def describe(session: Session, id: str) -> None:
@@ -42,7 +46,7 @@ async def describe(session: Session, id: str) -> None:
 
 
 @operation.command()
-@click.argument("id")
+@click.argument("id", shell_complete=operation_ids)
 @click.option("--timeout", type=Duration(), default=None, help="Stop waiting after this time (90, 2m, 1h).")
 @client_options
 @asynchronous
@@ -53,7 +57,7 @@ async def wait(session: Session, id: str, timeout: float | None) -> None:
 
 
 @operation.command()
-@click.argument("id")
+@click.argument("id", shell_complete=operation_ids)
 @wait_options
 @client_options
 @asynchronous
@@ -71,10 +75,10 @@ async def cancel(session: Session, id: str, wait: bool, timeout: float | None) -
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with those that come.")
 @click.option("--after", type=click.IntRange(0), default=None, metavar="N", help="Only after this sequence.")
-@click.option("--site", default=None, help="Only those written by this site, or by 'hub'.")
+@click.option("--site", default=None, shell_complete=site_names, help="Only those written by this site, or by 'hub'.")
 @click.option("--aggregate", default=None, metavar="KIND[/ID]", help="Only those about this, such as image/ID.")
 @click.option("--type", "kind", default=None, help="Only types with this in them, such as copy.committed.")
-@client_options
+@document_options
 @asynchronous
 async def events(
     session: Session, follow: bool, after: int | None, site: str | None, aggregate: str | None, kind: str | None
@@ -86,8 +90,7 @@ async def events(
     wanted = EventFilter(site=site, aggregate=aggregate, type=kind)
     async with session.client() as client:
         async for event in client.events(after=after, follow=follow, wanted=wanted):
-            if session.json:
-                show_line({"sequence": event.sequence, **_fields(event.envelope)})
+            if shown_line(session.format, {"sequence": event.sequence, **_fields(event.envelope)}):
                 continue
             name = event.envelope.type.removeprefix("calque.event.").removesuffix(".v1")
             data = msgspec.json.decode(event.envelope.data)

@@ -1,27 +1,21 @@
-"""Results on stdout: tables for people, JSON for programs."""
+"""Results for programs on stdout: JSON, YAML, names; and the units in which people are told of sizes and times."""
 
 from __future__ import annotations
 
 import json
-import sys
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
+import yaml
 
-from hub.cli.exits import colour
 from schemas.envelope import parse_timestamp
 from schemas.secrets import Secret
 
-_COLOURS = {
-    **dict.fromkeys(("running", "UP", "online", "saved", "succeeded", "done", "committed", "bound"), "green"),
-    **dict.fromkeys(("failed", "ERROR", "DOWN", "offline", "lost"), "red"),
-    **dict.fromkeys(("degraded", "stale", "PENDING", "waiting", "queued"), "yellow"),
-}
-_SPACES = str.maketrans("\t\n\r", "   ")
+Format = Literal["table", "wide", "json", "yaml", "name"]
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -40,41 +34,41 @@ def plain(value: object) -> Any:
     return value
 
 
+def shown(form: Format, value: object, *, names: Sequence[str] = ()) -> bool:
+    """Print ``value`` as a program wants it; ``False`` when ``form`` is one for people, and nothing was printed."""
+    if form == "json":
+        show_json(value)
+    elif form == "yaml":
+        click.echo(yaml_text(value), nl=False)
+    elif form == "name":
+        for name in names:
+            click.echo(name)
+    else:
+        return False
+    return True
+
+
+def shown_line(form: Format, value: object, *, name: str = "") -> bool:
+    """One of a stream: a line of JSON (NDJSON), a YAML document, a name; ``False`` when a person is to be told."""
+    if form == "json":
+        click.echo(json.dumps(plain(value), ensure_ascii=False))
+    elif form == "yaml":
+        click.echo("---\n" + yaml_text(value), nl=False)
+    elif form == "name":
+        click.echo(name)
+    else:
+        return False
+    return True
+
+
 def show_json(value: object) -> None:
     """One JSON document."""
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
 
-def show_line(value: object) -> None:
-    """One line of a stream of JSON documents (NDJSON)."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False))
-
-
-def show_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing there") -> None:
-    """Columns as wide as their content; ``empty`` goes to stderr, so that no rows make no output."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    if not cells:
-        click.echo(empty, err=True)
-        return
-    table = [[head.upper() for head in heads], *cells]
-    widths = [max(_width(row[column]) for row in table) for column in range(len(heads))]
-    coloured = colour(sys.stdout)
-    for number, row in enumerate(table):
-        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
-        if coloured:
-            padded = [
-                click.style(text, bold=True) if number == 0 else click.style(text, fg=_COLOURS.get(text.strip()))
-                for text in padded
-            ]
-        click.echo("   ".join(padded).rstrip(), color=coloured)
-
-
-def show_fields(fields: Mapping[str, object]) -> None:
-    """One thing as lines of ``name: value``; empty values are left out."""
-    shown = {name: _cell(value) for name, value in fields.items() if value not in (None, "", (), {}, [])}
-    width = max((len(name) for name in shown), default=0)
-    for name, text in shown.items():
-        click.echo(f"{name + ':':<{width + 2}}{text}")
+def yaml_text(value: object) -> str:
+    """One YAML document, its fields in their order."""
+    return str(yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=120))
 
 
 def size(bytes_: int | float | None) -> str:
@@ -114,30 +108,8 @@ def age(timestamp: str, *, now: datetime | None = None) -> str:
     return f"{max(passed, 0):.0f}s"
 
 
-def _cell(value: object) -> str:
-    """One line of printable text: names come from elsewhere, and a terminal obeys control characters."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        text = ", ".join(f"{key}={each}" for key, each in value.items())
-    elif isinstance(value, (list, tuple)):
-        text = ", ".join(str(each) for each in value)
-    else:
-        text = str(value)
-    return printable(text) or "-"
-
-
 def printable(text: str) -> str:
     """``text`` without control characters."""
     return "".join(
         each if each.isprintable() else " " if each in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" for each in text
-    )
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal."""
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
     )

@@ -1,29 +1,20 @@
-"""How apps, images, operations and the rest are shown."""
+"""How one app, image, operation, ... is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
-from hub.cli.output import age, printable, seconds, show_fields, show_json, show_table, size
+from hub.cli.output import age, seconds, size
 from hub.cli.session import Session
+from hub.cli.tables import show_fields, show_table
 from hub.client import Started
-from schemas.queries import (
-    AppView,
-    BrokerView,
-    ImageView,
-    OperationView,
-    SiteView,
-    StatusView,
-    TemplateView,
-)
+from schemas.queries import AppView, BrokerView, ImageView, OperationView, SiteView
 
 
 def show_started(session: Session, started: Started, *, said: str) -> None:
     """What a verb with ``--no-wait`` prints."""
-    if session.json:
-        show_json({**started._asdict(), "state": "queued" if started.queued else "accepted"})
+    document = {**started._asdict(), "state": "queued" if started.queued else "accepted"}
+    if session.shown(document, started.operation or started.command):
         return
     session.tell_queued(started)
     if started.operation is None:
@@ -33,34 +24,9 @@ def show_started(session: Session, started: Started, *, said: str) -> None:
         session.say(f"{said}; wait for it with 'calque operation wait {started.operation}'")
 
 
-def show_apps(session: Session, apps: Sequence[AppView]) -> None:
-    """A list of apps."""
-    if session.json:
-        show_json(apps)
-        return
-    show_table(
-        ("name", "site", "state", "status", "template", "image", "url", "age"),
-        [
-            (
-                app.name,
-                app.site,
-                app.state,
-                f"{app.status} (stale)" if app.stale else app.status,
-                app.template,
-                app.image,
-                app.url,
-                age(app.created_at),
-            )
-            for app in apps
-        ],
-        empty="no apps; deploy one with 'calque deploy TEMPLATE --site SITE --name NAME'",
-    )
-
-
 def show_app(session: Session, app: AppView) -> None:
     """One app with its services and bindings."""
-    if session.json:
-        show_json(app)
+    if session.shown(app, app.name):
         return
     show_fields(
         {
@@ -102,37 +68,9 @@ def show_app(session: Session, app: AppView) -> None:
         )
 
 
-def show_images(session: Session, images: Sequence[ImageView]) -> None:
-    """A list of images."""
-    if session.json:
-        show_json(images)
-        return
-    show_table(
-        ("name", "state", "from", "site", "template", "level", "size", "stored", "sites", "tags", "age"),
-        [
-            (
-                image.name,
-                image.state,
-                image.instance_name,
-                image.site,
-                image.template,
-                image.level,
-                size(image.size),
-                size(image.stored),
-                image.sites,
-                image.tags,
-                age(image.created_at),
-            )
-            for image in images
-        ],
-        empty="no images; save one with 'calque save APP --name NAME'",
-    )
-
-
 def show_image(session: Session, image: ImageView) -> None:
     """One image with its parts."""
-    if session.json:
-        show_json(image)
+    if session.shown(image, image.name):
         return
     show_fields(
         {
@@ -164,35 +102,9 @@ def show_image(session: Session, image: ImageView) -> None:
         )
 
 
-def show_operations(session: Session, operations: Sequence[OperationView]) -> None:
-    """A list of operations."""
-    if session.json:
-        show_json(operations)
-        return
-    show_table(
-        ("id", "kind", "name", "site", "state", "steps", "cleanup", "by", "age"),
-        [
-            (
-                view.id,
-                view.kind,
-                view.name,
-                view.site,
-                view.state,
-                f"{sum(step.state == 'done' for step in view.steps)}/{len(view.steps)}",
-                view.cleanup,
-                view.principal,
-                age(view.created_at),
-            )
-            for view in operations
-        ],
-        empty="no operations yet",
-    )
-
-
 def show_operation(session: Session, view: OperationView) -> None:
     """One operation with its steps."""
-    if session.json:
-        show_json(view)
+    if session.shown(view, view.id):
         return
     show_fields(
         {
@@ -222,72 +134,59 @@ def show_operation(session: Session, view: OperationView) -> None:
         )
 
 
-def show_templates(session: Session, templates: Sequence[TemplateView]) -> None:
-    """A list of template versions."""
-    if session.json:
-        show_json(templates)
-        return
-    show_table(
-        ("name", "version", "services", "data services", "digest", "by", "age"),
-        [
-            (t.name, t.version, t.services, t.data_services, t.digest[:12], t.applied_by, age(t.applied_at))
-            for t in templates
-        ],
-        empty="no templates; apply one with 'calque template apply FILE'",
-    )
-
-
-def show_sites(session: Session, sites: Sequence[SiteView]) -> None:
-    """A list of sites."""
-    if session.json:
-        show_json(sites)
-        return
-    show_table(
-        ("name", "state", "apps", "images", "brokers", "last beat", "lag", "version"),
-        [(s.name, s.state, s.apps, s.images, s.brokers, age(s.last_beat), s.lag, s.version) for s in sites],
-        empty="no sites",
-    )
-
-
-def show_brokers(session: Session, brokers: Sequence[BrokerView]) -> None:
-    """A list of brokers."""
-    if session.json:
-        show_json(brokers)
-        return
-    show_table(
-        ("site", "kind", "name", "state", "types", "plans", "engine", "version"),
-        [
-            (
-                b.site,
-                b.kind,
-                b.name,
-                b.state,
-                b.types,
-                [plan.name for plan in b.plans],
-                f"{b.engine} {b.engine_version}".strip(),
-                b.version,
-            )
-            for b in brokers
-        ],
-        empty="no brokers",
-    )
-
-
-def show_status(session: Session, status: StatusView) -> None:
-    """The whole picture."""
-    if session.json:
-        show_json(status)
+def show_site(session: Session, site: SiteView, *, apps: tuple[AppView, ...], brokers: tuple[BrokerView, ...]) -> None:
+    """One site with what it can do and what runs there."""
+    if session.shown({"site": site, "apps": apps, "brokers": brokers}, site.name):
         return
     show_fields(
         {
-            "version": status.version,
-            "hub": status.hub,
-            "apps": {state: count for state, count in status.apps.items() if count},
-            "images": str(status.images),
-            "operations": {state: count for state, count in status.operations.items() if count},
-            "events": str(status.events),
-            "unassigned": [printable(each) for each in status.unassigned],
+            "name": site.name,
+            "state": site.state,
+            "version": site.version,
+            "last beat": f"{age(site.last_beat)} ago ({site.last_beat})" if site.last_beat else "",
+            "apps": str(site.apps),
+            "images": str(site.images),
+            "lag": "" if site.lag is None else str(site.lag),
         }
     )
-    click.echo("")
-    show_sites(session, status.sites)
+    if brokers:
+        click.echo("")
+        show_table(
+            ("broker", "state", "types", "plans", "version"),
+            [(f"{b.kind}-{b.name}", b.state, b.types, [plan.name for plan in b.plans], b.version) for b in brokers],
+        )
+    if apps:
+        click.echo("")
+        show_table(("app", "state", "status", "url"), [(app.name, app.state, app.status, app.url) for app in apps])
+
+
+def show_broker(session: Session, broker: BrokerView) -> None:
+    """One broker with its plans."""
+    name = f"{broker.site}/{broker.kind}-{broker.name}"
+    if session.shown(broker, name):
+        return
+    show_fields(
+        {
+            "name": name,
+            "site": broker.site,
+            "kind": broker.kind,
+            "state": broker.state,
+            "types": broker.types,
+            "engine": f"{broker.engine} {broker.engine_version}".strip(),
+            "version": broker.version,
+        }
+    )
+    if broker.plans:
+        click.echo("")
+        show_table(
+            ("plan", "per month", "limits", "description"),
+            [
+                (
+                    plan.name,
+                    "unknown" if plan.monthly_cost is None else f"{plan.monthly_cost:.2f} {plan.currency}",
+                    plan.limits,
+                    plan.description,
+                )
+                for plan in broker.plans
+            ],
+        )

@@ -1,4 +1,4 @@
-"""What every command shares: the home, the form of output, a connected client, waiting for operations."""
+"""One run of the program: the hub that is meant, the form of output, a connected client, waiting for operations."""
 
 from __future__ import annotations
 
@@ -8,44 +8,76 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from hub.cli.output import Format, shown
 from hub.cli.progress import observer_for
-from hub.cli.values import Duration
 from hub.client import Client, OperationFailedError, Started, home_directory, load_context
+from hub.client.contexts import Choice, choose
+from hub.client.errors import InvalidError
+from schemas.problems import CalqueError, invalid
 from schemas.queries import OperationView
 
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
-
-Format = Literal["table", "json"]
 
 
 class Session:
-    """One run of the program. ``detached`` is the operation that goes on when the user leaves now."""
+    """One run of the program.
+
+    ``detached`` is the operation that goes on when the user leaves now; ``parting`` what else is to be said then.
+    """
 
     def __init__(self) -> None:
         self.chosen_home: str | None = None
+        self.chosen_context: str | None = None
         self.format: Format = "table"
         self.detached: str | None = None
+        self.parting: str | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """The hub that is meant, and why."""
+        if self.chosen_context and self.chosen_home:
+            raise click.UsageError("--context and --home both name a hub: leave one of them out")
+        return choose(context=self.chosen_context, home=self.chosen_home)
 
     @property
     def home(self) -> Path:
-        """The home: the option, else the environment, else the default."""
-        return home_directory(self.chosen_home)
+        """The home of the stack on this machine that is meant; raises :class:`InvalidError` when there is none."""
+        choice = self.choice
+        if choice.home is None:
+            problem = invalid(
+                "home", f"context {choice.name!r} is of a hub that does not run from a home here", "add --home"
+            )
+            raise InvalidError(problem)
+        return choice.home
+
+    @property
+    def home_for_traces(self) -> Path:
+        """Where the details of an error inside are kept, whatever else is wrong."""
+        try:
+            return self.home
+        except (CalqueError, click.ClickException):
+            return home_directory()
 
     @property
     def json(self) -> bool:
         """Whether stdout gets JSON."""
         return self.format == "json"
 
+    def shown(self, value: object, *names: str) -> bool:
+        """Print ``value`` as the wanted form for programs; ``False`` when people are to be shown it."""
+        return shown(self.format, value, names=names)
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """A client that is connected as the home's context says."""
-        async with await Client.connect(load_context(self.home)) as client:
+        """A client that is connected to the hub that is meant."""
+        choice = self.choice
+        context = choice.load() if choice.home is None else load_context(choice.home)
+        async with await Client.connect(context) as client:
             yield client
 
     def say(self, text: str) -> None:
@@ -82,48 +114,6 @@ class Session:
                 f"{started.queued} has not answered yet (it may be offline). The command waits for it and is carried"
                 f" out when it is back, within a day (command {started.command})."
             )
-
-
-def client_options(function: F) -> F:
-    """``--home`` and ``-o`` for a command; both end up in the session."""
-
-    def keep_home(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value:
-            ctx.ensure_object(Session).chosen_home = value
-
-    def keep_format(ctx: click.Context, _: click.Parameter, value: Format) -> None:
-        ctx.ensure_object(Session).format = value
-
-    function = click.option(
-        "-o",
-        "--output",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        expose_value=False,
-        callback=keep_format,
-        help="Form of the result on stdout.",
-    )(function)
-    return click.option(
-        "--home",
-        type=click.Path(file_okay=False),
-        expose_value=False,
-        callback=keep_home,
-        help="Directory of the stack; else CALQUE_HOME, else $XDG_DATA_HOME/calque.",
-    )(function)
-
-
-def wait_options(function: F) -> F:
-    """``--wait/--no-wait`` and ``--timeout``."""
-    function = click.option(
-        "--timeout",
-        type=Duration(),
-        default=None,
-        help="Stop waiting after this time (90, 2m, 1h); the operation goes on.",
-    )(function)
-    return click.option(
-        "--wait/--no-wait", default=True, show_default=True, help="Wait until the operation has ended."
-    )(function)
 
 
 def confirm(session: Session, *, kind: str, name: str, yes: bool, consequence: str) -> None:

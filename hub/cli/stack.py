@@ -1,4 +1,4 @@
-"""``up``, ``demo``: the embedded stack in the foreground, and the story that shows what it is for."""
+"""``up``, ``demo``: the embedded stack, and the story that shows what it is for."""
 
 from __future__ import annotations
 
@@ -6,50 +6,29 @@ import asyncio
 import contextlib
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hub.cli.background import PartsView, known_sites, say_next, start_in_background
 from hub.cli.exits import Exit
+from hub.cli.options import no_color_option, stack_options
 from hub.cli.output import seconds
 from hub.cli.progress import observer_for
 from hub.cli.session import Session, asynchronous
-from hub.client import WaitTimedOutError, home_directory
+from hub.cli.version import own_version
+from hub.client import Client, WaitTimedOutError, load_context
 from hub.client.readiness import sites_ready
 
 if TYPE_CHECKING:
     from hub.stack.embedded import EmbeddedStack
-    from hub.stack.keeper import PartState
+    from hub.stack.running import Phase
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class PartsView:
-    """Tells of each part when it becomes ready, and when one fails and is started again."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._started = time.monotonic()
-        self._told: dict[str, tuple[str, int]] = {}
-
-    def __call__(self, states: Mapping[str, PartState]) -> None:
-        """Tell what is new in ``states``."""
-        for name, state in states.items():
-            now = (state.phase, state.restarts)
-            if self._told.get(name) == now:
-                continue
-            self._told[name] = now
-            passed = f"{time.monotonic() - self._started:5.1f} s"
-            if state.phase == "ready":
-                again = f"  (restart {state.restarts})" if state.restarts else ""
-                self._say(f"{passed}  {name} is ready{again}")
-            elif state.phase in ("backoff", "failed"):
-                what = "is started again" if state.phase == "backoff" else "failed"
-                self._say(f"{passed}  {name} {what}: {state.cause or 'it ended'}")
 
 
 @asynccontextmanager
@@ -67,36 +46,45 @@ async def until_signalled() -> AsyncIterator[asyncio.Event]:
 
 
 @click.command()
-@click.option(
-    "--home",
-    type=click.Path(file_okay=False),
-    default=None,
-    help="Directory of the stack; else CALQUE_HOME, else $XDG_DATA_HOME/calque.",
-)
 @click.option("--site", "sites", multiple=True, metavar="NAME", help="A site; may be repeated. [default: north, south]")
+@click.option("-d", "--detach", is_flag=True, help="Return when all is ready; 'calque down' stops it.")
+@stack_options
 @asynchronous
-async def up(session: Session, home: str | None, sites: tuple[str, ...]) -> int:
+async def up(session: Session, sites: tuple[str, ...], detach: bool) -> int:
     """Run a hub, its sites and all their servers on this machine, until Ctrl-C.
 
-    State lies in the home directory. Started again, it goes on where it was.
+    State lies in the home directory. Started again, it goes on where it was. With --detach it runs in the
+    background, and what it says goes to the log 'up' (see 'calque logs up').
     """
-    from hub.stack.embedded import DEFAULT_SITES, EmbeddedStack
+    home = session.home
+    if detach:
+        return await start_in_background(session, home, sites=sites)
+    return await _in_foreground(session, home, sites=sites)
 
-    chosen = home_directory(home or session.chosen_home)
-    session.chosen_home = str(chosen)
-    stack = EmbeddedStack(
-        chosen, sites=sites or _known_sites(chosen) or DEFAULT_SITES, on_change=PartsView(session.say)
-    )
-    session.say(f"starting in {chosen}")
+
+async def _in_foreground(session: Session, home: Path, *, sites: tuple[str, ...]) -> int:
+    from hub.stack import running
+    from hub.stack.embedded import DEFAULT_SITES, EmbeddedStack
+    from hub.stack.locking import holder
+
+    stack = EmbeddedStack(home, sites=sites or known_sites(home) or DEFAULT_SITES, on_change=PartsView(session.say))
+    began = datetime.now(UTC)
+
+    def announce(phase: running.Phase) -> None:
+        running.announce(home, phase=phase, sites=stack.sites, version=own_version(), since=began)
+
+    session.say(f"starting in {home}")
     async with until_signalled() as stop:
         stopping = asyncio.create_task(stop.wait())
-        starting = asyncio.create_task(_start(session, stack))
+        starting = asyncio.create_task(_start(session, stack, announce))
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
-                _say_next(session, stack.sites, home=chosen)
+                announce("ready")
+                say_next(session, stack.sites, home=home, stop="Ctrl-C stops everything; state is kept.")
                 await stop.wait()
+                announce("stopping")
             else:
                 starting.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -105,48 +93,27 @@ async def up(session: Session, home: str | None, sites: tuple[str, ...]) -> int:
         finally:
             stopping.cancel()
             await stack.stop()
+            if holder(home) is None:  # it is not another one's by now
+                running.withdraw(home)
     session.say("stopped; state is kept")
     return Exit.OK
 
 
-async def _start(session: Session, stack: EmbeddedStack) -> None:
+async def _start(session: Session, stack: EmbeddedStack, announce: Callable[[Phase], None]) -> None:
     """Start everything, then wait until the hub knows of it. A broker that stays away is told, and not waited for."""
     from hub.stack.embedded import BROKERS
 
-    await stack.start()
-    async with session.client() as client:
+    await stack.start(locked=lambda: announce("starting"))
+    async with await Client.connect(load_context(stack.layout.home)) as client:
         try:
             await sites_ready(client, sites=stack.sites, brokers=BROKERS)
         except WaitTimedOutError as error:
             session.say(f"calque: {error.problem.sentence()}")
 
 
-def _known_sites(home: Path) -> tuple[str, ...]:
-    """The sites that a home was made with."""
-    directory = home / "sites"
-    return tuple(sorted(each.name for each in directory.iterdir() if each.is_dir())) if directory.is_dir() else ()
-
-
-def _say_next(session: Session, sites: tuple[str, ...], *, home: Path) -> None:
-    """What to do now, as commands to copy."""
-    at = "" if home == home_directory() else f"export CALQUE_HOME={home}\n    "
-    session.say(
-        f"""
-all is ready. In another terminal:
-
-    {at}calque status
-    calque template apply examples/hackathon/calque.yaml
-    calque deploy hackathon --site {sites[0]} --name ideas
-    calque save ideas --name first
-    calque run first --site {sites[-1]} --name ideas-copy
-
-Ctrl-C stops everything; state is kept.
-"""
-    )
-
-
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the home of the demo there, to look at it.")
+@no_color_option
 @asynchronous
 async def demo(session: Session, keep: bool) -> int:
     """Tell the main job from end to end on real parts: deploy, save while it is written to, run elsewhere.

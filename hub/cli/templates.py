@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from pathlib import Path
 
 import click
 
-from hub.cli.output import show_json
-from hub.cli.results import show_templates
-from hub.cli.session import Session, asynchronous, client_options
+from hub.cli.colour import colour
+from hub.cli.completion import template_names
+from hub.cli.exits import Exit
+from hub.cli.kinds import TEMPLATES
+from hub.cli.lists import show_or_watch
+from hub.cli.options import client_options, document_options, no_color_option, output_option, watch_option
+from hub.cli.output import plain, yaml_text
+from hub.cli.session import Session, asynchronous
+from hub.cli.tables import show_fields, show_table
+from hub.cli.values import template_ref
+from hub.client import Client
 from hub.manifest import load_template
 from schemas.template_check import template_digest
+from schemas.values import Template
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+_template = click.argument("template", metavar="TEMPLATE[@VERSION]", shell_complete=template_names)
 
 
 @click.group()
@@ -27,18 +41,132 @@ async def apply_template(session: Session, file: Path) -> None:
     loaded = load_template(file)
     async with session.client() as client:
         await client.apply_template(loaded)
-    digest = template_digest(loaded)
-    if session.json:
-        show_json({"name": loaded.name, "version": loaded.version, "digest": digest})
-    else:
-        click.echo(f"{loaded.name}@{loaded.version}  applied  {digest[:12]}")
+    _show_identity(session, loaded, did="applied")
+
+
+@template.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@no_color_option
+@output_option(("table", "json", "yaml", "name"))
+@click.pass_obj
+def validate(session: Session, file: Path) -> None:
+    """Check a template file, without a hub. Every fault is told with its line and field."""
+    _show_identity(session, load_template(file), did="valid")
 
 
 @template.command("list")
 @click.option("--name", default=None, help="Only versions of this template.")
+@watch_option
 @client_options
 @asynchronous
-async def list_templates(session: Session, name: str | None) -> None:
+async def list_templates(session: Session, name: str | None, watch: bool) -> None:
     """List the versions that were applied, newest last."""
+    await show_or_watch(session, TEMPLATES, lambda client: client.templates(name), watch=watch)
+
+
+@template.command()
+@_template
+@client_options
+@asynchronous
+async def describe(session: Session, template: str) -> None:
+    """Show all that a template holds; its newest version, if none is named."""
+    wanted = template_ref(template)
     async with session.client() as client:
-        show_templates(session, await client.templates(name))
+        found = await client.template(wanted.name, version=wanted.version)
+    if session.shown(found, f"{found.name}@{found.version}"):
+        return
+    _show_template(found)
+
+
+@template.command()
+@click.argument("first", metavar="FILE|TEMPLATE[@VERSION]", shell_complete=template_names)
+@click.argument("second", metavar="[FILE|TEMPLATE[@VERSION]]", required=False, shell_complete=template_names)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when they differ.")
+@document_options
+@asynchronous
+async def diff(session: Session, first: str, second: str | None, exit_code: bool) -> int:
+    """Show what the second template changes of the first. One file alone: what it changes of what was applied last.
+
+    What has a '/' or ends in .yaml or .yml is a file.
+    """
+    if second is None and not _is_file(first):
+        raise click.UsageError("name a second template, or one file alone to compare it with what was applied last")
+    if second is None:
+        changed = load_template(Path(first))
+        async with session.client() as client:
+            base = await client.template(changed.name)
+    elif _is_file(first) and _is_file(second):
+        base, changed = load_template(Path(first)), load_template(Path(second))
+    else:
+        async with session.client() as client:
+            base, changed = await _load(client, first), await _load(client, second)
+    lines = list(
+        difflib.unified_diff(
+            yaml_text(base).splitlines(),
+            yaml_text(changed).splitlines(),
+            f"{base.name}@{base.version}",
+            f"{changed.name}@{changed.version}" + (f" ({second or first})" if _is_file(second or first) else ""),
+            lineterm="",
+        )
+    )
+    if not session.shown({"same": not lines, "diff": lines, "first": plain(base), "second": plain(changed)}):
+        for line in lines:
+            click.echo(click.style(line, fg=_COLOURS.get(line[:1])), color=colour(sys.stdout))
+        if not lines:
+            session.say("no difference")
+    return Exit.FAILED if exit_code and lines else Exit.OK
+
+
+async def _load(client: Client, name: str) -> Template:
+    if _is_file(name):
+        return load_template(Path(name))
+    wanted = template_ref(name)
+    return await client.template(wanted.name, version=wanted.version)
+
+
+def _is_file(name: str) -> bool:
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def _show_identity(session: Session, loaded: Template, *, did: str) -> None:
+    digest = template_digest(loaded)
+    name = f"{loaded.name}@{loaded.version}"
+    if not session.shown({"name": loaded.name, "version": loaded.version, "digest": digest}, name):
+        click.echo(f"{name}  {did}  {digest[:12]}")
+
+
+def _show_template(found: Template) -> None:
+    show_fields(
+        {
+            "name": found.name,
+            "version": found.version,
+            "description": found.description,
+            "entry point": found.entrypoint,
+            "digest": template_digest(found),
+        }
+    )
+    if found.services:
+        click.echo("")
+        show_table(
+            ("service", "type", "port", "artifact", "depends on", "environment"),
+            [
+                (
+                    name,
+                    service.type,
+                    service.port,
+                    service.artifact.directory or service.artifact.wheel or service.artifact.type,
+                    service.depends_on,
+                    service.environment,
+                )
+                for name, service in found.services.items()
+            ],
+        )
+    if found.data_services:
+        click.echo("")
+        show_table(
+            ("data service", "type", "broker", "plan", "data class", "parameters"),
+            [
+                (name, service.type, service.broker, service.plan, service.data_class, service.parameters)
+                for name, service in found.data_services.items()
+            ],
+        )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Self, TypeVar
 
 from bus.connection import Bus, BusSettings, Message
 from bus.events import Recorded
+from hub.client.beats import Heard, listen
 from hub.client.bindings import OneTimeKey, OpenedBinding
 from hub.client.commands import Commands
 from hub.client.context import Context
 from hub.client.errors import NotFoundError, client_error
-from hub.client.history import EventFilter, read_events
+from hub.client.history import EventFilter, applied_template, read_events
 from hub.client.names import only_app, only_image
 from hub.client.started import Started, derived_id
 from hub.client.watching import Observer, watch
@@ -199,6 +200,15 @@ class Client:
         """Template versions, newest last."""
         return (await self._ask("templates", queries.TemplatesQuery(name=name), queries.TemplatesView)).templates
 
+    async def template(self, name: str, *, version: str | None = None) -> Template:
+        """The whole content of a template; of the newest version without ``version``."""
+        found = [view for view in await self.templates(name) if version in (None, view.version)]
+        if not found:
+            what = f"{name}@{version}" if version else name
+            message = f"there is no template {what!r}"
+            raise NotFoundError(not_found("template", message, "see 'calque template list'"))
+        return await applied_template(self._bus, found[-1], timeout_seconds=self._query_seconds)
+
     async def apps(
         self, *, name: str | None = None, site: str | None = None, all: bool = False
     ) -> tuple[queries.AppView, ...]:
@@ -206,9 +216,10 @@ class Client:
         return (await self._ask("apps", queries.AppsQuery(name=name, site=site, all=all), queries.AppsView)).apps
 
     async def app(self, name: str, *, site: str | None = None) -> queries.AppView:
-        """One app by name or id."""
-        found = await self.apps(name=name, site=site)
-        return only_app(name, found or await self.apps(name=name, site=site, all=True), site=site)
+        """One app by id, or the one that holds the name now; what is gone is found by its id only."""
+        live = await self.apps(name=name, site=site)
+        gone = () if live else await self.apps(name=name, site=site, all=True)
+        return only_app(name, live, all=gone, site=site)
 
     async def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:
         """Saved images; with ``all`` also those being saved, failed or deleted."""
@@ -277,6 +288,10 @@ class Client:
         """The record of events: all, those after a sequence, or (``follow``) those to come."""
         async for event in read_events(self._bus, after=after, follow=follow, wanted=wanted):
             yield event
+
+    async def beats(self, *, senders: Collection[str], seconds: float) -> dict[str, Heard]:
+        """Heartbeats of the hub (``hub``) and of sites, listened to until all ``senders`` were heard."""
+        return await listen(self._bus, senders=senders, seconds=seconds)
 
     async def binding(self, app: str, data_service: str, *, site: str | None = None) -> OpenedBinding:
         """How an app reaches one of its data services, with the secrets, sealed on the way to a one-time key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import NamedTuple
@@ -9,6 +10,13 @@ from typing import NamedTuple
 from bus.connection import Bus
 from bus.events import Recorded
 from bus.feed import EventsFeed
+from hub.client.errors import NotFoundError, unreachable
+from schemas import subjects
+from schemas.events import TemplateApplied
+from schemas.names import template_token
+from schemas.problems import not_found
+from schemas.queries import TemplateView
+from schemas.values import Template
 
 
 class EventFilter(NamedTuple):
@@ -50,3 +58,26 @@ async def read_events(
                     yield event
             if not follow and feed.position >= last:
                 return
+
+
+async def applied_template(bus: Bus, view: TemplateView, *, timeout_seconds: float) -> Template:
+    """The content of a version that the hub lists, from the event that recorded it.
+
+    Raises :class:`NotFoundError`, or :class:`HubUnreachableError` when the record can't be read in time.
+    """
+    subject = subjects.event(
+        writer=subjects.HUB, aggregate="template", id=template_token(view.name, view.version), event="applied"
+    )
+    try:
+        async with (
+            asyncio.timeout(timeout_seconds),
+            aclosing(EventsFeed(bus).read(filter_subject=subject)) as batches,
+        ):
+            async for batch in batches:
+                for recorded in batch:
+                    if isinstance(recorded.event, TemplateApplied):
+                        return recorded.event.template
+    except TimeoutError:
+        raise unreachable("the record of events was not read in time") from None
+    message = f"{view.name}@{view.version} is not in the record"
+    raise NotFoundError(not_found("template", message, "see 'calque template list'"))

@@ -11,18 +11,27 @@ from schemas.queries import AppView, ImageView
 _GONE = ("deleted", "failed")
 
 
-def only_app(name: str, found: Sequence[AppView], *, site: str | None) -> AppView:
-    """The app called ``name``, or with that id; raises :class:`NotFoundError` or :class:`ConflictError`."""
-    by_id = [app for app in found if app.id == name]
-    chosen = by_id or [app for app in found if app.state != "deleted"]
-    if not chosen:
+def only_app(name: str, live: Sequence[AppView], *, all: Sequence[AppView] = (), site: str | None) -> AppView:
+    """The app with the id ``name``, else the one that holds the name now.
+
+    ``live`` are those of which something exists; ``all`` also those that are gone, which only their id names.
+    Raises :class:`NotFoundError` or :class:`ConflictError`.
+    """
+    for app in (*live, *all):
+        if app.id == name:
+            return app
+    if not live:
         where = f" at site {site!r}" if site else ""
-        raise NotFoundError(not_found("app", f"there is no app {name!r}{where}", "see 'calque app list'"))
-    if len(chosen) > 1:
-        listed = ", ".join(f"{app.site} ({app.id})" for app in chosen)
-        message = f"{name!r} names {len(chosen)} apps: {listed}"
+        former = max((app for app in all if app.name == name), key=lambda app: app.changed_at, default=None)
+        remedy = "see 'calque app list'"
+        if former is not None:
+            remedy += f"; the last of that name is {former.state}: 'calque app describe {former.id}'"
+        raise NotFoundError(not_found("app", f"there is no app {name!r}{where}", remedy))
+    if len(live) > 1:
+        listed = ", ".join(f"{app.site} ({app.id})" for app in live)
+        message = f"{name!r} names {len(live)} apps: {listed}"
         raise ConflictError(conflict("app", message, "choose with --site, or name the id"))
-    return chosen[0]
+    return live[0]
 
 
 def only_image(name: str, found: Sequence[ImageView]) -> ImageView:

@@ -118,9 +118,10 @@ class EmbeddedStack:
         """The state of every part."""
         return self.supervisor.states
 
-    async def start(self) -> None:
+    async def start(self, *, locked: Callable[[], None] | None = None) -> None:
         """Lock the home, stop what a killed run left, then start everything; returns when all is ready.
 
+        `locked` is called when the home is locked.
         Raises `HomeInUse`, `PartFailed`, or `StackError` when a program or a port is missing. After an
         error nothing runs and the home is free again.
         """
@@ -128,6 +129,8 @@ class EmbeddedStack:
         self._lock.acquire()
         try:
             private_directory(self.layout.records)
+            if locked is not None:
+                locked()
             await end_leftovers(self.layout.records)  # before the ports are looked at: it holds some
             self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=BROKERS, principals=self._principals)
             self._ports = self._pick_ports()

@@ -10,7 +10,7 @@ from typing import Any
 
 from hub.stack.errors import StackError
 from hub.stack.files import write_json
-from hub.stack.processes import ProcessIdentity, end_session
+from hub.stack.processes import ProcessIdentity, end_session, is_running
 
 
 def record(file: Path, identity: ProcessIdentity, *, number: signal.Signals, grace: float) -> None:
@@ -19,6 +19,20 @@ def record(file: Path, identity: ProcessIdentity, *, number: signal.Signals, gra
         file,
         {"pid": identity.pid, "started": identity.started, "stop_signal": number.name, "stop_grace": grace},
     )
+
+
+def running_leftovers(directory: Path) -> dict[str, ProcessIdentity]:
+    """The recorded parts that run, by name; damaged records are left out."""
+    found = {}
+    for file in sorted(directory.glob("*.json")):
+        try:
+            known: dict[str, Any] = json.loads(file.read_bytes())
+            leader = ProcessIdentity(pid=int(known["pid"]), started=int(known["started"]))
+        except (OSError, ValueError, KeyError):
+            continue
+        if is_running(leader):
+            found[file.stem] = leader
+    return found
 
 
 async def end_leftovers(directory: Path) -> list[str]:

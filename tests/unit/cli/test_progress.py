@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from hub.cli.background import PartsView
 from hub.cli.output import age, seconds, size
 from hub.cli.progress import LiveView, PlainLines, amount
-from hub.cli.stack import PartsView
 from hub.cli.values import Duration
 from hub.client import Snapshot
 from hub.stack.keeper import PartState

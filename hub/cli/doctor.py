@@ -1,0 +1,95 @@
+"""``doctor``: looks for what is wrong, and says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import click
+
+from hub.cli.colour import colour
+from hub.cli.exits import Exit
+from hub.cli.findings import CHECKS, Finding, ok, problem, skipped
+from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_sites, check_versions
+from hub.cli.local_checks import check_disk, check_left_behind, check_parts, check_ports
+from hub.cli.options import document_options
+from hub.cli.output import printable
+from hub.cli.session import Session, asynchronous
+from hub.cli.version import own_version
+from hub.client import HubUnreachableError
+from hub.client.contexts import Choice
+from hub.stack.running import look
+from schemas.problems import CalqueError
+
+_OF_HUB = ("sites", "brokers", "versions", "clocks", "cleanup")
+_SIGNS = {"ok": ("ok", "green"), "problem": ("PROBLEM", "red"), "skipped": ("skipped", "yellow")}
+_LABEL = 7
+
+
+@click.command(
+    epilog="\b\nChecks:\n" + "\n".join(f"  {name:<9} {what}" for name, what in CHECKS.items()),
+)
+@document_options
+@asynchronous
+async def doctor(session: Session) -> int:
+    """Look for what is wrong with the stack of this machine and with the hub, and say what to do.
+
+    Exits with 1 when there is a problem.
+    """
+    findings: list[Finding] = []
+    try:
+        choice = session.choice
+        findings.append(ok("context", f"{choice.name or choice.home} (by {choice.why})"))
+    except CalqueError as error:
+        findings.append(problem("context", "", error.problem.message, error.problem.remedy or "see 'calque context'"))
+    else:
+        findings += _local(choice)
+        findings += await _remote(session, choice)
+    findings.sort(key=lambda finding: list(CHECKS).index(finding.check))
+    problems = [finding for finding in findings if finding.state == "problem"]
+    document = {"healthy": not problems, "findings": [dataclasses.asdict(finding) for finding in findings]}
+    if not session.shown(document):
+        for finding in findings:
+            _tell(finding)
+        click.echo("")
+        click.echo("1 problem" if len(problems) == 1 else f"{len(problems) or 'no'} problems")
+    return Exit.FAILED if problems else Exit.OK
+
+
+def _local(choice: Choice) -> list[Finding]:
+    home = choice.home
+    if home is None:
+        return [skipped(check, "the hub is not one of this machine") for check in ("stack", "parts", "ports", "disk")]
+    stack = look(home)
+    return [*check_left_behind(stack), *check_parts(stack), *check_ports(stack), *check_disk(home)]
+
+
+async def _remote(session: Session, choice: Choice) -> list[Finding]:
+    try:
+        async with session.client() as client:
+            status = await client.status()
+            found = [ok("hub", f"{status.hub} answers; {status.events} events")]
+            found += check_sites(status.sites)
+            found += check_brokers(await client.brokers(), status.sites)
+            found += check_versions(own_version(), hub=status.version, sites=status.sites)
+            found += check_cleanup(await client.operations(limit=1000))
+            online = [site.name for site in status.sites if site.state == "online"]
+            return found + await check_clocks(client, sites=online)
+    except HubUnreachableError as error:
+        where = str(choice.home) if choice.home else ", ".join(choice.context.servers)
+        unreachable = problem("hub", where, error.problem.message, error.problem.remedy or "start it: 'calque up'")
+    except CalqueError as error:
+        unreachable = problem("hub", choice.name or "", error.problem.message, error.problem.remedy or "see its log")
+    return [unreachable, *(skipped(check, "the hub does not answer") for check in _OF_HUB)]
+
+
+def _tell(finding: Finding) -> None:
+    word, shade = _SIGNS[finding.state]
+    coloured = colour(sys.stdout)
+    label = click.style(f"{word:<{_LABEL}}", fg=shade) if coloured else f"{word:<{_LABEL}}"
+    about = f"{finding.subject}: " if finding.subject else ""
+    click.echo(f"{label}  {finding.check:<8}  {about}{printable(finding.message)}", color=coloured)
+    if finding.remedy:
+        click.echo(f"{'':<{_LABEL}}  {'':<8}  -> {finding.remedy}")
+    for line in finding.details:
+        click.echo(f"{'':<{_LABEL}}  {'':<8}   | {printable(line)}")

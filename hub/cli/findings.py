@@ -1,0 +1,54 @@
+"""What ``calque doctor`` finds: each with what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "problem", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The outcome of one look. ``subject`` is the part it is about, ``remedy`` what to do about a problem.
+
+    ``details`` are lines that show more, such as the end of a log.
+    """
+
+    check: str
+    state: State
+    message: str
+    subject: str = ""
+    remedy: str = ""
+    details: tuple[str, ...] = ()
+
+
+CHECKS: dict[str, str] = {
+    "context": "a hub is named, and its context can be read",
+    "stack": "nothing was left behind by a stack that was killed: lock, record, parts",
+    "parts": "every part of the stack runs, and none is started again and again",
+    "ports": "no port of the stack is held by another program",
+    "disk": "there is room on the disk of the home",
+    "hub": "the hub answers",
+    "sites": "every site reports",
+    "brokers": "every broker that was ever there answers, and each site has what it needs to run an app",
+    "versions": "hub and sites have the version of this program",
+    "clocks": "the clocks of hub and sites agree",
+    "cleanup": "no operation waits for its clean-up",
+}
+"""Every check, in the order in which they are made, and what it makes sure of."""
+
+
+def ok(check: str, message: str) -> Finding:
+    """All is well."""
+    return Finding(check=check, state="ok", message=message)
+
+
+def skipped(check: str, message: str) -> Finding:
+    """It could not be looked at; the message says why."""
+    return Finding(check=check, state="skipped", message=message)
+
+
+def problem(check: str, subject: str, message: str, remedy: str, *, details: tuple[str, ...] = ()) -> Finding:
+    """Something is wrong."""
+    return Finding(check=check, state="problem", subject=subject, message=message, remedy=remedy, details=details)

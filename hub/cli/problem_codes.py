@@ -1,0 +1,106 @@
+"""Every code that a problem may have: what it means, and what to do. A test holds it to the code base."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Code(NamedTuple):
+    """What a code means, and what to do about it."""
+
+    meaning: str
+    remedy: str
+
+
+_WAIT = "Nothing: it is tried again. If it stays, `calque doctor`."
+_REPORT = "It is a fault of the program or of its installation: see the log of the part, and report it."
+_AGAIN = "Do it again."
+
+CALLER: dict[str, Code] = {
+    "invalid": Code("What was sent is not as it should be; `field` says which part.", "Change it as the remedy says."),
+    "not_found": Code("What was named does not exist.", "List what there is; names of deleted things are free."),
+    "conflict": Code("It does not fit the present state, or a name is taken.", "Choose otherwise, or wait and repeat."),
+    "forbidden": Code("The credentials do not allow it.", "Use a context with others, or ask for the right."),
+    "expired": Code("The command waited longer than it may, and was not carried out.", "Send it again with a new id."),
+    "incomplete": Code("Not all parts of a copy were written.", "Write the named part again, then commit."),
+    "already_committed": Code("The copy is whole; it can't be written any more.", "Make a new copy."),
+    "failed": Code("The operation failed without saying why.", "`calque operation describe ID`."),
+}
+ENVIRONMENT: dict[str, Code] = {
+    "unreachable": Code("No hub, or no server of the bus, can be reached.", "`calque up`, or `calque context show`."),
+    "unavailable": Code("A part that is needed does not answer now.", _WAIT),
+    "timeout": Code("No answer, or no end, within the time for it.", _WAIT),
+    "deadline": Code("The operation did not end within its time, and was undone.", "See which step hung; repeat it."),
+    "wait_timed_out": Code("The wait is over; the operation goes on.", "`calque operation wait ID`."),
+    "rejected": Code("The command was rejected without a reason.", _REPORT),
+    "stopped": Code("The part stopped before it had answered.", _AGAIN),
+    "stopping": Code("The broker is being stopped; it goes on after its restart.", _WAIT),
+    "starting": Code("The service is still being started.", _WAIT),
+    "contended": Code("Others change the same thing at the same time.", _AGAIN),
+    "lagging": Code("The hub has not read the newest events yet.", _AGAIN),
+    "site_offline": Code("The only sites that hold the copies do not report.", "Repeat it when the site is back."),
+    "site_unavailable": Code("The site does not answer now.", "`calque site list`; repeat it when it is online."),
+    "not_announced": Code("The site has not said yet who it is.", "Wait until `calque site list` shows it online."),
+    "stream_full": Code(
+        "A stream is at its limit and refuses more, rather than lose what it has.",
+        "Free room on the disk of the server, or raise the limit in its configuration.",
+    ),
+    "full": Code("A disk is full, or too many files are open.", "Free room; `calque doctor` says where."),
+    "storage": Code("The repository's file system refuses.", "See the message; free room, or make it writable."),
+    "busy": Code("Somebody else works on the same thing.", _WAIT),
+    "in_use": Code("Another broker uses the same state directory.", "Stop it; each broker needs one of its own."),
+    "no_port": Code("No port is free for an app service.", "Stop what listens on them."),
+    "not_stopped": Code("A process can't be ended now, such as one that waits for a disk.", _WAIT),
+    "not_frozen": Code("Not all processes of a service stood still in time.", "Save again."),
+    "no_guard": Code("What ends a pause by itself could not be started, so nothing was paused.", "Save again."),
+    "service_not_running": Code("The app service does not run now.", "`calque app logs APP`; start it."),
+    "service_restarted": Code("The service was restarted while its writers were held.", "Save again."),
+    "hook_timeout": Code("The app's hook did not answer in time.", "See the app's log; hooks have to be quick."),
+    "hook_unreachable": Code("The app's hook can't be reached.", "See that the app listens on its port."),
+    "repository_unreachable": Code("The connection to the copy repository broke.", _WAIT),
+    "repository_failed": Code("The copy repository can't do it now.", _WAIT),
+    "entry_changed": Code("A file or object changed while it was read.", "Save again."),
+}
+BROKER: dict[str, Code] = {
+    "internal": Code("An error inside a part; its log says what.", _REPORT),
+    "cancelled": Code("It was cancelled, and what it had made is removed.", "Start it again if that was not meant."),
+    "child_cancelled": Code("A site cancelled its part of the operation.", "Start it again if that was not meant."),
+    "unsupported": Code("The broker does not offer this operation.", "Choose another broker: `calque broker list`."),
+    "attribute_missing": Code(
+        "A template refers to an attribute that the binding does not have.",
+        "`calque broker describe`; correct the template and apply a new version.",
+    ),
+    "artifact_changed": Code("The artifact is not that of the template any more.", "Apply a new version."),
+    "cannot_start": Code("The process of an app service can't be made.", "See the message; correct the command."),
+    "port_taken": Code("The port of an app service is held by another process.", "Stop that, or deploy again."),
+    "hook_refused": Code("The app's hook refused.", "See the app's log for why."),
+    "quiesce_lapsed": Code("Writers went on before every moment was fixed.", "Save again."),
+    "moment_lost": Code("The prepared moment of a copy is gone; another would not be the same.", "Save again."),
+    "secrets_lost": Code("Stored secrets can't be opened with the broker's key.", "Deploy the service again."),
+    "secret_missing": Code("The site's store has no such secret.", "Make the binding anew: deploy again."),
+    "secret_unreadable": Code("A secret can't be opened with the site's key.", "Restore the key, or deploy again."),
+    "secret_reference": Code("That is no reference into this site's store.", _REPORT),
+    "not_for_us": Code("What was sealed is for another site's key.", "See that the site's keys were not mixed up."),
+    "unreadable": Code("The sealed secrets of a binding can't be opened.", "Ask again."),
+    "corrupt": Code("Stored data is not what was written; it is never delivered.", "Transfer the copy again."),
+    "wrong_copy": Code("The copy is not one that this broker can restore.", "Choose the broker that made it."),
+    "parts_differ": Code("Broker and repository disagree about what was copied.", "Save again."),
+    "wrong_layout": Code("A part of a copy has another form than it should.", "Choose the broker that made it."),
+    "wrong_certificate": Code("The repository's certificate is not the expected one.", "See its keys and the CA."),
+    "wrong_grant": Code("A grant is for another copy.", _REPORT),
+    "repository": Code("The repository refuses.", "See the message."),
+    "repository_refused": Code("The copy repository refuses for good.", "See the message."),
+    "unknown_format": Code("The repository is of a newer format.", "Use a version of calque that knows it."),
+    "collection_blocked": Code("A damaged copy keeps unused data from being removed.", "Delete it, then collect."),
+    "attributes_too_long": Code("Extended attributes of a file are too many to copy.", "Remove some."),
+    "not_permitted": Code("The broker may not read or write there.", "Let the broker's user own it."),
+    "state_dir": Code("The broker can't use its state directory.", "Make it writable for the broker."),
+    "program_missing": Code("A program of PostgreSQL is not where it should be.", "Correct `bin_dir`."),
+    "postgres": Code("PostgreSQL refuses; the message has its SQLSTATE.", "See the message."),
+    "s3": Code("The object store refuses.", "See the message."),
+    "unauthorised": Code("The server refuses the broker's own credentials.", "Correct the broker's settings."),
+    "jetstream": Code("The bus refuses; the message is that of the server.", "`calque logs hub-nats`."),
+    "unexpected_reply": Code("A part answered with another type than it should.", "Bring all to one version."),
+    "reply_too_large": Code("An answer is larger than the bus takes.", "Ask for less: fewer lines, a lower limit."),
+    "unknown_event": Code("There is an event that this version does not know.", "Use a newer version of calque."),
+}
