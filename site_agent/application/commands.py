@@ -49,7 +49,7 @@ class CommandHandler:
         await self._decide(envelope, subject, target)
         operation = target if subject.verb == "cancel" else envelope.id
         self._runner.drive(operation)
-        await self._answer(envelope)
+        await self._answer(envelope, operation=operation)
 
     def _subject(self, text: str) -> subjects.CommandSubject:
         try:
@@ -80,17 +80,17 @@ class CommandHandler:
         operation = target if subject.verb == "cancel" else envelope.id
         await self._journal.record(drafts, operation=operation, causation=envelope.id, replyto=envelope.replyto)
 
-    async def _answer(self, envelope: Envelope) -> None:
+    async def _answer(self, envelope: Envelope, *, operation: str) -> None:
         """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""
         if envelope.replyto is None:
             return
         site = self._journal.site
         problem = site.rejected.get(envelope.id)
-        operation = envelope.id if envelope.id in site.operations else None
+        known = problem is None and operation in site.operations
         answer = cmd.Answer(
             command=envelope.id,
             state="rejected" if problem else "accepted",
-            operation=operation,
+            operation=operation if known else None,
             problem=problem,
             site=site.name,
         )
