@@ -4,7 +4,8 @@ Every event is handled by one hub, and again by another if that one dies before 
 
 - a site accepted or rejected a command of a client -> the answer to ``replyto``;
 - a child operation of the hub ended, or an operation of the hub moved on -> the operation is driven;
-- a save came to nothing -> the image's entry is withdrawn and its name released;
+- a save came to nothing -> the image's entry is withdrawn and its name released: at the word of the site or, when
+  the entry itself arrives later than that (order holds per writer only), at the entry's;
 - a copy of a deleted image appeared at a site -> the site is told to forget it.
 """
 
@@ -25,6 +26,7 @@ from schemas.commands import Answer, SiteForgetImage
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.events import (
     CancelRequested,
+    CatalogEntered,
     CommandRejected,
     Event,
     ImageFailed,
@@ -62,6 +64,8 @@ class Reactor:
         if recorded.writer == HUB:
             if isinstance(event, StepStarted | UndoStarted):
                 await self._sagas.drive(recorded.id)
+            elif isinstance(event, CatalogEntered):
+                await self._entered(recorded.id, event, command=recorded.envelope.causationid)
             return
         await self._answer(recorded.writer, recorded.id, event, recorded.envelope)
         await self._child(recorded.id, event)
@@ -108,7 +112,12 @@ class Reactor:
         if content is None or content.content is None:
             await self._withdraw(image, problem, causation=id)
 
-    async def _withdraw(self, image: str, problem: Problem | None, *, causation: str) -> None:
+    async def _entered(self, image: str, event: CatalogEntered, *, command: str | None) -> None:
+        saving = self._context.state.child(event.site, command) if command is not None else None
+        if saving is not None and saving.ended and saving.state != "succeeded":
+            await self._withdraw(image, saving.problem, causation=command)
+
+    async def _withdraw(self, image: str, problem: Problem | None, *, causation: str | None) -> None:
         for _ in range(TRIES):
             entry = await load(self._context.events, "catalog", image)
             state = entry.fold(catalog.evolve, NOT_ENTERED)
