@@ -1,0 +1,141 @@
+"""The real site agent on simulated surroundings, wired as ``site_agent.main`` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from nacl.public import PrivateKey
+
+from bus.connection import Bus
+from bus.events import EventStore
+from schemas import events as ev
+from schemas import queries
+from schemas.problems import CalqueError, permanent
+from schemas.secrets import Secret
+from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.journal import Journal
+from site_agent.adapters.sealing import SealKey
+from site_agent.adapters.secret_store import SecretStore
+from site_agent.application.actions import Actions
+from site_agent.application.commands import CommandHandler
+from site_agent.application.grants import Grants
+from site_agent.application.runner import Runner
+from site_agent.application.surroundings import BrokerWatch, HealthWatch, for_ever
+from site_agent.domain.site import Draft, Site
+from tests.simulation.fate import Fate
+from tests.simulation.loop import Process, SimLoop
+from tests.simulation.network import Network, SimBus
+from tests.simulation.node import Node
+from tests.simulation.storage import SimQueue, SimStore
+from tests.simulation.streams import Consumer, Stream
+
+BEAT_SECONDS = 4.0
+LOOK_SECONDS = 20.0
+HEALTH_SECONDS = 9.0
+COMMANDS_AT_ONCE = 16
+
+
+class FixedKey(SealKey):
+    """A site's key without a file."""
+
+    def __init__(self, site: str) -> None:
+        self._key = PrivateKey(site.encode().ljust(32, b"-")[:32])
+
+
+class MemorySecrets:
+    """A site's secret store; what it keeps outlives the process."""
+
+    def __init__(self, kept: dict[str, str]) -> None:
+        self._kept = kept
+
+    def put(self, reference: str, secret: Secret) -> None:
+        """Keep it."""
+        self._kept[reference] = secret.value
+
+    def get(self, reference: str) -> Secret:
+        """Raises ``secret_missing``."""
+        if reference not in self._kept:
+            raise CalqueError(permanent("secret_missing", f"this site has no {reference}"))
+        return Secret(value=self._kept[reference])
+
+    def propose(self, reference: str) -> Secret:
+        """The same at every retry."""
+        return Secret(value=self._kept.setdefault(reference, f"made up for {reference}"))
+
+    def remove(self, references: list[str]) -> None:
+        """Forget them."""
+        for each in references:
+            self._kept.pop(each, None)
+
+
+@dataclass
+class Agent:
+    """The agent of one site: ``secrets`` is its disk, ``journal`` that of the present run."""
+
+    loop: SimLoop
+    fate: Fate
+    network: Network
+    site: str
+    stream: Stream
+    consumer: Consumer
+    bury: Any
+    beat: Any
+    secrets: dict[str, str] = field(default_factory=dict)
+    journal: Journal | None = None
+    node: Node | None = None
+
+    async def boot(self, process: Process) -> None:
+        """Load, resume, listen."""
+        site, node = self.site, self.node
+        assert node is not None
+        bus = cast(Bus, SimBus(self.network, process, site=site, fate=self.fate, loop=self.loop))
+        store = SimStore(self.loop, self.fate, process, self.stream, writer=site, clock=node.now)
+        journal = self.journal = Journal(cast(EventStore, store), site=site)
+        secrets = cast(SecretStore, MemorySecrets(self.secrets))
+        brokers = Brokers(bus, site=site)
+        key = FixedKey(site)
+        grants = Grants(lambda: journal.site, bus=bus, brokers=brokers, key=key)
+        actions = Actions(lambda: journal.site, brokers=brokers, secrets=secrets, grants=grants)
+        runner = Runner(journal, actions, clock=node.now, chance=self.fate.network.random)
+        commands = CommandHandler(journal, runner, bus, clock=node.now)
+        watch = BrokerWatch(journal, bus, brokers)
+        health = HealthWatch(journal, brokers)
+
+        async def look() -> None:
+            await watch.look()
+            known = journal.site.announced
+            fingerprint = watch.crb_fingerprint or (known.crb_fingerprint if known else "")
+            said = ev.SiteAnnounced(version="1", seal_key=key.public, crb_fingerprint=fingerprint)
+
+            def drafts(now: Site) -> list[Draft]:
+                return [] if now.announced == said else [Draft("site", site, said)]
+
+            await journal.record(drafts)
+
+        async def answer(operation: str, request: Any) -> queries.GrantView:
+            assert operation == "grant"
+            return await grants.for_site(request)
+
+        async def beat() -> None:
+            process.check()
+            self.beat(site)
+
+        await journal.load()
+        await look()
+        runner.resume()
+        self.network.serve(f"calque.rpc.{site}", process, answer)
+        queue = SimQueue(self.loop, self.fate, process, self.consumer, bury=self.bury)
+        process.spawn(for_ever(beat, every_seconds=BEAT_SECONDS), "heartbeat")
+        process.spawn(for_ever(look, every_seconds=LOOK_SECONDS), "brokers")
+        process.spawn(for_ever(health.look, every_seconds=HEALTH_SECONDS), "health")
+        process.spawn(queue.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation of the site is not over."""
+        return self.journal is None or any(self.journal.site.live_operations())
+
+    def knows_brokers(self, number: int) -> bool:
+        """Whether it has found that many."""
+        return self.journal is not None and len(self.journal.site.brokers) >= number

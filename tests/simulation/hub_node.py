@@ -1,0 +1,110 @@
+"""The real hub on simulated surroundings, wired as ``hub.process`` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from bus.connection import Bus
+from hub.adapters.outbound import BusOutbound
+from hub.application.commands import CommandHandler
+from hub.application.context import Context
+from hub.application.members import Members
+from hub.application.projector import Projector
+from hub.application.queries import Queries
+from hub.application.reactor import Reactor
+from hub.application.sagas import Sagas
+from schemas.envelope import Envelope
+from schemas.queries import GrantView
+from schemas.subjects import HUB
+from tests.simulation.fate import Fate
+from tests.simulation.loop import Process, SimLoop
+from tests.simulation.network import Network, SimBus
+from tests.simulation.node import Node
+from tests.simulation.storage import SimFeed, SimQueue, SimStore, store_command
+from tests.simulation.streams import Consumer, Stream
+
+CATCH_UP_SECONDS = 600.0
+COMMANDS_AT_ONCE = 32
+EVENTS_AT_ONCE = 64
+SAGA_DELIVERIES = 1000
+
+
+class SimOutbound(BusOutbound):
+    """What a hub sends, with ``CMD`` on the simulated servers."""
+
+    def __init__(self, bus: SimBus, loop: SimLoop, fate: Fate, process: Process, commands: Stream) -> None:
+        super().__init__(cast(Bus, bus))
+        self._loop = loop
+        self._fate = fate
+        self._process = process
+        self._commands = commands
+
+    async def command(self, subject: str, envelope: Envelope) -> None:
+        await store_command(self._loop, self._fate, self._process, self._commands, subject, envelope)
+
+
+@dataclass
+class HubNode:
+    """One hub process; several share the work. ``context`` is that of the present run."""
+
+    loop: SimLoop
+    fate: Fate
+    network: Network
+    name: str
+    sites: tuple[str, ...]
+    own: Stream
+    events: Stream
+    commands: Stream
+    jobs: Consumer
+    sagas: Consumer
+    bury: Any
+    node: Node | None = None
+    context: Context | None = None
+
+    async def boot(self, process: Process) -> None:
+        """Read all events, then listen."""
+        loop, fate, node = self.loop, self.fate, self.node
+        assert node is not None
+        bus = SimBus(self.network, process, site=None, fate=fate, loop=loop)
+        context = self.context = Context(
+            events=SimStore(loop, fate, process, self.own, writer=HUB, clock=node.now),
+            outbound=SimOutbound(bus, loop, fate, process, self.commands),
+            projector=Projector(SimFeed(loop, fate, process, self.events)),
+            clock=node.now,
+            sites=self.sites,
+        )
+        members = Members(context, seconds=loop.time)
+        sagas = Sagas(context)
+        commands = CommandHandler(context)
+        reactor = Reactor(context, sagas)
+        queries = Queries(context, members, name=self.name)
+        process.spawn(context.projector.run(), "projector")
+        await context.projector.caught_up(timeout_seconds=CATCH_UP_SECONDS)
+        for site in self.sites:
+            self.network.serve(f"calque.ask.{site}", process, self._asking(queries, site))
+        self.network.beats[self.name] = (process, members.heard)
+        process.spawn(members.run(), "members")
+        process.spawn(sagas.run(), "sagas")
+        jobs = SimQueue(loop, fate, process, self.jobs, bury=self.bury)
+        events = SimQueue(loop, fate, process, self.sagas, bury=self.bury, max_deliveries=SAGA_DELIVERIES)
+        process.spawn(events.run(reactor.handle, concurrency=EVENTS_AT_ONCE), "events")
+        process.spawn(jobs.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
+
+    def _asking(self, queries: Queries, site: str) -> Any:
+        async def grant(_operation: str, question: Any) -> GrantView:
+            return await queries.grant(site, question)
+
+        return grant
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has not read everything, or an operation of the hub is not over."""
+        if self.context is None:
+            return True
+        state = self.context.state
+        return state.position < len(self.events.messages) or any(True for _ in state.operations.live_rows())
+
+    def knows_sites(self, number: int) -> bool:
+        """Whether that many have announced themselves, and it has read all there is."""
+        return self.context is not None and not self.busy and len(self.context.state.sites.announced) >= number

@@ -1,0 +1,359 @@
+"""Judges a run afterwards, from the streams and from what really is at the brokers; it watches nothing meanwhile."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from bus.records import Recorded
+from hub.projections.state import Projections
+from schemas import events as ev
+from schemas.commands import ApplyTemplate
+from schemas.operations import effect_id
+from schemas.subjects import HUB
+from site_agent.domain import plans
+from site_agent.domain.site import Site
+from tests.faults.fold import Fold, Instance, Operation
+from tests.simulation.platform import Hold
+from tests.simulation.workload import Client
+from tests.simulation.world import REPOSITORY, SITES, World
+
+SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
+
+
+def judge(world: World, client: Client) -> list[str]:
+    """Every complaint; none for a run that went as it should."""
+    events = world.events.decoded()
+    fold = Fold.of(events)
+    complaints = [
+        *world.loop.failures,
+        *(f"dead letter: {each}" for each in world.dead_letters),
+        *fold.complaints,
+    ]
+    for check in (_operations, _contradictions, _instances, _images):
+        complaints += check(fold)
+    complaints += _steps_and_parts(events)
+    complaints += _commands(events, client)
+    complaints += _answers(client)
+    complaints += _streams(world, events)
+    complaints += _projections(world, events)
+    for site in SITES:
+        complaints += _journal(world, site)
+        complaints += _reality(world, fold, site)
+        complaints += _writers(world, fold, site)
+    return complaints
+
+
+def _operations(fold: Fold) -> Iterator[str]:
+    for (writer, id), one in fold.operations.items():
+        name = f"{one.accepted.kind} {id} of {writer}"
+        if len(one.ends) != 1:
+            yield f"{name} ended {len(one.ends)} times"
+        elif one.cleanup not in ("none", "done"):
+            yield f"{name} {one.state}, its clean-up is {one.cleanup}"
+
+
+def _contradictions(fold: Fold) -> Iterator[str]:
+    """An operation against its steps, its image, its children."""
+    for (writer, id), one in fold.operations.items():
+        name = f"{one.accepted.kind} {id} of {writer}"
+        states = set(one.steps.values())
+        if one.state == "succeeded" and states - {"done"}:
+            yield f"{name} succeeded with steps {one.steps}"
+        if one.state in ("failed", "cancelled"):
+            left = [
+                step.id for step in one.accepted.steps if step.undo and one.steps[step.id] not in ("pending", "undone")
+            ]
+            if left:
+                yield f"{name} {one.state} and left {left}"
+        if writer == HUB and one.accepted.kind == "run":
+            yield from _children(fold, id, one)
+        if writer != HUB and one.accepted.kind == "save":
+            image = fold.images.get((writer, one.accepted.request["image"]))
+            if image is None or (image.content is not None) != (one.state == "succeeded"):
+                yield f"{name} {one.state}, its image {'is' if image and image.content else 'is not'} saved"
+            elif image.failed == (one.state == "succeeded"):
+                yield f"{name} {one.state}, its image failed: {image.failed}"
+
+
+def _children(fold: Fold, id: str, one: Operation) -> Iterator[str]:
+    site = one.accepted.request["site"]
+    child = fold.operations.get((site, effect_id(id, f"run-{site}", 1)))
+    instance = fold.instances.get((site, one.accepted.target))
+    if one.state == "succeeded" and (child is None or child.state != "succeeded"):
+        yield f"run {id} of the hub succeeded, its child is {child and child.state}"
+    mine = child is not None and child.state == "succeeded"
+    if one.state != "succeeded" and mine and instance is not None and not instance.gone:
+        yield f"run {id} of the hub {one.state}, its instance {one.accepted.target} is {instance.state}"
+
+
+def _instances(fold: Fold) -> Iterator[str]:
+    names: dict[tuple[str, str], str] = {}
+    for (site, id), one in fold.instances.items():
+        if one.state not in SETTLED:
+            yield f"instance {id} of {site} is {one.state} at the end"
+        if one.gone:
+            continue
+        if (site, one.name) in names:
+            yield f"{site} has two apps {one.name}: {id} and {names[site, one.name]}"
+        names[site, one.name] = id
+
+
+def _images(fold: Fold) -> Iterator[str]:
+    for id, entry in fold.entries.items():
+        image = fold.images.get((entry.site, id))
+        saved = image is not None and image.content is not None
+        if entry.state == "entered" and not saved:
+            yield f"image {id} is in the catalog and was not saved"
+        if entry.state == "withdrawn" and saved:
+            yield f"image {id} was withdrawn and is saved at {entry.site}"
+        if entry.state == "deleted" and image is not None:
+            for copy in image.copies.values():
+                if held := fold.held(copy):
+                    yield f"image {id} is deleted, its copy {copy} lies at {sorted(held)}"
+    for site, id in fold.images:
+        if id not in fold.entries:
+            yield f"image {id} of {site} is in no catalog"
+    taken: dict[str, str] = {}
+    for id, entry in fold.entries.items():
+        if entry.state == "entered":
+            if entry.name in taken:
+                yield f"images {id} and {taken[entry.name]} are both called {entry.name}"
+            taken[entry.name] = id
+
+
+def _steps_and_parts(events: list[Recorded]) -> Iterator[str]:
+    """At each batch's end, an operation that has ended and its instance say the same."""
+    fold = Fold()
+    kinds: dict[tuple[str, str], ev.OperationAccepted] = {}
+    ended: list[tuple[tuple[str, str], ev.OperationAccepted, str]] = []
+    for index, recorded in enumerate(events):
+        fold._apply(recorded)
+        key, event = (recorded.writer, recorded.id), recorded.event
+        if isinstance(event, ev.OperationAccepted):
+            kinds[key] = event
+        if recorded.aggregate == "operation" and type(event) in _ENDS and key in kinds and recorded.writer != HUB:
+            ended.append((key, kinds[key], _ENDS[type(event)]))
+        following = events[index + 1] if index + 1 < len(events) else None
+        if (
+            following is not None
+            and following.envelope.time == recorded.envelope.time
+            and (following.writer == recorded.writer)
+        ):
+            continue  # a batch carries one time
+        for (writer, id), accepted, outcome in ended:
+            instance = fold.instances.get((writer, accepted.target))
+            state = instance.state if instance else None
+            wanted = _STATES.get((accepted.kind, outcome))
+            if wanted is not None and state not in wanted:
+                yield f"{accepted.kind} {id} of {writer} {outcome} while instance {accepted.target} is {state}"
+        ended.clear()
+
+
+_ENDS: dict[type, str] = {
+    ev.OperationSucceeded: "succeeded",
+    ev.OperationFailed: "failed",
+    ev.OperationCancelled: "cancelled",
+}
+_STATES: dict[tuple[str, str], frozenset[str]] = {
+    ("deploy", "succeeded"): frozenset({"running"}),
+    ("run", "succeeded"): frozenset({"running"}),
+    ("start", "succeeded"): frozenset({"running"}),
+    ("stop", "succeeded"): frozenset({"stopped"}),
+    ("delete", "succeeded"): frozenset({"deleted"}),
+    ("deploy", "failed"): frozenset({"failed"}),
+    ("deploy", "cancelled"): frozenset({"failed"}),
+    ("run", "failed"): frozenset({"failed"}),
+    ("run", "cancelled"): frozenset({"failed"}),
+    ("delete", "failed"): frozenset({"failed"}),
+    ("delete", "cancelled"): frozenset({"failed"}),
+    ("stop", "failed"): frozenset({"degraded"}),
+    ("start", "failed"): frozenset({"stopped", "degraded"}),
+    ("save", "succeeded"): frozenset({"running", "degraded", "stopped"}),
+    ("save", "failed"): frozenset({"running", "degraded", "stopped"}),
+}
+
+
+def _commands(events: list[Recorded], client: Client) -> Iterator[str]:
+    """Every command had exactly one outcome."""
+    outcomes: dict[str, list[str]] = defaultdict(list)
+    for recorded in events:
+        event, causation = recorded.event, recorded.envelope.causationid
+        match event:
+            case ev.CommandRejected():
+                outcomes[recorded.id].append(f"rejected by {recorded.writer}: {event.problem.sentence()}")
+            case ev.OperationAccepted():
+                outcomes[recorded.id].append(f"accepted by {recorded.writer}")
+            case ev.CancelRequested() | ev.TemplateApplied():
+                outcomes[causation or ""].append(f"done by {recorded.writer}")
+    for id, sent in client.sent.items():
+        found = outcomes.get(id, [])
+        if len(found) > 1 or (not found and not isinstance(sent.command, ApplyTemplate)):
+            yield f"command {id} ({sent.subject}) had {len(found)} outcomes: {'; '.join(found)}"
+    for id, found in outcomes.items():
+        if len(found) > 1 and id not in client.sent:
+            yield f"effect {id} had {len(found)} outcomes: {'; '.join(found)}"
+
+
+def _answers(client: Client) -> Iterator[str]:
+    """The same command, the same answer."""
+    for id, answers in client.answers.items():
+        said = {(each.state, each.operation) for each in answers}
+        if len(said) > 1:
+            yield f"command {id} was answered {sorted(map(str, said))}"
+
+
+def _streams(world: World, events: list[Recorded]) -> Iterator[str]:
+    for writer, stream in world.own.items():
+        own = [one.id for one in stream.messages]
+        if own != [each.envelope.id for each in events if each.writer == writer]:
+            yield f"EVENTS does not tell what {stream.name} holds"
+        if len(set(own)) != len(own):
+            yield f"{stream.name} holds an event twice"
+
+
+def _projections(world: World, events: list[Recorded]) -> Iterator[str]:
+    """What a hub knows against a replay from zero."""
+    fresh = Projections()
+    fresh.apply(events)
+    wanted = _tables(fresh)
+    for hub in world.hubs:
+        if hub.context is None:
+            continue
+        live = _tables(hub.context.state)
+        for table, content in wanted.items():
+            if live[table] != content:
+                yield f"{hub.name} shows other {table} than a replay: {_difference(live[table], content)}"
+
+
+def _tables(state: Projections) -> dict[str, Any]:
+    found: dict[str, Any] = {"stopped": state.stopped, "position": state.position}
+    for name in ("templates", "apps", "images", "operations", "sites"):
+        for table, content in vars(getattr(state, name)).items():
+            found[f"{name}.{table}"] = content
+    return found
+
+
+def _difference(live: Any, wanted: Any) -> str:
+    if isinstance(live, dict) and isinstance(wanted, dict):
+        keys = [key for key in {**live, **wanted} if live.get(key) != wanted.get(key)]
+        return "; ".join(f"{key}: {live.get(key)} / {wanted.get(key)}"[:600] for key in keys[:2])
+    return f"{live} / {wanted}"[:600]
+
+
+def _journal(world: World, site: str) -> Iterator[str]:
+    """What the agent knows against a replay of its stream."""
+    journal = world.agents[site].journal
+    if journal is None:
+        return
+    fresh = Site(site)
+    for recorded in world.own[site].decoded():
+        if isinstance(recorded.event, ev.Event):
+            fresh.apply(
+                recorded.aggregate,
+                recorded.id,
+                recorded.event,
+                time=recorded.envelope.time,
+                sequence=recorded.sequence,
+                causation=recorded.envelope.causationid,
+            )
+    live, wanted = vars(journal.site), vars(fresh)
+    for name, content in wanted.items():
+        if _plain(live[name]) != _plain(content):
+            yield f"the agent of {site} knows other {name} than a replay: {_difference(live[name], content)}"
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, str_keys=True) if isinstance(value, msgspec.Struct) else value
+
+
+def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
+    """No orphan, and nothing missing: what the brokers hold against the record."""
+    disks = world.disks[site]
+    living = {id: one for (where, id), one in fold.instances.items() if where == site and not one.gone}
+    copies = {copy for (where, _), (copy, _) in fold.locations.items() if where == site}
+    images = {
+        id
+        for (_, id), image in fold.images.items()
+        if image.content is not None
+        and fold.entries[id].state == "entered"
+        and all(site in fold.held(copy) for copy in image.copies.values())
+        and (image.copies or id in disks.repository.images)
+    }
+    services = {each["database"] for one in living.values() for each in one.resources.values()}
+    bindings = {each["user"] for one in living.values() for each in one.bindings.values()}
+    found = {id: one for disk in disks.data.values() for id, one in disk.services.items()}
+    wanted = {
+        "database": services,
+        "binding": bindings,
+        "process": {f"{id}/{service}" for id, one in living.items() for service in one.services},
+        "copy": copies,
+        "staged copy": set(),
+        "image manifest": images,
+        "staged data": set(),
+        "moment": set(),
+    }
+    real: dict[str, set[str]] = {
+        "database": set(found),
+        "binding": {binding for one in found.values() for binding in one.bindings},
+        "process": {f"{id}/{name}" for (id, name), app in disks.platform.apps.items() if app.state == "running"},
+        "copy": set(disks.repository.committed),
+        "staged copy": set(disks.repository.staging),
+        "image manifest": set(disks.repository.images),
+        "staged data": {copy for disk in disks.data.values() for copy in disk.staged},
+        "moment": {copy for name in disks.data for copy in vars(world.brokers[f"{site}/dsb/{name}"])["moments"]},
+    }
+    for kind, names in wanted.items():
+        if orphans := real[kind] - names:
+            yield f"{site}: {kind} of no living owner: {sorted(orphans)}"
+        if missing := {name for name in names - real[kind] if not _given_up(name, living)}:
+            yield f"{site}: {kind} that should be there: {sorted(missing)}"
+    for key in disks.platform.apps:
+        if key[0] not in living:
+            yield f"{site}: app service {key} of no living owner"
+    for service, one in found.items():
+        if not one.complete:
+            yield f"{site}: database {service} is half made"
+    for reference in world.agents[site].secrets:
+        if reference.removeprefix("secret:").split("/")[0] not in living:
+            yield f"{site}: secret {reference} of no living owner"
+    if REPOSITORY and any(image.image != id for id, image in disks.repository.images.items()):
+        yield f"{site}: an image's manifest lies under another name"
+
+
+def _given_up(name: str, living: dict[str, Instance]) -> bool:
+    """Whether it belongs to an instance that failed: what is left of that one may be less than the record says."""
+    return any(one.state == "failed" and name.startswith((f"{id}-", f"{id}/")) for id, one in living.items())
+
+
+def _writers(world: World, fold: Fold, site: str) -> Iterator[str]:
+    """Writers were let go by who held them, and stood still while every moment of a saved image was fixed."""
+    disks = world.disks[site]
+    by_operation: dict[str, list[Hold]] = defaultdict(list)
+    for hold in disks.platform.diary:
+        hold.over(world.loop.time())
+        by_operation[hold.operation].append(hold)
+        if hold.ended is None:
+            yield f"{site}: {hold.service} of {hold.instance} is still held by {hold.id}"
+        elif hold.ended - hold.since > plans.HOLD_SECONDS + 1e-6:
+            yield f"{site}: {hold.service} was held for {hold.ended - hold.since:.1f} s"
+        elif not hold.asked and hold.how == "deadline":
+            yield f"{site}: nobody ever let {hold.service} of {hold.instance} go (held by {hold.id})"
+    fixed = {copy: times for disk in disks.data.values() for copy, times in disk.fixed.items()}
+    for copy, times in fixed.items():
+        if len(times) > 1:
+            yield f"{site}: the moment of copy {copy} was fixed {len(times)} times"
+    for (where, id), operation in fold.operations.items():
+        if where != site or operation.accepted.kind != "save" or operation.state != "succeeded":
+            continue
+        moments = [fixed[copy][0] for copy in operation.accepted.request["copies"].values()]
+        writers = {step.part for step in operation.accepted.steps if step.action == plans.QUIESCE}
+        held = {hold.service: hold for hold in by_operation[id] if hold.unbroken}
+        for writer in sorted(writers):
+            if writer not in held:
+                yield f"save {id} succeeded, its writer {writer} was not held unbroken"
+            elif moments and not (held[writer].since <= min(moments) and max(moments) <= (held[writer].ended or 0.0)):
+                yield f"save {id} succeeded, a moment was fixed while its writer {writer} was not held"

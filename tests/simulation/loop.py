@@ -1,0 +1,242 @@
+"""A deterministic event loop in virtual time, and the processes that live on it.
+
+The real asynchronous code runs on it unchanged. Nothing waits: when no callback is ready, time jumps to the next
+timer. Every callback belongs to the process in whose context it was made. Within a process callbacks run in the order
+in which they became ready, as asyncio promises; which process runs next is the seed's choice. A process is killed
+between any two of its callbacks: its tasks end, and whatever they still try has no effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio import base_events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from random import Random
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+START_SECONDS = 1000.0
+REAP_ROUNDS = 100
+THREAD_SECONDS = 0.0004
+"""What a call in a thread takes."""
+
+
+class Stuck(Exception):
+    """Nothing is ready and no timer is set, or the run takes more callbacks than it may."""
+
+
+class Process:
+    """One run of a program. ``dead`` processes have no effect on anything any more."""
+
+    def __init__(self, loop: SimLoop, name: str) -> None:
+        self.name = name
+        self.dead = False
+        self.steps = 0
+        self.fuse = 0
+        """The process is killed after so many more callbacks; 0 for never."""
+        self.on_fuse: Callable[[], None] = lambda: None
+        self.ready: deque[asyncio.Handle] = deque()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._many = 64
+        self._loop = loop
+        self.context = copy_context()
+        self.context.run(PROCESS.set, self)
+
+    def spawn(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+        """A task of this process."""
+        return self._loop.create_task(work, name=name, context=self.context.copy())
+
+    def owns(self, task: asyncio.Task[Any]) -> None:
+        """``task`` is one of this process."""
+        self._tasks.append(task)
+        if len(self._tasks) > self._many:
+            self._tasks = self.unfinished()
+            self._many = 2 * len(self._tasks) + 64
+
+    def unfinished(self) -> list[asyncio.Task[Any]]:
+        """The tasks that have not ended, oldest first."""
+        return [task for task in self._tasks if not task.done()]
+
+    def check(self) -> None:
+        """Raises in a process that was killed: what it does from here on never happened."""
+        if self.dead:
+            raise asyncio.CancelledError
+
+    def kill(self) -> None:
+        """End it as soon as the present callback is through."""
+        self._loop.doomed.append(self)
+
+
+PROCESS: ContextVar[Process] = ContextVar("process")
+
+
+class _Ready:
+    """The callbacks that are ready, by process. Stands in for the loop's queue."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Process] = []
+
+    def append(self, handle: asyncio.Handle) -> None:
+        context: Context = handle._context  # type: ignore[attr-defined]
+        process = context[PROCESS]
+        if process.dead:
+            return
+        if not process.ready:
+            self.waiting.append(process)
+        process.ready.append(handle)
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def clear(self) -> None:
+        self.waiting.clear()
+
+
+class SimLoop(base_events.BaseEventLoop):
+    """``chance`` chooses which process runs next."""
+
+    def __init__(self, chance: Random, *, most_steps: int) -> None:
+        super().__init__()
+        self._now = START_SECONDS
+        self._random = chance.random
+        self._clock_resolution = 1e-9
+        self._ready = _Ready()
+        self._most_steps = most_steps
+        self.steps = 0
+        self.doomed: list[Process] = []
+        self.failures: list[str] = []
+        self.set_task_factory(_make_task)  # type: ignore[arg-type]
+        self.set_exception_handler(self._note)
+        self.root = Process(self, "world")
+        """What no process of the product does: the network, the servers, fate."""
+
+    def time(self) -> float:
+        return self._now
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run ``main`` in the world's own context until it ends."""
+
+        async def begin() -> T:
+            return await main
+
+        return self.root.context.copy().run(lambda: self.run_until_complete(self.root.spawn(begin(), "main")))
+
+    def rest(self) -> None:
+        """The run is over: what is left ends, and may take the callbacks that it needs."""
+        self._most_steps = self.steps + self._most_steps
+        self.failures = []
+        for task in self.root.unfinished():
+            task.cancel()
+
+    def at(self, delay: float, what: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """Call ``what`` in the world's context after ``delay`` seconds, whoever lives by then."""
+        return self.call_later(delay, what, *arguments, context=self.root.context)
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Threads take a moment of virtual time, and end with their process."""
+        future: asyncio.Future[T] = self.create_future()
+
+        def call() -> None:
+            if future.cancelled():
+                return
+            try:
+                future.set_result(func(*args))
+            except Exception as error:
+                future.set_exception(error)
+
+        self.call_later(THREAD_SECONDS, call)
+        return future
+
+    def _run_once(self) -> None:
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        while scheduled and scheduled[0]._cancelled:
+            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
+            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
+        waiting = self._ready.waiting
+        if not waiting and not self._stopping:  # type: ignore[attr-defined]
+            if not scheduled:
+                raise Stuck("nothing is ready and nothing is due")
+            self._now = max(self._now, scheduled[0].when())
+        while scheduled and scheduled[0].when() <= self._now:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if not timer._cancelled:
+                self._ready.append(timer)
+        if not waiting:
+            return
+        index = int(self._random() * len(waiting)) if len(waiting) > 1 else 0
+        process = waiting[index]
+        handle = process.ready.popleft()
+        if not process.ready:
+            waiting[index] = waiting[-1]
+            waiting.pop()
+        if not handle._cancelled:
+            self.steps += 1
+            process.steps += 1
+            if self.steps > self._most_steps:
+                raise Stuck(f"no end after {self.steps} callbacks, at {self._now - START_SECONDS:.1f} s")
+            handle._run()
+            if process.fuse:
+                process.fuse -= 1
+                if not process.fuse:
+                    process.on_fuse()
+        while self.doomed:
+            self._end(self.doomed.pop())
+
+    def _end(self, process: Process) -> None:
+        """End a process: its tasks are cancelled until none is left; nobody else runs meanwhile."""
+        if process.dead:
+            return
+        process.dead = True
+        rest: deque[asyncio.Handle] = deque(process.ready)
+        if process.ready:
+            self._ready.waiting.remove(process)
+            process.ready.clear()
+        self._ready.append = lambda handle: self._sort_out(process, rest, handle)  # type: ignore[method-assign]
+        try:
+            for _ in range(REAP_ROUNDS):
+                left = process.unfinished()
+                if not left:
+                    break
+                for task in left:
+                    task.cancel()
+                while rest:
+                    handle = rest.popleft()
+                    if not handle._cancelled:
+                        handle._run()
+            else:
+                self.failures.append(f"{process.name} can't be ended: {[task.get_name() for task in left]}")
+        finally:
+            del self._ready.append
+
+    def _sort_out(self, process: Process, rest: deque[asyncio.Handle], handle: asyncio.Handle) -> None:
+        context: Context = handle._context  # type: ignore[attr-defined]
+        if context[PROCESS] is process:
+            rest.append(handle)
+        else:
+            _Ready.append(self._ready, handle)
+
+    def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        process = PROCESS.get(self.root)
+        if not process.dead:
+            self.failures.append(f"{process.name}: {context.get('message')}: {context.get('exception')!r}")
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps, so nobody needs to be woken."""
+
+    def _asyncgen_firstiter_hook(self, agen: Any) -> None:
+        """Generators end with their tasks; what the garbage collector does must not be seen."""
+
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """See above."""
+
+
+def _make_task(loop: SimLoop, work: Coroutine[Any, Any, T], context: Context | None = None) -> asyncio.Task[T]:
+    task = asyncio.Task(work, loop=loop, context=context)
+    process = context[PROCESS] if context is not None else PROCESS.get()
+    process.owns(task)
+    return task

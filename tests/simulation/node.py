@@ -1,0 +1,71 @@
+"""A machine's program that is started, killed and started again. What it keeps on disk is its caller's to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from schemas.problems import CalqueError
+from tests.simulation.fate import Fate
+from tests.simulation.loop import START_SECONDS, Process, SimLoop
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Node:
+    """``boot`` starts the program in a process and returns when it runs; the supervisor starts it anew after a crash.
+
+    ``offset`` is by how many seconds its wall clock is wrong.
+    """
+
+    def __init__(self, loop: SimLoop, fate: Fate, name: str, boot: Callable[[Process], Awaitable[None]]) -> None:
+        self.name = name
+        self.offset = 0.0
+        self.runs = 0
+        self.ready = False
+        self.up = True
+        self._loop = loop
+        self._fate = fate
+        self._boot = boot
+        self.process = Process(loop, name)
+        self.process.dead = True
+
+    def now(self) -> datetime:
+        """Its wall clock."""
+        return EPOCH + timedelta(seconds=self._loop.time() - START_SECONDS + self.offset)
+
+    def start(self) -> None:
+        """Begin a run."""
+        self.runs += 1
+        self.ready = False
+        self.process = Process(self._loop, self.name)
+        self.process.on_fuse = self.kill
+        self._fate.trace.note(self.name, "starts", f"(run {self.runs})")
+        self.process.spawn(self._begin(self.process), f"{self.name} main")
+
+    def kill(self) -> None:
+        """SIGKILL; the supervisor comes after a while."""
+        if self.process.dead:
+            return
+        self._fate.trace.hit("killed", self.name.split("/")[-1], who=self.name)
+        self.restart(self._fate.faults.uniform(0.3, 8.0))
+
+    def kill_after(self, steps: int) -> None:
+        """Kill it between two of its callbacks."""
+        if not self.process.dead and not self.process.fuse:
+            self.process.fuse = steps
+
+    def restart(self, after: float) -> None:
+        """End this run and begin another."""
+        self.ready = False
+        self.process.kill()
+        self._loop.at(after, self.start)
+
+    async def _begin(self, process: Process) -> None:
+        try:
+            await self._boot(process)
+            self.ready = True
+            self._fate.trace.note(self.name, "is ready")
+        except CalqueError as error:
+            self._fate.trace.note(self.name, "can't start:", error)
+            self.restart(1.0)

@@ -1,0 +1,173 @@
+"""A simulated copy repository: what is staged, what is committed, manifests of images."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from brokers.sdk.errors import permanent_error, temporary_error
+from brokers.sdk.progress import Reporter
+from schemas import brokers as wire
+from schemas.brokers import CopyGrant
+from schemas.problems import CalqueError, conflict, not_found
+from schemas.secrets import Secret
+from schemas.values import CopyPart, CopySummary, ImageContent
+from tests.simulation.loop import Process
+from tests.simulation.works import MemoryOutcomes, SimBroker, Surroundings
+
+
+@dataclass
+class RepositoryDisk:
+    """What outlives the broker."""
+
+    outcomes: MemoryOutcomes = field(default_factory=MemoryOutcomes)
+    staging: dict[str, dict[str, CopyPart]] = field(default_factory=dict)
+    committed: dict[str, tuple[CopySummary, wire.Copied]] = field(default_factory=dict)
+    images: dict[str, ImageContent] = field(default_factory=dict)
+
+
+class Repositories:
+    """How the repositories are reached for bulk data: over HTTPS, by their grants. ``cut`` sites reach nobody else."""
+
+    def __init__(self, cut: set[str]) -> None:
+        self._cut = cut
+        self._places: dict[str, tuple[Process, RepositoryDisk]] = {}
+
+    def open(self, site: str, process: Process, disk: RepositoryDisk) -> None:
+        """A repository listens."""
+        self._places[site] = (process, disk)
+
+    def write(self, grant: CopyGrant, part: CopyPart, *, by: str) -> None:
+        """One part of an open copy. Raises what the endpoint answers."""
+        if grant.purpose != "write":
+            raise permanent_error("forbidden", "the grant is for reading")
+        opened = self._disk(grant, by=by).staging.get(grant.copy)
+        if opened is None:
+            raise permanent_error("not_open", f"copy {grant.copy} is not open", field="grant")
+        opened[part.name] = part
+
+    def read(self, grant: CopyGrant, *, by: str) -> tuple[CopySummary, wire.Copied]:
+        """A committed copy. Raises what the endpoint answers."""
+        found = self._disk(grant, by=by).committed.get(grant.copy)
+        if found is None:
+            raise CalqueError(not_found("copy", f"there is no copy {grant.copy}"))
+        return found
+
+    def _disk(self, grant: CopyGrant, *, by: str) -> RepositoryDisk:
+        site = grant.url.removeprefix("sim://")
+        process, disk = self._places[site]
+        if process.dead or (site != by and self._cut & {site, by}):
+            raise temporary_error("unavailable", f"the repository of {site} does not answer")
+        return disk
+
+
+class Repository(SimBroker):
+    """The copy repository broker of one site."""
+
+    def __init__(
+        self, around: Surroundings, process: Process, *, name: str, disk: RepositoryDisk, repositories: Repositories
+    ) -> None:
+        super().__init__(around, process, kind="crb", name=name, outcomes=disk.outcomes)
+        self._disk = disk
+        self._repositories = repositories
+        self._imaging = asyncio.Lock()
+        repositories.open(around.site, process, disk)
+
+    async def info(self, _request: wire.InfoRequest) -> wire.CrbInfo:
+        return wire.CrbInfo(
+            name=self.settings.name, version="1", repositories=("main",), protocols=("http",), fingerprint="f" * 64
+        )
+
+    async def open_write(self, request: wire.OpenWrite) -> wire.Granted:
+        await self.point("open_write", "before")
+        if request.copy not in self._disk.committed:
+            self._disk.staging.setdefault(request.copy, {})
+        await self.point("open_write", "after")
+        return wire.Granted(grant=self._grant(request.copy, write=True))
+
+    async def commit(self, request: wire.CommitCopy, _reporter: Reporter) -> wire.Committed:
+        await self.point("commit", "before")
+        disk = self._disk
+        known = disk.committed.get(request.copy)
+        if known is None:
+            parts = disk.staging.get(request.copy)
+            if parts is None or set(parts.values()) != set(request.copied.parts):
+                raise permanent_error("parts_differ", f"copy {request.copy} is not what was received")
+            known = disk.committed[request.copy] = (_summary(request.copy, request.copied), request.copied)
+            del disk.staging[request.copy]
+            self.note("committed", request.copy)
+        await self.point("commit", "after")
+        return wire.Committed(summary=known[0])
+
+    async def abort(self, request: wire.AbortCopy) -> wire.Done:
+        await self.point("abort", "before")
+        if request.copy in self._disk.committed:
+            raise CalqueError(conflict("copy", f"copy {request.copy} is committed"))
+        self._disk.staging.pop(request.copy, None)
+        await self.point("abort", "after")
+        return wire.Done()
+
+    async def open_read(self, request: wire.OpenRead) -> wire.Granted:
+        await self.point("open_read", "before")
+        if request.copy not in self._disk.committed:
+            raise CalqueError(not_found("copy", f"there is no copy {request.copy}"))
+        return wire.Granted(grant=self._grant(request.copy, write=False))
+
+    async def delete(self, request: wire.DeleteCopy, _reporter: Reporter) -> wire.Done:
+        await self.point("delete", "before")
+        self._remove(request.copy)
+        await self.point("delete", "after")
+        return wire.Done()
+
+    async def transfer(self, request: wire.TransferCopy, reporter: Reporter) -> wire.Committed:
+        await self.point("transfer", "before")
+        disk = self._disk
+        if request.copy not in disk.committed:
+            disk.staging[request.copy] = {}
+            try:
+                for _ in range(2):
+                    found = self._repositories.read(request.grant, by=self.around.site)
+                    await self.point("transfer", "amid", pieces=10)
+                disk.committed[request.copy] = found
+                del disk.staging[request.copy]
+                self.note("fetched", request.copy)
+                await self.point("transfer", "after")
+            except asyncio.CancelledError:
+                if reporter.cancelling and not self.process.dead:
+                    self._remove(request.copy)
+                raise
+        return wire.Committed(summary=disk.committed[request.copy][0])
+
+    async def record_image(self, request: wire.RecordImage) -> wire.Done:
+        async with self._imaging:
+            await self.point("record_image", "before")
+            self._disk.images[request.content.image] = request.content
+            await self.point("record_image", "after")
+        return wire.Done()
+
+    async def forget_image(self, request: wire.ForgetImage) -> wire.Done:
+        async with self._imaging:
+            await self.point("forget_image", "before")
+            self._disk.images.pop(request.image, None)
+            await self.point("forget_image", "after")
+        return wire.Done()
+
+    def _remove(self, copy: str) -> None:
+        self._disk.committed.pop(copy, None)
+        self._disk.staging.pop(copy, None)
+
+    def _grant(self, copy: str, *, write: bool) -> CopyGrant:
+        return CopyGrant(
+            copy=copy,
+            purpose="write" if write else "read",
+            url=f"sim://{self.around.site}",
+            token=Secret(value="t"),
+            fingerprint="f",
+            ca="",
+            expires_at="",
+        )
+
+
+def _summary(copy: str, copied: wire.Copied) -> CopySummary:
+    root = "+".join(sorted(part.digest for part in copied.parts))
+    return CopySummary(copy=copy, merkle_root=root, manifest_digest=root, size=20, stored=10, parts=copied.parts)

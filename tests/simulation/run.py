@@ -1,0 +1,122 @@
+"""One run from one seed: the world, chaos and work, quiet, judgement."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, NamedTuple
+
+from schemas.subjects import HUB
+from tests.faults.fold import Fold
+from tests.simulation.fate import PROFILES, Fate
+from tests.simulation.judge import judge
+from tests.simulation.loop import SimLoop, Stuck
+from tests.simulation.trace import Trace
+from tests.simulation.workload import Client
+from tests.simulation.world import World
+
+MOST_STEPS = 400_000
+
+
+class Verdict(NamedTuple):
+    """How a run went."""
+
+    seed: int
+    complaints: list[str]
+    trace: Trace
+    steps: int
+    seconds: float
+    outcomes: Counter[str]
+
+    def report(self) -> str:
+        """For a person: what is wrong, and all that happened."""
+        head = [f"seed {self.seed}: {len(self.complaints)} complaints", *(f"  - {each}" for each in self.complaints)]
+        return "\n".join([*self.trace.lines(), "", *head])
+
+
+class _Errors(logging.Handler):
+    """Errors that the product logs are complaints."""
+
+    def __init__(self, failures: list[str], trace: Trace) -> None:
+        super().__init__(logging.WARNING)
+        self._failures = failures
+        self._trace = trace
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            message = f"{message}: {record.exc_info[1]!r}"
+        self._trace.note("log", record.levelname, message)
+        if record.levelno >= logging.ERROR:
+            self._failures.append(f"logged: {message}")
+
+
+Story = Callable[[World, Client], Coroutine[Any, Any, None]]
+
+
+async def chaos(world: World, client: Client) -> None:
+    """What a seed makes of it."""
+    world.plan_faults()
+    await client.play()
+
+
+def simulate(seed: int, story: Story = chaos) -> Verdict:
+    """Run ``seed``. The same seed gives the same run, callback by callback.
+
+    With a ``story`` of its own nothing goes wrong but what the story does.
+    """
+    loop = SimLoop(Random(f"{seed}-schedule"), most_steps=MOST_STEPS)
+    trace = Trace(loop.time)
+    fate = Fate(seed, trace)
+    if story is not chaos:
+        fate.profile = PROFILES[0]
+    errors = _Errors(loop.failures, trace)
+    root = logging.getLogger()
+    levels = {name: logging.getLogger(name).level for name in ("hub", "site_agent", "brokers", "asyncio")}
+    root.addHandler(errors)
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return loop.root.context.copy().run(_run, seed, loop, fate, trace, story)
+    finally:
+        root.removeHandler(errors)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        loop.close()
+        if enabled:
+            gc.enable()
+
+
+def _run(seed: int, loop: SimLoop, fate: Fate, trace: Trace, story: Story) -> Verdict:
+    world = World(loop, fate, trace)
+    client = Client(world)
+    complaints: list[str] = []
+
+    async def live() -> None:
+        await world.begin()
+        await story(world, client)
+        await world.settle()
+
+    async def leave() -> None:
+        world.end()
+        await asyncio.sleep(0)
+
+    try:
+        loop.run(live())
+        complaints = judge(world, client)
+    except Stuck as stuck:
+        complaints = [f"stuck: {stuck}", *loop.failures, *world.busy()]
+    steps, seconds = loop.steps, world.elapsed
+    loop.rest()
+    loop.run(leave())
+    operations = Fold.of(world.events.decoded()).operations.items()
+    outcomes = Counter(
+        f"{'hub' if writer == HUB else 'site'} {one.accepted.kind} {one.state}" for (writer, _), one in operations
+    )
+    return Verdict(seed, complaints, trace, steps, seconds, outcomes)

@@ -1,0 +1,64 @@
+"""What the simulator found, told again as stories: each failed before it was mended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from schemas import commands as cmd
+from schemas.names import template_token
+from schemas.values import TemplateRef
+from tests.simulation.run import simulate
+from tests.simulation.workload import TEMPLATES, Client
+from tests.simulation.world import World, until
+
+SHOP = TEMPLATES[0]
+
+
+async def deployed(world: World, client: Client, *, name: str = "app-1") -> str:
+    """A running instance at north."""
+    await client.send(template_token(SHOP.name, SHOP.version), cmd.ApplyTemplate(template=SHOP))
+    await asyncio.sleep(0.5)
+    command = cmd.DeployInstance(name=name, site="north", template=TemplateRef(name=SHOP.name))
+    await client.send("i1", command)
+    await until(lambda: _state(world, "i1") == "running")
+    return "i1"
+
+
+def _state(world: World, instance: str) -> str | None:
+    journal = world.agents["north"].journal
+    found = journal.site.instances.get(instance) if journal else None
+    return found.state if found else None
+
+
+def test_a_save_rejected_before_its_catalog_entry_arrived_kept_the_name_for_ever() -> None:
+    async def story(world: World, client: Client) -> None:
+        instance = await deployed(world, client)
+        await client.send(instance, cmd.SaveInstance(image="m1", name="image-1"))
+        await asyncio.sleep(0.1)
+        world.sources["hub"].cut = True  # order holds per writer only: the site's rejection comes first
+        await client.send(instance, cmd.SaveInstance(image="m2", name="image-2"))
+        await asyncio.sleep(5.0)
+        world.sources["hub"].cut = False
+        world.sources["hub"].move()
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+
+
+def test_a_cancellation_was_answered_without_the_operation_by_the_site_and_with_it_by_the_hub() -> None:
+    client_of: list[Client] = []
+
+    async def story(world: World, client: Client) -> None:
+        client_of.append(client)
+        await client.send(template_token(SHOP.name, SHOP.version), cmd.ApplyTemplate(template=SHOP))
+        await asyncio.sleep(0.5)
+        command = cmd.DeployInstance(name="app-1", site="north", template=TemplateRef(name=SHOP.name))
+        deploy = await client.send("i1", command)
+        await until(lambda: _state(world, "i1") == "deploying")
+        await asyncio.sleep(0.05)
+        await client.send(deploy, cmd.CancelOperation())
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+    deploy, cancel = list(client_of[0].sent)[1:]
+    assert {answer.operation for answer in client_of[0].answers[cancel]} == {deploy}

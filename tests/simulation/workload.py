@@ -1,0 +1,202 @@
+"""What people do in a run: apply, deploy, save, run here and elsewhere, stop, start, delete and cancel, at random
+moments, some of it senseless, some commands sent again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import NamedTuple
+
+from schemas import commands as cmd
+from schemas.commands import Answer, Command
+from schemas.envelope import Envelope, encode, timestamp, unwrap, wrap
+from schemas.names import template_token
+from schemas.subjects import hub_command
+from schemas.values import (
+    Artifact,
+    DataServiceSpec,
+    Hook,
+    Hooks,
+    ServiceSpec,
+    Template,
+    TemplateRef,
+)
+from tests.simulation.node import EPOCH
+from tests.simulation.world import CHAOS_SECONDS, SITES, World
+
+PRINCIPAL = "admin"
+HOOKS = Hooks(quiesce=Hook(http="POST /quiesce"), thaw=Hook(http="POST /thaw"))
+
+
+def _process(**more: object) -> ServiceSpec:
+    values: dict[str, object] = {"artifact": Artifact(directory="/app", command=("run",)), "port": 80, **more}
+    return ServiceSpec(**values)  # type: ignore[arg-type]
+
+
+TEMPLATES = (
+    Template(
+        name="shop",
+        version="1.0.0",
+        entrypoint="web",
+        services={
+            "web": _process(type="public", environment={"URI": "${db.uri}", "API": "${api.url}"}, hooks=HOOKS),
+            "api": _process(environment={"URI": "${db.uri}", "FILES": "${files.uri}"}),
+        },
+        data_services={"db": DataServiceSpec(type="database"), "files": DataServiceSpec(type="objectstore")},
+    ),
+    Template(
+        name="blog",
+        version="1.0.0",
+        services={"web": _process(environment={"URI": "${db.uri}"}, hooks=HOOKS)},
+        data_services={"db": DataServiceSpec(type="database")},
+    ),
+    Template(name="page", version="1.0.0", services={"web": _process()}),
+)
+
+
+class Sent(NamedTuple):
+    """A command that was sent: how often it was stored, for how long it is good."""
+
+    subject: str
+    envelope: Envelope
+    command: Command
+
+
+class Client:
+    """Sends commands and keeps what was answered."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sent: dict[str, Sent] = {}
+        self.answers: dict[str, list[Answer]] = {}
+        self.instances: list[str] = []
+        self.images: list[str] = []
+        self._chance = world.fate.workload
+        self._names = 0
+
+    async def play(self) -> None:
+        """All of it. Ends when the time for faults is over."""
+        chance = self._chance
+        for template in TEMPLATES:
+            await self.send(template_token(template.name, template.version), cmd.ApplyTemplate(template=template))
+        await asyncio.sleep(chance.uniform(0, 1.0))
+        for _ in range(chance.randrange(1, 3)):
+            await self._deploy()
+        again: list[asyncio.Task[None]] = []
+        begun = self.world.elapsed
+        pace = chance.choice((0.3, 2.0, 5.0))
+        for _ in range(chance.randrange(6, 15)):
+            await asyncio.sleep(chance.expovariate(1 / pace))
+            if self.world.elapsed - begun > CHAOS_SECONDS:
+                break
+            await self._something()
+            if chance.random() < 0.3:
+                again.append(self.world.loop.root.spawn(self._again(chance.choice(list(self.sent)))))
+        await asyncio.sleep(max(0.0, CHAOS_SECONDS - (self.world.elapsed - begun)))
+        for task in again:
+            await task
+
+    async def send(self, target: str, command: Command) -> str:
+        """A new command; its id."""
+        id = f"c{len(self.sent) + 1}"
+        now = EPOCH + timedelta(seconds=self.world.elapsed)
+        inbox = f"_INBOX.client.{id}"
+        envelope = wrap(
+            command,
+            id=id,
+            source=PRINCIPAL,
+            time=timestamp(now),
+            replyto=inbox,
+            expirytime=timestamp(now + timedelta(seconds=20)) if self._chance.random() < 0.1 else None,
+        )
+        subject = hub_command(principal=PRINCIPAL, aggregate=command.AGGREGATE, id=target, verb=command.VERB)
+        self.sent[id] = Sent(subject, envelope, command)
+        self.world.network.inboxes[inbox] = lambda said: self._hear(id, said)
+        self.world.trace.note("client", "sends", id, subject.removeprefix("calque.cmd.hub."), _words(command))
+        await self._store(id)
+        return id
+
+    async def _store(self, id: str) -> None:
+        sent = self.sent[id]
+        await asyncio.sleep(self.world.fate.delay())
+        self.world.jobs.enqueue(sent.subject, encode(sent.envelope), id)
+
+    async def _again(self, id: str) -> None:
+        """The same command again, and again past the window in which the server knows it."""
+        for _ in range(self._chance.randrange(1, 3)):
+            await asyncio.sleep(self._chance.choice((0.05, 2.0, 30.0, 130.0)))
+            self.world.trace.note("client", "sends again", id)
+            await self._store(id)
+
+    def _hear(self, id: str, envelope: Envelope) -> None:
+        answer = unwrap(envelope, Answer)
+        self.world.trace.note("client", "hears", id, answer.state, answer.problem.sentence() if answer.problem else "")
+        self.answers.setdefault(id, []).append(answer)
+
+    async def _something(self) -> None:
+        chance = self._chance
+        roll = chance.random()
+        if roll < 0.16 or not self.instances:
+            await self._deploy()
+        elif roll < 0.42:
+            image = f"m{len(self.images) + 1}"
+            self.images.append(image)
+            await self.send(self._living(), cmd.SaveInstance(image=image, name=self._name("image")))
+        elif roll < 0.62 and self.images:
+            instance = self._instance()
+            command = cmd.RunImage(instance=instance, name=self._name("app"), site=chance.choice(SITES))
+            await self.send(self._saved(), command)
+        elif roll < 0.70:
+            await self.send(self._living(), cmd.StopInstance())
+        elif roll < 0.77:
+            await self.send(self._living(), cmd.StartInstance())
+        elif roll < 0.84:
+            await self.send(self._living(), cmd.DeleteInstance())
+        elif roll < 0.89 and self.images:
+            await self.send(self._saved(), cmd.DeleteImage())
+        else:
+            await self.send(chance.choice(list(self.sent)[-4:]), cmd.CancelOperation())
+
+    async def _deploy(self) -> None:
+        template = self._chance.choice(TEMPLATES)
+        command = cmd.DeployInstance(
+            name=self._name("app"), site=self._chance.choice(SITES), template=TemplateRef(name=template.name)
+        )
+        await self.send(self._instance(), command)
+
+    def _living(self) -> str:
+        """Mostly an instance that a site knows of and that is not gone."""
+        known = [
+            id
+            for agent in self.world.agents.values()
+            if agent.journal is not None
+            for id, one in agent.journal.site.instances.items()
+            if one.holds_name
+        ]
+        return self._chance.choice(known if known and self._chance.random() < 0.85 else self.instances)
+
+    def _saved(self) -> str:
+        """Mostly an image that is saved."""
+        known = [
+            id
+            for agent in self.world.agents.values()
+            if agent.journal is not None
+            for id, one in agent.journal.site.images.items()
+            if one.state == "saved"
+        ]
+        return self._chance.choice(known if known and self._chance.random() < 0.85 else self.images)
+
+    def _instance(self) -> str:
+        self.instances.append(f"i{len(self.instances) + 1}")
+        return self.instances[-1]
+
+    def _name(self, kind: str) -> str:
+        """Now and then one that is taken."""
+        if self._chance.random() < 0.85 or not self._names:
+            self._names += 1
+        return f"{kind}-{self._names}"
+
+
+def _words(command: Command) -> str:
+    found = [str(getattr(command, name)) for name in ("instance", "image", "name", "site") if hasattr(command, name)]
+    return " ".join(found)
