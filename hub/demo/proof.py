@@ -1,6 +1,6 @@
 """Judges a running copy of the sample application against the history of its writers.
 
-The judge reads the copy's Postgres, bucket and HTTP interface with its own client code and compares; it
+The judge reads the copy's Postgres, bucket, volume and HTTP interface with its own client code and compares; it
 trusts no statement of the application or of Calque about what was copied. All checks are always made, so
 that a report says everything that is wrong at once.
 """
@@ -8,13 +8,13 @@ that a report says everything that is wrong at once.
 import hashlib
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
 
 from hub.demo.load import LoadReport
-from hub.demo.reading import Access, Contents, Row, contents
+from hub.demo.reading import Access, Contents, Preview, Row, contents
 from hub.demo.writers import Bounds, History
 
 _SHOWN = 3
@@ -81,7 +81,7 @@ async def prove(
         documents_over_http: how many documents are fetched through the application as well.
 
     Raises:
-        UnreadableError: Postgres or the bucket cannot be read.
+        UnreadableError: Postgres, the bucket or the volume cannot be read.
     """
     held = await contents(access)
     checks = judge(held, history=history, bounds=bounds, loaded=loaded)
@@ -90,7 +90,7 @@ async def prove(
 
 
 def judge(held: Contents, *, history: History, bounds: Sequence[Bounds], loaded: LoadReport | None) -> list[Check]:
-    """The checks of what Postgres and the bucket hold."""
+    """The checks of what Postgres, the bucket and the volume hold."""
     by_writer: dict[str, list[Row]] = defaultdict(list)
     for row in held.rows:
         if row.writer is not None:
@@ -102,6 +102,8 @@ def judge(held: Contents, *, history: History, bounds: Sequence[Bounds], loaded:
         _as_written(by_writer, history),
         _documents(held),
     ]
+    if held.previews is not None:
+        checks.append(_volume(held, held.previews))
     if loaded is not None:
         checks.append(_loaded(held, loaded))
     return checks
@@ -178,6 +180,19 @@ def _documents(held: Contents) -> Check:
     if spare:
         found_text += f"; {spare} more that no idea names"
     return _check("every idea has its document", faults, found_text)
+
+
+def _volume(held: Contents, previews: Mapping[str, Preview]) -> Check:
+    """Each preview is drawn while its idea is written, so at every quiesced moment the two stores agree."""
+    documents = {row.id: row.doc_digest for row in held.rows}
+    faults = [f"the preview of idea {idea} is missing" for idea in documents if idea not in previews]
+    faults += [f"there is a preview of {idea}, which is no idea" for idea in previews if idea not in documents]
+    faults += [
+        f"the preview of idea {idea} shows another document"
+        for idea, preview in previews.items()
+        if documents.get(idea, preview.document) != preview.document
+    ]
+    return _check("the volume has its preview of every document", faults, f"{len(previews)} files, none too many")
 
 
 def _loaded(held: Contents, loaded: LoadReport) -> Check:

@@ -1,10 +1,13 @@
-"""Reads all that a running application holds, past the application: rows by psycopg, objects by obstore."""
+"""Reads all that a running application holds, past the application: rows by psycopg, objects by obstore, previews as
+files."""
 
 import asyncio
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,10 +21,11 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 _READS_AT_ONCE = 24
+_NAMED = re.compile(rb'data-document="([0-9a-f]{64})"')
 
 
 class UnreadableError(Exception):
-    """Postgres or the bucket of a running application could not be read; says which, and why."""
+    """Postgres, the bucket or the volume of a running application could not be read; says which, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class Access:
     s3_access_key: str = field(repr=False)
     s3_secret_key: str = field(repr=False)
     s3_region: str = "us-east-1"
+    thumbs_path: str = ""
 
     def bindings(self) -> dict[str, str]:
         """The single parts of the bindings, by name; secrets among them, so not for showing."""
@@ -49,6 +54,7 @@ class Access:
             "bucket": self.s3_bucket,
             "access key": self.s3_access_key,
             "secret key": self.s3_secret_key,
+            **({"volume": self.thumbs_path} if self.thumbs_path else {}),
         }
 
 
@@ -69,16 +75,27 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preview:
+    """A preview: the SHA-256 of its file, and that of the document which it says it shows."""
+
+    digest: str
+    document: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All rows, and the SHA-256 and size of every object that the bucket really holds, by key."""
+    """All rows, the SHA-256 and size of every object that the bucket really holds, by key, and the previews that
+    are on the volume, by idea; ``None`` without a volume."""
 
     rows: tuple[Row, ...]
     objects: dict[str, tuple[str, int]]
+    previews: dict[str, Preview] | None = None
 
     def digest(self) -> str:
         """One SHA-256 over everything: equal for two exactly when they hold the same."""
         rows = [asdict(row) for row in sorted(self.rows, key=lambda row: row.id)]
-        whole = json.dumps([rows, sorted(self.objects.items())], sort_keys=True)
+        previews = sorted((idea, each.digest) for idea, each in (self.previews or {}).items())
+        whole = json.dumps([rows, sorted(self.objects.items()), previews], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -89,7 +106,9 @@ async def contents(access: Access) -> Contents:
         UnreadableError: Postgres or the bucket cannot be read.
     """
     rows = await _rows(access.postgres_uri)
-    return Contents(rows=rows, objects=await _objects(access))
+    objects = await _objects(access)
+    previews = await asyncio.to_thread(_previews, Path(access.thumbs_path)) if access.thumbs_path else None
+    return Contents(rows=rows, objects=objects, previews=previews)
 
 
 async def fingerprint(access: Access) -> str:
@@ -98,15 +117,17 @@ async def fingerprint(access: Access) -> str:
 
 
 async def outline(access: Access) -> str:
-    """A digest of all rows and of the bucket's listing (keys, sizes, ETags): whether anything changed in one
-    application since it was last asked. Two applications can't be compared by it.
+    """A digest of all rows, of the bucket's listing (keys, sizes, ETags) and of the volume's files: whether
+    anything changed in one application since it was last asked. Two applications can't be compared by it.
 
     Raises:
-        UnreadableError: Postgres or the bucket cannot be read.
+        UnreadableError: Postgres, the bucket or the volume cannot be read.
     """
     rows = [asdict(row) for row in sorted(await _rows(access.postgres_uri), key=lambda row: row.id)]
     listed = sorted((entry["path"], entry["size"], entry["e_tag"]) for entry in await _listing(access))
-    return hashlib.sha256(json.dumps([rows, listed], sort_keys=True).encode()).hexdigest()
+    previews = await asyncio.to_thread(_previews, Path(access.thumbs_path)) if access.thumbs_path else {}
+    files = sorted((idea, each.digest) for idea, each in previews.items())
+    return hashlib.sha256(json.dumps([rows, listed, files], sort_keys=True).encode()).hexdigest()
 
 
 async def _rows(uri: str) -> tuple[Row, ...]:
@@ -141,6 +162,20 @@ async def _listing(access: Access) -> "list[ObjectMeta]":
         return [entry async for chunk in obstore.list(_store(access), chunk_size=1000) for entry in chunk]
     except (BaseError, OSError) as error:
         raise _unreadable(access, error) from error
+
+
+def _previews(directory: Path) -> dict[str, Preview]:
+    try:
+        content = {file.stem: file.read_bytes() for file in directory.glob("*/*") if file.is_file()}
+    except OSError as error:
+        raise UnreadableError(f"volume {directory} cannot be read: {error.strerror}") from error
+    return {
+        idea: Preview(
+            digest=hashlib.sha256(picture).hexdigest(),
+            document=named[1].decode() if (named := _NAMED.search(picture)) else "",
+        )
+        for idea, picture in content.items()
+    }
 
 
 def _unreadable(access: Access, error: Exception) -> UnreadableError:

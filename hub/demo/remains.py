@@ -1,7 +1,7 @@
 """What of deployed applications is to be found at a site: looked for past Calque, as an administrator would.
 
 Databases and roles by a superuser's own connection, buckets by the S3 administrator, processes in ``/proc``,
-files in the directory of the copy repository.
+files in the directories of the volumes and of the copy repository.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Remains:
     databases: frozenset[str] = field(default=frozenset())
     roles: frozenset[str] = field(default=frozenset())
     buckets: frozenset[str] = field(default=frozenset())
+    volumes: frozenset[str] = field(default=frozenset())
     processes: frozenset[str] = field(default=frozenset())
     repository_files: frozenset[str] = field(default=frozenset())
 
@@ -53,6 +54,7 @@ async def remains(stack: EmbeddedStack, site: str) -> Remains:
         databases=databases,
         roles=roles,
         buckets=await asyncio.to_thread(_buckets, s3),
+        volumes=await asyncio.to_thread(_volumes, stack.layout.volumes(site)),
         processes=await asyncio.to_thread(_processes, place),
         repository_files=await asyncio.to_thread(_files, stack.layout.repository(site)),
     )
@@ -86,6 +88,16 @@ def _buckets(server: S3Server) -> frozenset[str]:
         return frozenset(str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"])
     finally:
         client.close()
+
+
+def _volumes(directory: Path) -> frozenset[str]:
+    """Trees, whole or half made, labels, prepared copies, and what waits to be removed; not notes of past copies."""
+    return frozenset(
+        found.relative_to(directory).as_posix()
+        for place in directory.iterdir()
+        for found in place.iterdir()
+        if not (place.name == "moments" and found.suffix == ".json")
+    )
 
 
 def _processes(place: Path) -> frozenset[str]:

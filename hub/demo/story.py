@@ -234,7 +234,9 @@ class _Story:
     async def _prove(
         self, north: AppView, copy: AppView, history: History, bounds: tuple[Bounds, ...], loaded: LoadReport
     ) -> str:
-        self.say("6. Prove through Postgres, S3 and HTTP what the copy holds; the fingerprint of what it holds")
+        self.say(
+            "6. Prove through Postgres, S3, the volume and HTTP what the copy holds, and take its fingerprint"
+        )
         access = await self._access(copy)
         report = await prove(access=access, history=history, bounds=bounds, loaded=loaded)
         self._judge(report)
@@ -285,7 +287,7 @@ class _Story:
             _fail(f"apps are still listed: {', '.join(app.name for app in apps)}")
         if images := await self.client.images():
             _fail(f"images are still listed: {', '.join(image.name for image in images)}")
-        self._proved("no database, role, bucket, process or repository file of theirs is left at either site")
+        self._proved("no database, role, bucket, volume, process or repository file of theirs is left at either site")
 
     # --- the means
 
@@ -320,6 +322,7 @@ class _Story:
     async def _access(self, app: AppView) -> Access:
         ideas = await self.client.binding(app.id, "ideas")
         docs = await self.client.binding(app.id, "docs")
+        thumbs = await self.client.binding(app.id, "thumbs")
         bucket = {**docs.attributes, **{name: secret.value for name, secret in docs.secrets.items()}}
         return Access(
             url=_url(app),
@@ -329,6 +332,7 @@ class _Story:
             s3_access_key=bucket["access_key"],
             s3_secret_key=bucket["secret_key"],
             s3_region=bucket.get("region", "us-east-1"),
+            thumbs_path=thumbs.attributes["path"],
         )
 
     async def _same(self, app: AppView, held: str, words: str) -> None:

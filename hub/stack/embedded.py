@@ -7,7 +7,8 @@ Parts, by name:
 
     hub-nats, hub
     <site>-nats, <site>-postgres, <site>-s3
-    <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-psb-process, <site>-crb-filesystem
+    <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-dsb-volume, <site>-psb-process,
+    <site>-crb-filesystem
 
 A site's parts depend on nothing of the hub: sites stand alone.
 """
@@ -37,7 +38,7 @@ from hub.stack.services import service_part
 from hub.stack.supervisor import STOP_SECONDS, Backoff, PartState, Places, Supervisor
 
 DEFAULT_SITES = ("north", "south")
-BROKERS = ("dsb-postgres", "dsb-s3", "psb-process", "crb-filesystem")
+BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "psb-process", "crb-filesystem")
 PROCESS_BROKER_GRACE_SECONDS = 8.0
 """Longer than the others have: it stops app services first, each with a grace of its own."""
 
@@ -250,6 +251,7 @@ class EmbeddedStack:
                 settings.s3_settings(s3_server(directory=place / "s3", ports=ports.s3[site])),
                 s3,
             ),
+            f"{site}-dsb-volume": lambda: broker("dsb-volume", settings.volume_settings(layout.volumes(site))),
             f"{site}-psb-process": lambda: broker("psb-process", {}, stop_grace=PROCESS_BROKER_GRACE_SECONDS),
             f"{site}-crb-filesystem": lambda: broker(
                 "crb-filesystem",

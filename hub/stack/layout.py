@@ -7,7 +7,7 @@ run/                      lock, status.json, ready files, records of running par
 ports.json                which part has which ports
 context.json              how a client reaches the hub
 hub/nats, hub/state       JetStream of the hub's server; files of the hub service
-sites/<site>/             nats, postgres, s3, repository, and state/<part> of agent and brokers
+sites/<site>/             nats, postgres, s3, volumes, repository, and state/<part> of agent and brokers
 """
 
 from __future__ import annotations
@@ -74,6 +74,10 @@ class HomeLayout:
     def state(self, site: str, role: str) -> Path:
         """Files that the agent or a broker of a site keeps."""
         return self.site(site) / "state" / role
+
+    def volumes(self, site: str) -> Path:
+        """Where the trees of the site's volumes lie, and what its broker keeps beside them."""
+        return self.site(site) / "volumes"
 
     def repository(self, site: str) -> Path:
         """Where the site's filesystem copy repository lies."""

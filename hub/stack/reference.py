@@ -15,7 +15,7 @@ SITE = "north"
 
 
 def reference_files() -> Mapping[str, str]:
-    """The text of each file by its name: a hub with one site, one client principal and four brokers."""
+    """The text of each file by its name: a hub with one site, one client principal and five brokers."""
     return {
         "hub.conf": hub_config(
             HubServer(
@@ -43,6 +43,7 @@ def reference_files() -> Mapping[str, str]:
                 brokers={
                     "dsb-postgres": "U_DSB_POSTGRES",
                     "dsb-s3": "U_DSB_S3",
+                    "dsb-volume": "U_DSB_VOLUME",
                     "psb-process": "U_PSB_PROCESS",
                     "crb-filesystem": "U_CRB_FILESYSTEM",
                 },

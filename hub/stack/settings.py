@@ -83,6 +83,11 @@ def s3_settings(server: S3Server) -> Document:
     }
 
 
+def volume_settings(volumes: Path) -> Document:
+    """What `dsb-volume` is told besides."""
+    return {"volumes_dir": str(volumes)}
+
+
 def filesystem_settings(keys: SiteKeys, *, repository: Path, port: int) -> Document:
     """What `crb-filesystem` is told besides."""
     tls = keys.crb_tls

@@ -36,6 +36,7 @@ async def test_deploy_save_and_run_answer_with_what_they_made(told: Told) -> Non
     assert {part["data_service"]: part["state"] for part in told.image["parts"]} == {
         "ideas": "committed",
         "docs": "committed",
+        "thumbs": "committed",
     }
     assert (told.copy["name"], told.copy["site"], told.copy["image"]) == ("copy", "south", told.image["id"])
     for app in (told.app, told.copy):

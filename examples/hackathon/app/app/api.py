@@ -44,6 +44,7 @@ def application(ideas: Ideas, *, title: str) -> web.Application:
             web.get("/api/ideas/{id}", api.show),
             web.delete("/api/ideas/{id}", api.delete),
             web.get("/api/ideas/{id}/document", api.document),
+            web.get("/api/ideas/{id}/thumbnail", api.thumbnail),
             web.post("/api/ideas/{id}/votes", api.vote),
             web.get("/api/stats", api.stats),
             web.post("/hooks/quiesce", api.quiesce),
@@ -139,6 +140,13 @@ class Api:
                 "ETag": f'"{idea.doc_digest}"',
             },
         )
+
+    async def thumbnail(self, request: web.Request) -> web.Response:
+        picture = await self._ideas.thumbnail(_id(request))
+        if picture is None:
+            raise web.HTTPNotFound(text="there is no such idea")
+        headers = {"Content-Security-Policy": "sandbox; default-src 'none'", "X-Content-Type-Options": "nosniff"}
+        return web.Response(body=picture, content_type="image/svg+xml", headers=headers)
 
     async def vote(self, request: web.Request) -> web.Response:
         fields = await _json_fields(request, limit=_SMALL_BODY, optional=True)

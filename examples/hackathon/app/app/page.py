@@ -35,6 +35,7 @@ li { display: grid; grid-template-columns: 4.25rem minmax(0, 1fr); gap: 1rem; ba
   background: var(--tint); color: var(--accent); font-variant-numeric: tabular-nums; }
 .votes b { display: block; font-size: 1.2rem; line-height: 1.2; }
 .votes span { font-size: 0.72rem; }
+.votes img { display: block; margin: 0.35rem auto 0.1rem; border-radius: 0.2rem; }
 h2 { margin: 0; font-size: 1.05rem; line-height: 1.35; overflow-wrap: anywhere; }
 p { margin: 0.3rem 0 0.55rem; color: var(--ink); opacity: 0.86; overflow-wrap: anywhere; }
 small { display: flex; flex-wrap: wrap; gap: 0.15rem 1rem; color: var(--soft); font-size: 0.82rem; }
@@ -53,7 +54,9 @@ footer { padding-top: 1rem; padding-bottom: 3rem; color: var(--soft); font-size:
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 PAGE_HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'",
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src 'self' data:; base-uri 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -103,8 +106,9 @@ def _card(idea: Idea) -> str:
         excerpt = excerpt[:_EXCERPT].rstrip() + "…"
     text = f"<p>{escape(excerpt)}</p>" if excerpt else ""
     unit = "vote" if idea.votes == 1 else "votes"
+    picture = f'<img src="/api/ideas/{idea.id}/thumbnail" alt="" loading="lazy" width="48" height="60">'
     return (
-        f'<li><div class="votes"><b>{idea.votes:,}</b><span>{unit}</span></div>'
+        f'<li><div class="votes"><b>{idea.votes:,}</b><span>{unit}</span>{picture}</div>'
         f"<div><h2>{escape(idea.title)}</h2>{text}<small><span>by {escape(idea.author)}</span>"
         f'<a href="/api/ideas/{idea.id}/document">document, {size(idea.doc_size)}</a>'
         f'<code title="SHA-256 of the document">{idea.doc_digest[:12]}</code></small></div></li>'

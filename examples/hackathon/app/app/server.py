@@ -14,6 +14,7 @@ from .journal import folded
 from .service import Ideas
 from .settings import Settings
 from .store import IdeaStore, UnavailableError
+from .thumbs import Thumbs
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     gate = WriteGate()
     store = IdeaStore(settings.ideas_uri)
-    ideas = Ideas(store=store, documents=DocumentStore(settings), gate=gate)
+    thumbs = Thumbs(settings.thumbs_path) if settings.thumbs_path else None
+    ideas = Ideas(store=store, documents=DocumentStore(settings), gate=gate, thumbs=thumbs)
     runner = web.AppRunner(application(ideas, title=settings.title), access_log=None, shutdown_timeout=_FINISH_SECONDS)
     await runner.setup()
     try:

@@ -14,6 +14,7 @@ from .documents import PREFIX, DocumentMissingError, DocumentStore
 from .gate import WriteGate
 from .ideas import Idea, NewIdea
 from .store import IdeaStore
+from .thumbs import Thumbs, drawn
 
 _UPLOADS_AT_ONCE = 16
 
@@ -25,10 +26,13 @@ class ConflictError(Exception):
 class Ideas:
     """All writes pass the gate; reads go to the stores directly."""
 
-    def __init__(self, *, store: IdeaStore, documents: DocumentStore, gate: WriteGate) -> None:
+    def __init__(
+        self, *, store: IdeaStore, documents: DocumentStore, gate: WriteGate, thumbs: Thumbs | None = None
+    ) -> None:
         self.store = store
         self.documents = documents
         self.gate = gate
+        self.thumbs = thumbs
         self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
     async def add(self, new: Sequence[NewIdea]) -> tuple[list[Idea], int]:
@@ -47,6 +51,10 @@ class Ideas:
             for mine, kept in zip(made, stored, strict=True):
                 if not mine.same_content(kept):
                     raise ConflictError(f"writer {kept.writer} has used seq {kept.seq} for another idea")
+            if self.thumbs is not None:
+                # for repeated ones too: what stopped them the first time may have been before this
+                contents = [(kept, source.document) for kept, source in zip(stored, new, strict=True)]
+                await asyncio.to_thread(self.thumbs.keep, contents)
             return stored, len(repeated)
 
     async def document(self, idea_id: str) -> tuple[Idea, bytes] | None:
@@ -66,6 +74,20 @@ class Ideas:
                 return None
             raise
 
+    async def thumbnail(self, idea_id: str) -> bytes | None:
+        """A picture of an idea's document, from the cache where there is one; ``None`` when there is no such idea.
+
+        Raises:
+            DocumentMissingError: the idea is there and its document is not.
+        """
+        if self.thumbs is not None and (kept := await asyncio.to_thread(self.thumbs.find, idea_id)) is not None:
+            return kept
+        found = await self.document(idea_id)
+        if found is None:
+            return None
+        # Nothing is written here: a read must not change what is being copied.
+        return drawn(*found)
+
     async def vote(self, idea_id: str, *, count: int) -> int | None:
         """Add votes; the new total, or ``None`` when there is no such idea."""
         async with self.gate.write():
@@ -77,6 +99,8 @@ class Ideas:
             key = await self.store.remove(idea_id)
             if key is None:
                 return False
+            if self.thumbs is not None:
+                await asyncio.to_thread(self.thumbs.remove, idea_id)
             await self.documents.delete(key)
             return True
 

@@ -11,12 +11,14 @@ variable                  meaning
 ``DOCS_ACCESS_KEY``       access key of the bucket
 ``DOCS_SECRET_KEY``       secret key of the bucket
 ``DOCS_REGION``           region that requests are signed for; default ``us-east-1``
+``THUMBS_PATH``           directory for previews of the documents; without it each is made when asked for
 ``TITLE``                 heading of the page; default ``Ideas``
 ========================  ===========================================================================
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
@@ -37,6 +39,7 @@ class Settings:
     docs_access_key: str = field(repr=False)
     docs_secret_key: str = field(repr=False)
     docs_region: str
+    thumbs_path: Path | None
 
     def secrets(self) -> tuple[str, ...]:
         """Every string that must never be seen in a log line."""
@@ -61,6 +64,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         docs_access_key=_text(environment, "DOCS_ACCESS_KEY"),
         docs_secret_key=_text(environment, "DOCS_SECRET_KEY"),
         docs_region=_text(environment, "DOCS_REGION", default="us-east-1"),
+        thumbs_path=_directory(environment),
     )
 
 
@@ -93,6 +97,15 @@ def _postgres_uri(environment: Mapping[str, str]) -> str:
     if not complete:
         raise SettingsError(f"IDEAS_URI names no PostgreSQL database; {expected}")
     return value
+
+
+def _directory(environment: Mapping[str, str]) -> Path | None:
+    value = environment.get("THUMBS_PATH", "")
+    if not value:
+        return None
+    if not Path(value).is_dir():
+        raise SettingsError("THUMBS_PATH must be a directory that is there")
+    return Path(value)
 
 
 def _endpoint(environment: Mapping[str, str]) -> str:
