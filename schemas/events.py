@@ -140,7 +140,7 @@ class OperationCleanedUp(Event, frozen=True, kw_only=True):
     """Clean-up that was pending when the operation ended is done."""
 
 
-# --- command: rejections, so that the same command gets the same answer for ever
+# --- command: what became of it, so that the same command gets the same answer for ever
 
 
 @event("command", "rejected")
@@ -149,6 +149,19 @@ class CommandRejected(Event, frozen=True, kw_only=True):
 
     problem: Problem
     kind: str
+
+
+@event("command", "forwarded")
+class CommandForwarded(Event, frozen=True, kw_only=True):
+    """The hub passed a command on to a site, under its own id; from here on its outcome is the site's alone.
+
+    ``type`` and ``data`` are those of the command to the site, ``target`` the aggregate's id in its subject.
+    """
+
+    site: str
+    target: str
+    type: str
+    data: dict[str, Any]
 
 
 # About instances: written by the site that they live on.

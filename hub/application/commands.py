@@ -1,8 +1,11 @@
 """Takes commands from the work queue: each has one effect and one answer, however often it comes.
 
-What was decided is found by the command's id: a rejection and an operation of the hub in the hub's own stream, what
-a site made of it in the projections. Anything else is decided (again): direct changes recognise their own events,
-and what is passed on to a site keeps its id, so that the site recognises it.
+What was decided is found by the command's id: a rejection, that it was passed on to a site, and an operation of the
+hub in the hub's own stream; what a site made of it in the projections. Anything else is decided (again): direct
+changes recognise their own events, and what is passed on to a site keeps its id, so that the site recognises it.
+
+A command is rejected here or passed on, never both: one aggregate per command holds which. Without it, the same
+command delivered again would be judged by a state that has moved on, while the first waits at its site.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from bus.events import Conflict, NewEvent
 from bus.work import Delivery
@@ -20,10 +26,11 @@ from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
 from hub.domain.received import ID, Received, read, reply_subject
 from hub.projections.views import answer_of
-from schemas.commands import Answer
+from schemas.commands import Answer, SiteCommand
 from schemas.envelope import Envelope, decode, timestamp, wrap
-from schemas.events import CommandRejected
+from schemas.events import CommandForwarded, CommandRejected
 from schemas.problems import CalqueError, Problem, invalid, permanent
+from schemas.registry import MESSAGES
 from schemas.subjects import HUB, SubjectError, parse_command, site_command
 
 logger = logging.getLogger(__name__)
@@ -61,6 +68,8 @@ class CommandHandler:
             raise CalqueError(invalid("subject", str(error))) from None
         envelope = decode(delivery.payload)
         answer = await self._known(envelope.id)
+        if answer is None and await self._passed_on(envelope):
+            return
         if answer is None:
             received = read(subject, envelope, now=self._context.clock())
             if isinstance(received, Problem):
@@ -68,7 +77,7 @@ class CommandHandler:
                     await self._tell(envelope, Answer(command=envelope.id, state="rejected", problem=received))
                     raise CalqueError(received)  # nothing can be recorded under such an id: it goes to the dead letters
                 kind = f"{subject.aggregate}.{subject.verb}"
-                answer = await self._reject(envelope.id, received, kind=kind, correlation=envelope.correlationid)
+                answer = await self._reject(envelope, received, kind=kind)
             else:
                 answer = await self._settled(received)
         if answer is not None:
@@ -85,8 +94,7 @@ class CommandHandler:
         except Exception:
             logger.exception("deciding %s %s failed", received.kind, received.id)
             problem = permanent("internal", f"the hub failed in {received.kind}", remedy="its log says why")
-        correlation = received.envelope.correlationid
-        return await self._reject(received.id, problem, kind=received.kind, correlation=correlation)
+        return await self._reject(received.envelope, problem, kind=received.kind)
 
     async def _decided_once(self, received: Received) -> Answer | None:
         """Deliveries of the same command wait for each other here; what another hub has done is found as known."""
@@ -107,13 +115,11 @@ class CommandHandler:
             if self._context.state.position > before:
                 outcome = await decide(self._context, received)
         if isinstance(outcome, Forward):
-            await self._forward(received, outcome)
-            return None
+            return await self._forward(received, outcome)
         if isinstance(outcome, Problem):
             if known := await self._known(received.id):
                 return known  # another hub was faster: what it did is what speaks against doing it again
-            correlation = received.envelope.correlationid
-            return await self._reject(received.id, outcome, kind=received.kind, correlation=correlation)
+            return await self._reject(received.envelope, outcome, kind=received.kind)
         return outcome
 
     async def _known(self, id: str) -> Answer | None:
@@ -134,37 +140,72 @@ class CommandHandler:
                 return Answer(command=id, state="rejected", problem=event.problem)
         return None
 
-    async def _reject(self, id: str, problem: Problem, *, kind: str, correlation: str | None) -> Answer:
-        event = NewEvent(
+    async def _passed_on(self, envelope: Envelope) -> bool:
+        """Whether the command was passed on before; then it is passed on again, in case that never got through."""
+        if not ID.fullmatch(envelope.id):
+            return False
+        for event in (await load(self._context.events, "command", envelope.id)).events:
+            if isinstance(event, CommandForwarded):
+                await self._send(envelope, event)
+                return True
+        return False
+
+    async def _reject(self, envelope: Envelope, problem: Problem, *, kind: str) -> Answer | None:
+        """The rejection, recorded; ``None`` when the command was passed on before, so that it can't be rejected."""
+        id = envelope.id
+        if await self._record(envelope, CommandRejected(problem=problem, kind=kind)):
+            return Answer(command=id, state="rejected", problem=problem)
+        if recorded := await self._rejection(id):
+            return recorded
+        if await self._passed_on(envelope):
+            return None
+        raise contended(f"command {id}")
+
+    async def _forward(self, received: Received, forward: Forward) -> Answer | None:
+        """Pass the command on; ``None``, or the answer when it was rejected before."""
+        data: dict[str, Any] = msgspec.to_builtins(forward.command)
+        event = CommandForwarded(site=forward.site, target=forward.aggregate_id, type=forward.command.TYPE, data=data)
+        if await self._record(received.envelope, event):
+            await self._send(received.envelope, event)
+            return None
+        if recorded := await self._rejection(received.id):
+            return recorded
+        if await self._passed_on(received.envelope):
+            return None
+        raise contended(f"command {received.id}")
+
+    async def _record(self, envelope: Envelope, event: CommandRejected | CommandForwarded) -> bool:
+        """Whether this is what became of the command; not when something else did before."""
+        new = NewEvent(
             aggregate="command",
-            id=id,
-            event=CommandRejected(problem=problem, kind=kind),
-            causation=id,
-            correlation=correlation,
+            id=envelope.id,
+            event=event,
+            causation=envelope.id,
+            correlation=envelope.correlationid,
         )
         try:
-            await self._context.events.append([event], expected={("command", id): 0})
+            await self._context.events.append([new], expected={("command", envelope.id): 0})
         except Conflict:
-            if recorded := await self._rejection(id):
-                return recorded
-            raise contended(f"command {id}") from None
-        return Answer(command=id, state="rejected", problem=problem)
+            return False
+        return True
 
-    async def _forward(self, received: Received, forward: Forward) -> None:
-        command, came = forward.command, received.envelope
+    async def _send(self, came: Envelope, forwarded: CommandForwarded) -> None:
+        kind = MESSAGES[forwarded.type]
+        assert issubclass(kind, SiteCommand)
+        command = msgspec.convert(forwarded.data, kind)
         subject = site_command(
-            site=forward.site,
-            principal=received.principal,
+            site=forwarded.site,
+            principal=command.by.principal,
             aggregate=command.AGGREGATE,
-            id=forward.aggregate_id,
+            id=forwarded.target,
             verb=command.VERB,
         )
         envelope = wrap(
             command,
-            id=received.id,
+            id=came.id,
             source=HUB,
             time=timestamp(self._context.clock()),
-            causationid=received.id,
+            causationid=came.id,
             correlationid=came.correlationid,
             replyto=came.replyto,
             expirytime=came.expirytime,
