@@ -62,3 +62,19 @@ def test_a_cancellation_was_answered_without_the_operation_by_the_site_and_with_
     assert not verdict.complaints, verdict.report()
     deploy, cancel = list(client_of[0].sent)[1:]
     assert {answer.operation for answer in client_of[0].answers[cancel]} == {deploy}
+
+
+def test_a_command_was_accepted_by_its_site_and_rejected_by_the_hub_when_it_came_again() -> None:
+    async def story(world: World, client: Client) -> None:
+        instance = await deployed(world, client)
+        world.sources["north"].cut = True  # what the site makes of the command is not known to the hub for a while
+        stop = await client.send(instance, cmd.StopInstance(), good_for_seconds=20.0)
+        await until(lambda: _state(world, instance) == "stopped")
+        await asyncio.sleep(130.0)  # past the window of duplicates, and past the time for which it was good
+        await client.store(stop)
+        await asyncio.sleep(5.0)
+        world.sources["north"].cut = False
+        world.sources["north"].move()
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()

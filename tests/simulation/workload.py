@@ -96,7 +96,7 @@ class Client:
         for task in again:
             await task
 
-    async def send(self, target: str, command: Command) -> str:
+    async def send(self, target: str, command: Command, *, good_for_seconds: float | None = None) -> str:
         """A new command; its id."""
         id = f"c{len(self.sent) + 1}"
         now = EPOCH + timedelta(seconds=self.world.elapsed)
@@ -107,16 +107,17 @@ class Client:
             source=PRINCIPAL,
             time=timestamp(now),
             replyto=inbox,
-            expirytime=timestamp(now + timedelta(seconds=20)) if self._chance.random() < 0.1 else None,
+            expirytime=timestamp(now + timedelta(seconds=good_for_seconds)) if good_for_seconds else None,
         )
         subject = hub_command(principal=PRINCIPAL, aggregate=command.AGGREGATE, id=target, verb=command.VERB)
         self.sent[id] = Sent(subject, envelope, command)
         self.world.network.inboxes[inbox] = lambda said: self._hear(id, said)
         self.world.trace.note("client", "sends", id, subject.removeprefix("calque.cmd.hub."), _words(command))
-        await self._store(id)
+        await self.store(id)
         return id
 
-    async def _store(self, id: str) -> None:
+    async def store(self, id: str) -> None:
+        """Into ``JOBS``, once more or for the first time."""
         sent = self.sent[id]
         await asyncio.sleep(self.world.fate.delay())
         self.world.jobs.enqueue(sent.subject, encode(sent.envelope), id)
@@ -126,7 +127,7 @@ class Client:
         for _ in range(self._chance.randrange(1, 3)):
             await asyncio.sleep(self._chance.choice((0.05, 2.0, 30.0, 130.0)))
             self.world.trace.note("client", "sends again", id)
-            await self._store(id)
+            await self.store(id)
 
     def _hear(self, id: str, envelope: Envelope) -> None:
         answer = unwrap(envelope, Answer)
@@ -147,11 +148,11 @@ class Client:
             command = cmd.RunImage(instance=instance, name=self._name("app"), site=chance.choice(SITES))
             await self.send(self._saved(), command)
         elif roll < 0.70:
-            await self.send(self._living(), cmd.StopInstance())
+            await self.send(self._living(), cmd.StopInstance(), good_for_seconds=chance.choice((None, 20.0)))
         elif roll < 0.77:
             await self.send(self._living(), cmd.StartInstance())
         elif roll < 0.84:
-            await self.send(self._living(), cmd.DeleteInstance())
+            await self.send(self._living(), cmd.DeleteInstance(), good_for_seconds=chance.choice((None, None, 20.0)))
         elif roll < 0.89 and self.images:
             await self.send(self._saved(), cmd.DeleteImage())
         else:

@@ -1,0 +1,23 @@
+"""Each break of :mod:`tests.simulation.mutants` is caught by some seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.run import simulate
+
+
+def caught(mutant: Mutant, patch: pytest.MonkeyPatch) -> tuple[int, list[str]] | None:
+    """The first seed that notices, and what it says."""
+    mutant.apply(patch)
+    for seed in range(mutant.seeds):
+        if complaints := simulate(seed).complaints:
+            return seed, complaints
+    return None
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[each.name.replace(" ", "-") for each in MUTANTS])
+def test_the_simulator_notices_that(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert caught(mutant, monkeypatch) is not None, f"{mutant.seeds} seeds did not notice that {mutant.name}"
