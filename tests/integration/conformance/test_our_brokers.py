@@ -1,0 +1,99 @@
+"""All brokers of ours keep the contract, a kill in the middle included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from brokers.testkit.bench import Options
+from brokers.testkit.report import Report, as_table
+from brokers.testkit.run import conform
+from bus.connection import Bus
+from tests.integration.broker_process import BrokerProcess
+from tests.integration.conformance.conftest import conforms
+from tests.integration.postgres.services import Postgres
+from tests.integration.s3.services import S3
+from tests.servers import NatsServer, RunningPostgres, RunningS3
+
+
+def skipped(report: Report) -> list[str]:
+    return [finding.id for finding in report.findings if finding.verdict == "skipped"]
+
+
+@pytest.mark.full
+async def test_the_postgres_broker_conforms(
+    postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    broker = Postgres(postgres_server, bus=bus, nats_url=nats_server.url, directory=tmp_path, name="conform-pg")
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus)) == []
+    finally:
+        await broker.stop()
+
+
+@pytest.mark.full
+async def test_the_s3_broker_conforms(s3_server: RunningS3, nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    broker = S3(s3_server, bus=bus, nats_url=nats_server.url, directory=tmp_path, name="conform-s3")
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus)) == []
+    finally:
+        await broker.stop()
+
+
+@pytest.mark.full
+async def test_the_process_broker_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    broker = BrokerProcess(
+        "brokers.process",
+        bus=bus,
+        nats_url=nats_server.url,
+        kind="psb",
+        name="conform-process",
+        directory=tmp_path,
+        stop_seconds=1.0,
+    )
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus)) == []
+    finally:
+        await broker.stop()
+
+
+async def test_the_filesystem_broker_conforms(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path, crb_settings: Callable[[str], dict[str, object]]
+) -> None:
+    made = [
+        BrokerProcess(
+            "brokers.filesystem",
+            bus=bus,
+            nats_url=nats_server.url,
+            kind="crb",
+            name=name,
+            directory=tmp_path / name,
+            **crb_settings(name),
+        )
+        for name in ("conform-files", "conform-peer")
+    ]
+    for broker in made:
+        await broker.start()
+    try:
+        assert skipped(await conforms(made[0], bus, options=Options(peer="conform-peer"))) == []
+    finally:
+        for broker in made:
+            await broker.stop()
+
+
+async def test_a_copy_that_was_read_whole_before_its_discard_is_no_temporary_problem(
+    postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    """The PostgreSQL broker asked the closed session for the server's version, and told the agent to try again."""
+    broker = Postgres(postgres_server, bus=bus, nats_url=nats_server.url, directory=tmp_path, name="conform-discard")
+    await broker.start()
+    try:
+        report = await conform(bus, site="north", kind="dsb", broker=broker.name, only=["dsb.discard.running"])
+        assert report.conforms, as_table(report)
+    finally:
+        await broker.stop()
