@@ -34,6 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 VERSION = re.compile(r"\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")
 ERROR_CODES = {"invalid": "400", "forbidden": "403", "not_found": "404", "conflict": "409"}
 STOP_SECONDS = 30.0
+MAX_HEADER_CHARACTERS = 500
 
 
 class EndpointStats(msgspec.Struct, kw_only=True):
@@ -255,7 +256,7 @@ class Service:
         if isinstance(reply, ProblemReply):
             endpoint.stats.num_errors += 1
             endpoint.stats.last_error = f"{reply.problem.code}: {reply.problem.sentence()}"
-            headers["Nats-Service-Error"] = reply.problem.sentence()
+            headers["Nats-Service-Error"] = _header_value(reply.problem.sentence())
             headers["Nats-Service-Error-Code"] = error_code(reply.problem)
         if not message.reply:
             return
@@ -286,6 +287,12 @@ def _request_of(envelope: Envelope, expected: type[Req]) -> Req:
     if kind is not None and envelope.type != kind:
         raise CalqueError(invalid("type", f"{envelope.type} is not what this endpoint takes", f"send {kind}"))
     return unwrap(envelope, expected)
+
+
+def _header_value(text: str) -> str:
+    """One line and short: what a caller sent may stand in it, and headers count towards the biggest message."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_HEADER_CHARACTERS else f"{line[:MAX_HEADER_CHARACTERS]}..."
 
 
 def schema_id(data: type) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from bus.connection import Bus, BusSettings
@@ -93,6 +94,28 @@ async def test_errors_reach_the_caller_as_problems_without_details(bus: Bus, cap
     assert "no copy" in raw.headers["Nats-Service-Error"]
     garbage = await bus.call("t.svc.fail", b"garbage", timeout_seconds=5)
     assert b"CloudEvents" in garbage.payload
+    await one.stop()
+
+
+async def test_what_a_caller_sends_can_not_break_the_headers_of_its_answer(bus: Bus) -> None:
+    """A problem quotes it: a huge value made the answer bigger than the server takes, which then cut the connection
+    of the whole service; a line break began a header of the caller's making."""
+
+    async def refuse(request: Beat, _: Envelope) -> Beat:
+        raise CalqueError(not_found("sender", f"no {request.sender} is here"))
+
+    one = service(bus)
+    one.endpoint("quote", "t.svc.quote", Beat, Beat, refuse)
+    await one.start()
+    for sender in ("x" * 600_000, "a\r\nStolen: header\r\n\r\n"):
+        beat = msgspec.structs.replace(question(1), sender=sender)
+        envelope = wrap(beat, id=new_id(), source="x", time=timestamp(datetime.now(UTC)))
+        answer = await bus.call("t.svc.quote", encode(envelope), timeout_seconds=5)
+        assert answer.headers is not None
+        assert "Stolen" not in answer.headers
+        assert answer.headers["Nats-Service-Error-Code"] == "404"
+        assert sender[0] in answer.headers["Nats-Service-Error"]
+    assert bus.traffic().reconnects == 0
     await one.stop()
 
 
