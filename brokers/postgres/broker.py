@@ -221,6 +221,7 @@ class PostgresBroker(Broker):
             reporter.report(done=done, total=max(total, done) if total else None)
 
         writer = CopyWriter(request.grant, progress=passed)
+        version = moment.session.version  # a discard may close the session when the dump has all been read
         try:
             dump = await self._moments.dump(request.copy, moment)
             try:
@@ -239,7 +240,7 @@ class PostgresBroker(Broker):
             copy_format=COPY_FORMAT,
             parts=(database, sequences),
             engine="postgresql",
-            engine_version=moment.session.version,
+            engine_version=version,
         )
 
     async def _lost(self, copy: str) -> CalqueError:
