@@ -166,9 +166,16 @@ class Actions:
             id=call.id, operation=call.operation.id, service_id=service_id, binding_id=f"{service_id}-binding"
         )
         await self._brokers.call("dsb", service.broker, "unbind", request, wire.Done, on=call.operation.id)
-        kept = list(service.binding.secret_refs.values()) if service.binding else []
-        self._secrets.remove([*kept, reference(instance.id, call.part, "proposed")])
+        self._secrets.remove(self._secret_references(instance, call.part))
         return {}
+
+    def _secret_references(self, instance: Instance, part: str) -> list[str]:
+        """What the store may hold of a binding, also when it was made and the agent died before that was recorded."""
+        service = instance.data_services[part]
+        registered = self._site().brokers.get(f"dsb-{service.broker}")
+        names = {"proposed", *(registered.attributes if registered else ())}
+        recorded = service.binding.secret_refs.values() if service.binding else ()
+        return sorted({*recorded, *(reference(instance.id, part, name) for name in names)})
 
     # --- app services
 

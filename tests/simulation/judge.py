@@ -24,10 +24,20 @@ from tests.simulation.world import REPOSITORY, SITES, World
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
 
 
+class Record(Fold):
+    """The fold of all events, which knows that a cancellation may come before what it cancels."""
+
+    def _operation(self, key: tuple[str, str], event: ev.Event) -> None:
+        if key in self.operations or isinstance(event, ev.OperationAccepted):
+            super()._operation(key, event)
+        elif not isinstance(event, ev.CancelRequested):
+            self.complaints.append(f"operation {key} has a {type(event).__name__} and was never accepted")
+
+
 def judge(world: World, client: Client) -> list[str]:
     """Every complaint; none for a run that went as it should."""
     events = world.events.decoded()
-    fold = Fold.of(events)
+    fold = Record.of(events)
     complaints = [
         *world.loop.failures,
         *(f"dead letter: {each}" for each in world.dead_letters),
@@ -127,7 +137,7 @@ def _images(fold: Fold) -> Iterator[str]:
 
 def _steps_and_parts(events: list[Recorded]) -> Iterator[str]:
     """At each batch's end, an operation that has ended and its instance say the same."""
-    fold = Fold()
+    fold = Record()
     kinds: dict[tuple[str, str], ev.OperationAccepted] = {}
     ended: list[tuple[tuple[str, str], ev.OperationAccepted, str]] = []
     for index, recorded in enumerate(events):

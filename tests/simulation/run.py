@@ -11,9 +11,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from schemas.subjects import HUB
-from tests.faults.fold import Fold
 from tests.simulation.fate import PROFILES, Fate
-from tests.simulation.judge import judge
+from tests.simulation.judge import Record, judge
 from tests.simulation.loop import SimLoop, Stuck
 from tests.simulation.trace import Trace
 from tests.simulation.workload import Client
@@ -110,12 +109,14 @@ def _run(seed: int, loop: SimLoop, fate: Fate, trace: Trace, story: Story) -> Ve
     try:
         loop.run(live())
         complaints = judge(world, client)
+    except (KeyError, AssertionError) as error:
+        complaints = [f"the record makes no sense: {error!r}", *loop.failures]
     except Stuck as stuck:
         complaints = [f"stuck: {stuck}", *loop.failures, *world.busy()]
     steps, seconds = loop.steps, world.elapsed
     loop.rest()
     loop.run(leave())
-    operations = Fold.of(world.events.decoded()).operations.items()
+    operations = Record.of(world.events.decoded()).operations.items()
     outcomes = Counter(
         f"{'hub' if writer == HUB else 'site'} {one.accepted.kind} {one.state}" for (writer, _), one in operations
     )

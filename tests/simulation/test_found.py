@@ -78,3 +78,30 @@ def test_a_command_was_accepted_by_its_site_and_rejected_by_the_hub_when_it_came
 
     verdict = simulate(1, story)
     assert not verdict.complaints, verdict.report()
+
+
+def test_secrets_of_a_binding_that_was_never_recorded_stayed_when_it_was_undone() -> None:
+    async def story(world: World, client: Client) -> None:
+        await client.send(template_token(SHOP.name, SHOP.version), cmd.ApplyTemplate(template=SHOP))
+        await asyncio.sleep(0.5)
+        command = cmd.DeployInstance(name="app-1", site="north", template=TemplateRef(name=SHOP.name))
+        deploy = await client.send("i1", command)
+        await until(lambda: _provisioned(world, "i1"), every_seconds=0.001)
+        world.own["north"].down = True  # bound, and nothing of it can be recorded
+        await until(lambda: any(each.endswith("/uri") for each in world.agents["north"].secrets))
+        world.nodes["north/dsb/postgres"].restart(30.0)
+        world.nodes["north/dsb/s3"].restart(30.0)
+        world.kill("north/agent")
+        await asyncio.sleep(0.1)
+        world.own["north"].down = False
+        await client.send(deploy, cmd.CancelOperation())
+
+    verdict = simulate(1, story)
+    assert verdict.outcomes == {"site deploy cancelled": 1}
+    assert not verdict.complaints, verdict.report()
+
+
+def _provisioned(world: World, instance: str) -> bool:
+    journal = world.agents["north"].journal
+    found = journal.site.instances.get(instance) if journal else None
+    return found is not None and all(each.state == "provisioned" for each in found.data_services.values())

@@ -235,7 +235,7 @@ class World:
         return self.loop.time() - START_SECONDS
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Return when it does; asked again every now and then."""
+async def until(holds: Callable[[], bool], *, every_seconds: float = 0.3) -> None:
+    """Return when it does; asked again every now and then, in virtual time."""
     while not holds():  # noqa: ASYNC110 - time is virtual, nobody waits
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(every_seconds)
