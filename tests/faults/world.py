@@ -31,6 +31,7 @@ from schemas.values import TemplateRef
 from tests.e2e.stack import Stack, until
 from tests.faults.checker import Checker
 from tests.faults.fold import Fold
+from tests.faults.reality import LOOPBACK, Ports
 from tests.faults.record import Record
 
 APPS = Path(__file__).parent / "apps"
@@ -281,16 +282,30 @@ class World:
                     os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
-    async def down(self, server: str) -> AsyncIterator[None]:
-        """A NATS server (``hub`` or a site) that is killed and can't start again: its configuration is away."""
-        config = HomeLayout(self.stack.home).nats_config(server)
-        away = config.with_suffix(".away")
-        config.rename(away)
+    async def hub_away(self) -> AsyncIterator[None]:
+        """The hub's NATS server is killed and can't start again: its ports are taken by what hangs up at once."""
+        ports = Ports(self.stack.home)
+        taken: list[asyncio.Server] = []
+
+        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async def take() -> bool:
+            with suppress(ProcessLookupError, TypeError):
+                self.kill("hub-nats")  # it may have been quicker than we, and started again
+            with suppress(OSError):
+                for name in ("hub-nats", "hub-nats-leaf")[len(taken) :]:
+                    taken.append(await asyncio.start_server(hang_up, LOOPBACK, ports[name]))
+            return len(taken) == 2
+
         try:
-            self.kill(f"{server}-nats")
+            await until(take, seconds=20, what="the ports of the hub's server", every_seconds=0.01)
             yield
+            assert self.stack.parts()["hub-nats"]["phase"] != "ready"
         finally:
-            away.rename(config)
+            for server in taken:
+                server.close()
+                await server.wait_closed()
 
     async def whole(self, *, seconds: float = 60.0) -> None:
         """Wait until every part is ready and every site reports all of its brokers again."""
