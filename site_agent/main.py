@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 from bus.connection import Bus
 from bus.events import EventStore
@@ -71,13 +72,16 @@ class Heart:
 
 
 @contextlib.asynccontextmanager
-async def agent(settings: AgentSettings) -> AsyncIterator[None]:
-    """A running agent: everything that the journal says is under way is taken up again."""
+async def agent(settings: AgentSettings) -> AsyncIterator[asyncio.Future[None]]:
+    """A running agent: everything that the journal says is under way is taken up again.
+
+    Yields what ends when a part of it fell over: an agent that no longer hears commands must not look alive.
+    """
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     bus = await Bus.connect(settings.bus.connection(), deadline_seconds=CONNECT_SECONDS)
     try:
-        async with _Agent(bus, settings).running():
-            yield
+        async with _Agent(bus, settings).running() as failed:
+            yield failed
     finally:
         await bus.close()
 
@@ -102,7 +106,7 @@ class _Agent:
         self._service = answers.service(bus, version=SERVICE_VERSION)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[asyncio.Future[None]]:
         """Load, resume, listen; on the way out stop in the reverse order."""
         site = self._settings.site
         await set_up_site(self._bus, site=site)
@@ -130,9 +134,13 @@ class _Agent:
                 for queue in queues
             ),
         ]
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for loop in loops:
+            loop.add_done_callback(partial(_note, failed))
         try:
-            yield
+            yield failed
         finally:
+            failed.cancel()
             await asyncio.gather(*(queue.stop() for queue in queues))
             for loop in loops:
                 loop.cancel()
@@ -164,6 +172,12 @@ class _Agent:
             return [] if site.announced == now else [Draft("site", site.name, now)]
 
         await self._journal.record(drafts)
+
+
+def _note(failed: asyncio.Future[None], ended: asyncio.Task[None]) -> None:
+    if ended.cancelled() or failed.done():
+        return
+    failed.set_exception(ended.exception() or RuntimeError(f"{ended.get_name()} ended"))
 
 
 def main() -> None:
