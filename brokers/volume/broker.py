@@ -129,6 +129,7 @@ class VolumeBroker(Broker):
             begun = labels
             try:
                 making = await in_thread(lambda _: self._volumes.begin(begun))
+                self._sweep_now.set()
                 if request.restore is not None:
                     size = await self._restore(service_id, making, request.restore, reporter)
                     labels = msgspec.structs.replace(labels, restored_bytes=size)

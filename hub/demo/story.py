@@ -234,9 +234,7 @@ class _Story:
     async def _prove(
         self, north: AppView, copy: AppView, history: History, bounds: tuple[Bounds, ...], loaded: LoadReport
     ) -> str:
-        self.say(
-            "6. Prove through Postgres, S3, the volume and HTTP what the copy holds, and take its fingerprint"
-        )
+        self.say("6. Prove through Postgres, S3, the volume and HTTP what the copy holds; its fingerprint")
         access = await self._access(copy)
         report = await prove(access=access, history=history, bounds=bounds, loaded=loaded)
         self._judge(report)

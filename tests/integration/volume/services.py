@@ -109,7 +109,7 @@ class Volume(BrokerProcess):
         await self.discard(copy)
         return repository.open_read(copy)
 
-    def leftovers(self) -> list[Path]:
+    def leftovers(self) -> set[Path]:
         """What lies on the disk besides trees, their labels, and notes of moments."""
         places = [self.volumes / name for name in ("making", "trash", "moments")]
-        return [path for place in places for path in place.iterdir() if path.suffix != ".json"]
+        return {path for place in places for path in place.iterdir() if path.suffix != ".json"}

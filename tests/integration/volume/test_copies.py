@@ -6,12 +6,10 @@ import asyncio
 import mmap
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from brokers.sdk.copystream import CopyWriter
 from schemas.brokers import PrepareCopy, Prepared, Provisioned, StageCopy
 from schemas.ids import new_id
 from tests.integration.broker_process import eventually
@@ -150,7 +148,7 @@ async def test_a_moment_outlives_the_broker(own_broker: Volume, repository: Site
     assert await own_broker.prepare("outlives", "copy-outlives") == prepared
     grant = await own_broker.finish(repository, "outlives", "copy-outlives")
     assert ((await own_broker.tree("outlives-2", restore=grant)) / "a").read_bytes() == b"1"
-    await eventually(lambda: own_broker.leftovers() == [], seconds=10, what="all is tidy")
+    await eventually(lambda: own_broker.leftovers() == set(), seconds=10, what="all is tidy")
 
 
 async def test_a_moment_of_before_the_machine_was_started_is_lost(own_broker: Volume) -> None:
@@ -173,7 +171,7 @@ async def test_a_moment_is_let_go_after_its_time_and_when_discarded(own_broker: 
     await own_broker.prepare("held", "copy-discarded")
     await own_broker.discard("copy-discarded")
     await own_broker.discard("copy-never-heard-of")
-    await eventually(lambda: own_broker.leftovers() == [], seconds=12, what="the data of the moments is gone")
+    await eventually(lambda: own_broker.leftovers() == set(), seconds=12, what="the data of the moments is gone")
     for copy in ("copy-short", "copy-discarded", "copy-never-heard-of"):
         request = PrepareCopy(id=new_id(), service_id="held", copy=copy)
         assert (await own_broker.refuses("prepare_copy", request, Prepared)).code == "moment_lost"
@@ -187,14 +185,14 @@ async def test_a_moment_is_let_go_after_its_time_and_when_discarded(own_broker: 
 async def test_cancelling_a_restore_leaves_nothing_and_another_id_succeeds(broker: Volume, repository: Site) -> None:
     tree = await broker.tree("cancel")
     await asyncio.to_thread(many, tree)
-    grant = await broker.save(repository, "cancel", "copy-cancel")
+    grant, before = await broker.save(repository, "cancel", "copy-cancel"), broker.leftovers()
     request = broker.provision_request("cancel-2", restore=grant)
     assert (await broker.begin("provision", request)).state == "running"
     await eventually(lambda: _begun(broker), seconds=10, what="the restore has begun")
     assert (await broker.cancel(request.id)).state == "cancelled"
     assert (await broker.begin("provision", request)).state == "cancelled"
     assert await broker.describe("cancel-2") == ()
-    await eventually(lambda: broker.leftovers() == [], seconds=10, what="its pieces are removed")
+    await eventually(lambda: broker.leftovers() <= before, seconds=10, what="its pieces are removed")
     same(tree, await broker.tree("cancel-2", restore=grant))
 
 
@@ -211,7 +209,7 @@ async def test_a_broker_killed_in_a_restore_begins_it_anew(own_broker: Volume, r
     assert [found.id for found in await own_broker.describe("killed-2")] == ["killed-2"]
     result = await own_broker.run("provision", request, Provisioned)
     same(tree, Path(result.resource["path"]))
-    await eventually(lambda: own_broker.leftovers() == [], seconds=10, what="all is tidy")
+    await eventually(lambda: own_broker.leftovers() == set(), seconds=10, what="all is tidy")
 
 
 async def test_cancelling_a_copy_and_another_try(broker: Volume, repository: Site) -> None:
@@ -238,94 +236,11 @@ async def test_discarding_ends_a_copy_that_streams(broker: Volume, repository: S
     await broker.deprovision("ends")
 
 
-Hostile = list[tuple[str, Mapping[str, str], bytes]]
-_PLAIN = {"mode": "0644", "uid": "0", "gid": "0", "mtime": "0"}
-_FILE, _LINK = {**_PLAIN, "type": "file"}, {**_PLAIN, "type": "symlink"}
-_ROOT = (".", {**_PLAIN, "type": "directory", "mode": "0755"}, b"")
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [
-        [_ROOT, ("../escaped", _FILE, b"1")],
-        [_ROOT, ("a/../../escaped", _FILE, b"1")],
-        [_ROOT, ("%2E%2E/escaped", _FILE, b"1")],
-        [_ROOT, ("..%2Fescaped", _FILE, b"1")],
-        [_ROOT, ("{outside}/escaped", _FILE, b"1")],
-        [_ROOT, ("out", {**_LINK, "target": "{outside}"}, b""), ("out/escaped", _FILE, b"1")],
-        [_ROOT, ("out", {**_LINK, "target": "{outside}/escaped"}, b""), ("out", _FILE, b"1")],
-        [_ROOT, ("out", {**_LINK, "target": "{outside}"}, b""), ("out", {**_PLAIN, "type": "directory"}, b"")],
-        [_ROOT, ("out", {**_LINK, "target": "{outside}"}, b""), ("out/d", {**_PLAIN, "type": "directory"}, b"")],
-        [_ROOT, ("stolen", {"type": "hardlink", "target": "../../../secret"}, b"")],
-        [_ROOT, ("stolen", {"type": "hardlink", "target": "{outside}/secret"}, b"")],
-        [
-            _ROOT,
-            ("out", {**_LINK, "target": "{outside}"}, b""),
-            ("stolen", {"type": "hardlink", "target": "out/secret"}, b""),
-        ],
-        [_ROOT, ("stolen", {"type": "hardlink", "target": "."}, b"")],
-        [_ROOT, ("nul%00", _FILE, b"1")],
-        [_ROOT, ("", _FILE, b"1")],
-        [_ROOT, ("a//b", _FILE, b"1")],
-        [_ROOT, ("no/parent", _FILE, b"1")],
-        [_ROOT, ("twice", _FILE, b"1"), ("twice", _FILE, b"2")],
-        [_ROOT, ("device", {**_PLAIN, "type": "device"}, b"")],
-        [_ROOT, (".", _FILE, b"1")],
-        [_ROOT, ("long" * 100, _FILE, b"1")],
-        [_ROOT, ("f", {**_FILE, "mode": "99"}, b"1")],
-        [_ROOT, ("f", {**_FILE, "uid": "-1"}, b"1")],
-        [_ROOT, ("f", {**_FILE, "mtime": "now"}, b"1")],
-        [_ROOT, ("f", {**_FILE, "xattr.security.capability": "AA=="}, b"1")],
-        [_ROOT, ("f", {**_FILE, "xattr.user.x": "?"}, b"1")],
-        [_ROOT, ("f", {**_FILE, "size": "10", "segments": "0+5,3+5"}, b"0123456789")],
-        [_ROOT, ("f", {**_FILE, "size": "10", "segments": "0+100"}, b"1")],
-        [_ROOT, ("f", {**_FILE, "size": "10", "segments": "-4+1"}, b"1")],
-        [_ROOT, ("f", {**_LINK, "target": "x"}, b"data")],
-    ],
-)
-async def test_a_hostile_copy_is_refused_and_writes_nowhere_else(
-    broker: Volume, repository: Site, tmp_path: Path, entries: Hostile
-) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret").write_bytes(b"secret")
-    before, trees = look(outside), _names(broker)
-    copy = f"copy-{new_id()}"
-
-    async def source() -> AsyncIterator[tuple[str, Mapping[str, str], int, AsyncIterator[bytes]]]:
-        for key, metadata, data in entries:
-            filled = {name: value.replace("{outside}", str(outside)) for name, value in metadata.items()}
-            yield key.replace("{outside}", str(outside)), filled, len(data), one(data)
-
-    await CopyWriter(repository.open_write(copy)).write_entries("tree", source())
-    repository.repository.commit(copy)
-    problem = await broker.fails("provision", broker.provision_request(copy, restore=repository.open_read(copy)))
-    assert (problem.code, problem.temporary) == ("wrong_copy", False)
-    assert await broker.describe(copy) == ()
-    assert look(outside) == before
-    assert _names(broker) == trees
-
-
 async def test_a_copy_of_something_else_is_refused(broker: Volume, repository: Site) -> None:
     await repository.write_copy("copy-other", other=b"x")
     request = broker.provision_request("other", restore=repository.open_read("copy-other"))
     assert (await broker.fails("provision", request)).code == "wrong_copy"
 
 
-async def one(data: bytes) -> AsyncIterator[bytes]:
-    if data:
-        yield data
-
-
 def _begun(broker: Volume) -> bool:
     return any(path.is_dir() and any(path.iterdir()) for path in (broker.volumes / "making").iterdir())
-
-
-def _names(broker: Volume) -> set[Path]:
-    """What there is above the trees, where an entry that escapes would land."""
-    return {
-        path
-        for place in (broker.volumes, *broker.volumes.iterdir())
-        for path in place.iterdir()
-        if path.suffix != ".json"
-    }
