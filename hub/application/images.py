@@ -17,7 +17,7 @@ from schemas import saga
 from schemas.commands import Answer, RunImage, SiteRunImage
 from schemas.events import OperationAccepted
 from schemas.names import claim_token
-from schemas.problems import Problem
+from schemas.problems import Problem, not_found
 
 
 async def run(context: Context, received: Received) -> Outcome:
@@ -53,9 +53,12 @@ async def run(context: Context, received: Received) -> Outcome:
     return await _begin(context, received, domain.plan_run(command, image=id, way=way, by=received.by))
 
 
-async def _begin(context: Context, received: Received, accepted: OperationAccepted) -> Answer:
+async def _begin(context: Context, received: Received, accepted: OperationAccepted) -> Outcome:
     operation = await load(context.events, "operation", received.id)
     if not operation.recorded:
+        entry = (await load(context.events, "catalog", received.aggregate_id)).fold(catalog.evolve, NOT_ENTERED)
+        if entry is None or entry.status != "entered":
+            return not_found("image", f"image {received.aggregate_id} is deleted", "see `calque image list`")
         try:
             appended = await append(
                 context.events,

@@ -6,10 +6,12 @@ Every event is handled by one hub, and again by another if that one dies before 
 - a child operation of the hub ended, or an operation of the hub moved on -> the operation is driven;
 - a save came to nothing -> the image's entry is withdrawn and its name released: at the word of the site or, when
   the entry itself arrives later than that (order holds per writer only), at the entry's;
-- a copy of a deleted image appeared at a site -> the site is told to forget it.
+- a copy of a deleted image appeared at a site -> the site is told to forget it, until it has.
 """
 
 from __future__ import annotations
+
+from itertools import count
 
 from bus.events import Conflict
 from bus.records import record
@@ -21,8 +23,9 @@ from hub.application.sagas import Sagas
 from hub.domain import catalog, claim
 from hub.domain.children import operation_of
 from hub.domain.claim import ClaimState
+from hub.domain.images import DELETE_KIND, copies_of
 from hub.domain.received import reply_subject
-from schemas.commands import Answer, SiteForgetImage
+from schemas.commands import Answer, SiteCommand, SiteForgetImage
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.events import (
     CancelRequested,
@@ -40,7 +43,7 @@ from schemas.events import (
 )
 from schemas.names import claim_token
 from schemas.operations import effect_id
-from schemas.problems import Problem
+from schemas.problems import CalqueError, Problem, temporary
 from schemas.subjects import HUB, site_command
 
 REACH_SECONDS = 10.0
@@ -66,12 +69,16 @@ class Reactor:
                 await self._sagas.drive(recorded.id)
             elif isinstance(event, CatalogEntered):
                 await self._entered(recorded.id, event, command=recorded.envelope.causationid)
+            elif isinstance(event, CommandRejected):
+                await self._rejected(recorded.id, event)
+            elif isinstance(event, OperationAccepted) and event.kind == DELETE_KIND:
+                await self._deleted(event)
             return
         await self._answer(recorded.writer, recorded.id, event, recorded.envelope)
         await self._child(recorded.id, event)
         await self._saving(recorded.writer, recorded.id, event)
         if isinstance(event, LocationAdded):
-            await self._forget(recorded.writer, event)
+            await self._forget(recorded.writer, event.image, arrival=recorded.envelope.id.rpartition("/")[2])
 
     async def _answer(self, site: str, id: str, event: Event, envelope: Envelope) -> None:
         to = reply_subject(envelope)
@@ -117,6 +124,11 @@ class Reactor:
         if saving is not None and saving.ended and saving.state != "succeeded":
             await self._withdraw(image, saving.problem, causation=command)
 
+    async def _rejected(self, command: str, event: CommandRejected) -> None:
+        """A hub that died after it had entered an image left a save that another hub found reason to reject."""
+        if (image := self._context.state.images.by_command.get(command)) is not None:
+            await self._withdraw(image, event.problem, causation=command)
+
     async def _withdraw(self, image: str, problem: Problem | None, *, causation: str | None) -> None:
         for _ in range(TRIES):
             entry = await load(self._context.events, "catalog", image)
@@ -134,24 +146,50 @@ class Reactor:
             return
         raise contended(f"image {image}")
 
-    async def _forget(self, site: str, event: LocationAdded) -> None:
-        """A copy that arrived after its image was deleted: the deletion did not know of this site."""
+    async def _deleted(self, deletion: OperationAccepted) -> None:
+        """Copies that had arrived when the image was deleted, unseen by the hub that decided it."""
         images = self._context.state.images
-        entry, row = images.entries.get(event.image), images.content_of(event.image)
+        row = images.content_of(deletion.target)
+        if row is None or row.content is None:
+            return
+        holders = images.holders()
+        found = set().union(*(holders.get(copy, set()) for copy in copies_of(row.content)))
+        for site in sorted(found - {step.part for step in deletion.steps}):
+            await self._forget(site, deletion.target, arrival=site)
+
+    async def _forget(self, site: str, image: str, *, arrival: str) -> None:
+        """Copies of a deleted image at a site that the deletion did not know of.
+
+        The site may refuse for now, because it still works on the image. So this is asked for, under the id of this
+        one arrival, until it is done: meanwhile the event is not acknowledged.
+        """
+        images = self._context.state.images
+        entry, row = images.entries.get(image), images.content_of(image)
         if entry is None or entry.state.status != "deleted" or entry.deletion is None:
             return
         if row is None or row.content is None:
             return
-        command = SiteForgetImage(by=entry.state.entered.by, parent=entry.deletion, content=row.content)
+        for attempt in count(1):
+            id = effect_id(entry.deletion, f"late-{arrival}", attempt)
+            child = self._context.state.child(site, id)
+            if child is not None and child.state == "succeeded":
+                return
+            if child is None:
+                command = SiteForgetImage(by=entry.state.entered.by, parent=entry.deletion, content=row.content)
+                await self._command(site, image, command, id=id, operation=entry.deletion)
+            if child is None or child.state == "running":
+                raise CalqueError(temporary("forgetting", f"site {site} is to forget image {image} ({id})"))
+
+    async def _command(self, site: str, target: str, command: SiteCommand, *, id: str, operation: str) -> None:
         subject = site_command(
-            site=site, principal=command.by.principal, aggregate=command.AGGREGATE, id=event.image, verb=command.VERB
+            site=site, principal=command.by.principal, aggregate=command.AGGREGATE, id=target, verb=command.VERB
         )
         envelope = wrap(
             command,
-            id=effect_id(entry.deletion, f"late-{event.copy}", 1),
+            id=id,
             source=HUB,
             time=timestamp(self._context.clock()),
-            operationid=entry.deletion,
-            causationid=entry.deletion,
+            operationid=operation,
+            causationid=operation,
         )
         await self._context.outbound.command(subject, envelope)

@@ -335,8 +335,12 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
 
 
 def _given_up(name: str, living: dict[str, Instance]) -> bool:
-    """Whether it belongs to an instance that failed: what is left of that one may be less than the record says."""
-    return any(one.state == "failed" and name.startswith((f"{id}-", f"{id}/")) for id, one in living.items())
+    """Whether it belongs to an instance that is not well: what is left of it may be less than the record says."""
+    return any(
+        (one.state == "failed" and name.startswith((f"{id}-", f"{id}/")))
+        or (one.state == "degraded" and name.startswith(f"{id}/"))
+        for id, one in living.items()
+    )
 
 
 def _writers(world: World, fold: Fold, site: str) -> Iterator[str]:

@@ -101,7 +101,7 @@ class SimStore:
         delay, lost = fate.delay(), False
         where = f"append {prepared[-1][0].split('.')[3]}.{prepared[-1][0].split('.')[5]}"
         if fate.strikes(fate.profile.store):
-            match fate.faults.randrange(4):
+            match fate.faults.randrange(6):
                 case 0:
                     fate.trace.hit("append lost", where)
                     delay = -1.0
@@ -115,6 +115,9 @@ class SimStore:
                     fate.trace.hit("store away", where)
                     self._stream.down = True
                     self._loop.at(fate.faults.uniform(0.5, 40.0), self._recover)
+                case _:
+                    fate.trace.hit("killed around", where, who=self._process.name)
+                    self._process.fuse = fate.faults.randrange(1, 12)
         if delay >= 0:
             self._loop.at(delay, self._arrive, prepared, expected, words, lost)
         try:
@@ -240,8 +243,12 @@ class SimQueue:
             one = due[pick]
             self._consumer.lease(one)
             if self._fate.strikes(self._fate.profile.queue):
-                self._fate.trace.hit("delivery lost", self._consumer.name)
-                continue
+                if self._fate.faults.random() < 0.7:
+                    self._fate.trace.hit("delivery lost", self._consumer.name)
+                    continue
+                where = f"{self._consumer.name.split('-')[0]} {one.stored.subject.rpartition('.')[2]}"
+                self._fate.trace.hit("killed around", where, who=self._process.name)
+                self._process.fuse = self._fate.faults.randrange(1, 30)
             self._running += 1
             self._process.spawn(self._handle(handler, one), f"{self._consumer.name}-{one.stored.sequence}")
 

@@ -21,6 +21,7 @@ async def deployed(world: World, client: Client, *, name: str = "app-1") -> str:
     command = cmd.DeployInstance(name=name, site="north", template=TemplateRef(name=SHOP.name))
     await client.send("i1", command)
     await until(lambda: _state(world, "i1") == "running")
+    await asyncio.sleep(3.0)  # until the hub knows
     return "i1"
 
 
@@ -105,3 +106,46 @@ def _provisioned(world: World, instance: str) -> bool:
     journal = world.agents["north"].journal
     found = journal.site.instances.get(instance) if journal else None
     return found is not None and all(each.state == "provisioned" for each in found.data_services.values())
+
+
+async def _saved(world: World, client: Client, instance: str) -> None:
+    await client.send(instance, cmd.SaveInstance(image="m1", name="image-1"))
+    journal = world.agents["north"].journal
+    assert journal is not None
+    await until(lambda: "m1" in journal.site.images and journal.site.images["m1"].state == "saved")
+    await asyncio.sleep(2.0)
+
+
+def test_a_copy_that_arrived_while_its_image_was_deleted_stayed_for_ever() -> None:
+    async def story(world: World, client: Client) -> None:
+        await _saved(world, client, await deployed(world, client))
+        world.sources["hub"].cut = True  # the deletion is decided without knowledge of the transfers
+        await client.send("m1", cmd.RunImage(instance="i2", name="app-2", site="south"))
+        await asyncio.sleep(0.1)
+        await client.send("m1", cmd.DeleteImage())
+        await asyncio.sleep(3.0)
+        world.of_commands["north"].cut = True
+        world.sources["hub"].cut = False
+        world.sources["hub"].move()
+        await asyncio.sleep(10.0)
+        world.of_commands["north"].connect()
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+
+
+def test_a_save_that_its_hub_entered_and_another_rejected_kept_the_name_for_ever() -> None:
+    async def story(world: World, client: Client) -> None:
+        instance = await deployed(world, client)
+        await client.send(instance, cmd.SaveInstance(image="m1", name="image-1"))
+        await until(lambda: ("catalog", "m1") in world.own["hub"].last, every_seconds=0.0001)
+        world.own["hub"].down = True
+        for hub in world.hubs:
+            world.kill(hub.name)
+        await asyncio.sleep(0.1)
+        world.own["hub"].down = False
+        await client.send(instance, cmd.DeleteInstance())
+        await until(lambda: _state(world, instance) == "deleted")
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
