@@ -66,9 +66,9 @@ def show_json(value: object) -> None:
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
 
-def yaml_text(value: object) -> str:
-    """One YAML document, its fields in their order."""
-    return str(yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=120))
+def yaml_text(value: object, *, sort: bool = False) -> str:
+    """One YAML document, its fields in their own order, or sorted."""
+    return str(yaml.safe_dump(plain(value), sort_keys=sort, allow_unicode=True, width=120))
 
 
 def size(bytes_: int | float | None) -> str:

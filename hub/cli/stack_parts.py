@@ -110,7 +110,7 @@ async def status(session: Session) -> None:
         async with session.client() as client:
             view = await client.status()
     except HubUnreachableError:
-        if local is not None and session.format == "table":
+        if local is not None and local.keeper is not None and session.format == "table":
             _show_parts(local)
         raise
     if session.shown({**plain(view), "stack": local and local.as_json()}):

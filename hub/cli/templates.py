@@ -102,8 +102,8 @@ async def diff(session: Session, first: str, second: str | None, exit_code: bool
             base, changed = await _load(client, first), await _load(client, second)
     lines = list(
         difflib.unified_diff(
-            yaml_text(base).splitlines(),
-            yaml_text(changed).splitlines(),
+            yaml_text(base, sort=True).splitlines(),
+            yaml_text(changed, sort=True).splitlines(),
             f"{base.name}@{base.version}",
             f"{changed.name}@{changed.version}" + (f" ({second or first})" if _is_file(second or first) else ""),
             lineterm="",
@@ -148,7 +148,7 @@ def _show_template(found: Template) -> None:
     if found.services:
         click.echo("")
         show_table(
-            ("service", "type", "port", "artifact", "depends on", "environment"),
+            ("service", "type", "port", "artifact", "depends on"),
             [
                 (
                     name,
@@ -156,11 +156,14 @@ def _show_template(found: Template) -> None:
                     service.port,
                     service.artifact.directory or service.artifact.wheel or service.artifact.type,
                     service.depends_on,
-                    service.environment,
                 )
                 for name, service in found.services.items()
             ],
         )
+    variables = [(name, *each) for name, service in found.services.items() for each in service.environment.items()]
+    if variables:
+        click.echo("")
+        show_table(("service", "variable", "value"), variables)
     if found.data_services:
         click.echo("")
         show_table(

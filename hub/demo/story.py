@@ -54,12 +54,14 @@ class StoryFailedError(Exception):
 
 
 def example_directory() -> Path:
-    """The sample application: in the checkout that this program runs from, or below the working directory."""
-    for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        candidate = root / "examples" / "hackathon"
+    """The sample application: in the checkout that this program runs from, else beside this module in the wheel."""
+    for candidate in (
+        Path(__file__).resolve().parents[2] / "examples" / "hackathon",
+        Path(__file__).parent / "hackathon",
+    ):
         if (candidate / "calque.yaml").is_file():
             return candidate
-    raise StoryFailedError("the sample application was not found: run the demo from a checkout of calque")
+    raise StoryFailedError("the sample application is missing: install calque again")
 
 
 async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObserver], keep: bool = False) -> float:
