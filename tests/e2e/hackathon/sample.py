@@ -47,6 +47,7 @@ class Place:
             "DOCS_BUCKET": self.access.s3_bucket,
             "DOCS_ACCESS_KEY": self.access.s3_access_key,
             "DOCS_SECRET_KEY": self.access.s3_secret_key,
+            **({"THUMBS_PATH": self.access.thumbs_path} if self.access.thumbs_path else {}),
         }
 
     def stored_keys(self) -> set[str]:

@@ -40,6 +40,7 @@ WRONG: tuple[tuple[str, str | None], ...] = (
     *((name, " ") for name in ("DOCS_ACCESS_KEY", "DOCS_SECRET_KEY")),
     *(("PORT", value) for value in ("0", "65536", "http", "-1", "8080.5")),
     *(("IDEAS_URI", value) for value in ("mysql://a:pw-hidden@b/c", "postgresql://a:pw-hidden@b:x/c")),
+    *(("THUMBS_PATH", value) for value in (" ", "/no/such/directory", "/etc/passwd")),
     *(("DOCS_ENDPOINT", value) for value in ("localhost:8333", "ftp://there", "http://there:x")),
 )
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from brokers.sdk.frames import EntryBegin
 from brokers.volume.inventory import Earlier, order_of, read_inventory, write_inventory
+from brokers.volume.linux import clones
 from brokers.volume.paths import ROOT_KEY, decode, encode, key_of, parts_of
 from brokers.volume.reading import entries
 from brokers.volume.restoring import Restorer
@@ -104,7 +105,7 @@ async def restore(place: Path, target: Path) -> None:
 
 def survey(tree: Path, place: Path, name: str, *, earlier: Earlier, trusted_ns: int, begin: int) -> tuple[Survey, int]:
     stop = Stop()
-    with Content(place / "content", begin=begin, clones=False, stop=stop) as content:
+    with Content(place / "content", begin=begin, clones=clones(place), stop=stop) as content:
         found = Survey(tree, content=content, earlier=earlier, trusted_ns=trusted_ns, stop=stop)
         write_inventory(place / name, found.entries())
     return found, content.end
