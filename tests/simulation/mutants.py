@@ -14,8 +14,7 @@ from bus.records import Recorded
 from hub.application.commands import CommandHandler as HubCommands
 from hub.application.reactor import Reactor
 from hub.application.sagas import Sagas
-from hub.domain import claim
-from hub.domain import images as hub_images
+from hub.domain import children, claim
 from schemas import events as ev
 from schemas import saga
 from schemas.operations import Step
@@ -167,15 +166,11 @@ def hub_ignores_claims(patch: Patch) -> None:
     patch.setattr(claim, "evolve", lambda state, event: claim.ClaimState())
 
 
-def hub_leaves_the_instance_of_a_cancelled_run(patch: Patch) -> None:
-    real = hub_images.plan_run
+def hub_believes_that_a_child_is_undone(patch: Patch) -> None:
+    def undone(operation: saga.Operation, state: saga.StepState, *arguments: Any) -> list[ev.Event]:
+        return saga.undone(operation, state.step.id)
 
-    def plan(*arguments: Any, **named: Any) -> ev.OperationAccepted:
-        accepted = real(*arguments, **named)
-        steps = tuple(msgspec.structs.replace(step, undo=None) for step in accepted.steps)
-        return msgspec.structs.replace(accepted, steps=steps)
-
-    patch.setattr(hub_images, "plan_run", plan)
+    patch.setattr(children, "_undone", undone)
 
 
 def hub_forgets_what_it_passed_on(patch: Patch) -> None:
@@ -213,7 +208,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("the events of one decision are stored one by one", events_of_a_decision_are_stored_one_by_one, 150),
     Mutant("the catalog keeps an image that was never saved", hub_does_not_withdraw, 60),
     Mutant("a taken name is taken again", hub_ignores_claims, 100),
-    Mutant("a cancelled run across sites leaves its instance", hub_leaves_the_instance_of_a_cancelled_run, 500),
+    Mutant("the hub believes that a child is undone", hub_believes_that_a_child_is_undone, 300),
     Mutant("the hub forgets what it passed on", hub_forgets_what_it_passed_on, 500),
     Mutant("the hub has no timers", hub_has_no_timers, 400),
 )

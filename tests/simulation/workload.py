@@ -54,6 +54,10 @@ TEMPLATES = (
 )
 
 
+MOODS = ("mixed", "mixed", "travelling", "regretful")
+"""What a run has more of: runs at other sites, or cancellations soon after."""
+
+
 class Sent(NamedTuple):
     """A command that was sent: how often it was stored, for how long it is good."""
 
@@ -73,6 +77,7 @@ class Client:
         self.images: list[str] = []
         self._chance = world.fate.workload
         self._names = 0
+        self._mood = self._chance.choice(MOODS)
 
     async def play(self) -> None:
         """All of it. Ends when the time for faults is over."""
@@ -137,16 +142,22 @@ class Client:
     async def _something(self) -> None:
         chance = self._chance
         roll = chance.random()
+        command: Command
         if roll < 0.16 or not self.instances:
             await self._deploy()
         elif roll < 0.42:
             image = f"m{len(self.images) + 1}"
             self.images.append(image)
-            await self.send(self._living(), cmd.SaveInstance(image=image, name=self._name("image")))
+            command = cmd.SaveInstance(image=image, name=self._name("image"))
+            await self._regret(await self.send(self._living(), command))
         elif roll < 0.62 and self.images:
             instance = self._instance()
-            command = cmd.RunImage(instance=instance, name=self._name("app"), site=chance.choice(SITES))
-            await self.send(self._saved(), command)
+            image, site = self._saved(), chance.choice(SITES)
+            command = cmd.RunImage(instance=instance, name=self._name("app"), site=site)
+            await self._regret(await self.send(image, command))
+            if self._mood == "travelling":
+                command = cmd.RunImage(instance=self._instance(), name=self._name("app"), site=site)
+                await self._regret(await self.send(image, command))
         elif roll < 0.70:
             await self.send(self._living(), cmd.StopInstance(), good_for_seconds=chance.choice((None, 20.0)))
         elif roll < 0.77:
@@ -163,7 +174,13 @@ class Client:
         command = cmd.DeployInstance(
             name=self._name("app"), site=self._chance.choice(SITES), template=TemplateRef(name=template.name)
         )
-        await self.send(self._instance(), command)
+        await self._regret(await self.send(self._instance(), command))
+
+    async def _regret(self, id: str) -> None:
+        """Cancel it while it runs, in some moods."""
+        if self._mood in ("travelling", "regretful") and self._chance.random() < 0.35:
+            await asyncio.sleep(self._chance.uniform(0.02, 1.5))
+            await self.send(id, cmd.CancelOperation())
 
     def _living(self) -> str:
         """Mostly an instance that a site knows of and that is not gone."""
