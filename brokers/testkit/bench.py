@@ -22,6 +22,7 @@ from schemas.ids import new_id
 from schemas.problems import CalqueError
 from schemas.values import DataServiceType, ServiceSpec
 
+UNDER_WAY_SECONDS = 0.3
 LABELS = {"instance_name": "conformance", "data_service": "conformance"}
 
 
@@ -113,6 +114,16 @@ class Bench:
         outcome = await self.talk.begin(operation, request)
         holds(outcome.state == "running", f"{operation} {outcome.state} although what it needs does not answer")
         return outcome
+
+    async def under_way(self, request: Change) -> None:
+        """Give what was begun a moment to make something."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + UNDER_WAY_SECONDS
+
+        async def begun() -> bool:
+            return bool(await self.traces(request)) or loop.time() > deadline
+
+        await self.until(begun, "the broker does not say what is there")
 
     async def tidy(self) -> None:
         """End what stalls and remove what was made, whatever the broker says to it."""

@@ -143,13 +143,18 @@ async def discard_unknown(bench: DsbBench) -> None:
     await bench.talk.ask("discard_copy", DiscardCopy(id=new_id(), copy=name_of("nobody")), Done)
 
 
-@check("dsb.discard.running", "discard_copy ends a copy that streams.", spec=DISCARD)
+@check("dsb.discard.running", "discard_copy of a copy that streams ends it: moment_lost, or whole.", spec=DISCARD)
 async def discard_running(bench: DsbBench) -> None:
     service, _ = await bench.filled(one="1")
     prepared = await bench.prepare(service)
     bench.stall(prepared.copy)
     request = bench.copy_request(prepared)
     await bench.running("copy", request)
+
+    async def streams() -> bool:
+        return prepared.copy in bench.copies.waiting
+
+    await bench.until(streams, "nothing is written to the repository")
     await bench.talk.ask("discard_copy", DiscardCopy(id=new_id(), copy=prepared.copy), Done)
     bench.copies.stalled.discard(prepared.copy)
     outcome = await bench.talk.ended(request.id)

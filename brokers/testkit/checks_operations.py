@@ -146,6 +146,7 @@ async def running_others(bench: Bench) -> None:
 async def cancel_running(bench: Bench) -> None:
     operation, request = await bench.stalled()
     await bench.running(operation, request)
+    await bench.under_way(request)
     await bench.talk.cancel(request.id)
     outcome = await bench.talk.ended(request.id)
     holds(outcome.state == "cancelled", f"it {outcome.state}")

@@ -181,11 +181,13 @@ async def secrets_hidden(bench: PsbBench) -> None:
         "ill", environment={"CONFORM_HEALTH": "never"}, secrets={"PASS": secret}, start_period_seconds=0.4
     )
     await bench.talk.finish("deploy", ill)
+    await bench.talk.refuses("deploy", bad)
     for operation, request in (
         ("describe", DescribeServices()),
         ("status", StatusRequest(id=good.id)),
         ("deploy", good),
         ("deploy", bad),
+        ("status", StatusRequest(id=bad.id)),
         ("status", StatusRequest(id=ill.id)),
     ):
         answer = await bench.talk.exchange(operation, request)

@@ -62,7 +62,8 @@ class HeldCopy:
 
 
 class CopyServer:
-    """Serves ``copies``. A copy in ``stalled`` is answered when it is in there no more.
+    """Serves ``copies``. A copy in ``stalled`` is answered when it is in there no more; ``waiting`` are
+    those of them that were asked for.
 
     ``lenient`` says which rule is not kept, for brokers that are broken on purpose.
     """
@@ -71,6 +72,7 @@ class CopyServer:
         self.copies: dict[str, HeldCopy] = {}
         self.tokens: dict[str, Token] = {}
         self.stalled: set[str] = set()
+        self.waiting: set[str] = set()
         self._lenient = lenient
         self._directory = directory
         self._runner: web.AppRunner | None = None
@@ -134,6 +136,8 @@ class CopyServer:
             copy = request.match_info["copy"]
             try:
                 self._authorize(request, copy, purpose)
+                if copy in self.stalled:
+                    self.waiting.add(copy)
                 while copy in self.stalled and not self._ending.is_set():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(0.05):
@@ -178,6 +182,8 @@ class CopyServer:
             if not lenient and not self._lenient("crb.part.damaged"):
                 raise CalqueError(invalid("part", str(error))) from None
             stored = judged(name, unframed(body), layout=Layout.STREAM, media_type=media_type)
+        if name in held.parts and self._lenient("crb.part.again"):
+            stored = held.parts[name]
         held.parts[name] = stored
         return web.Response(status=201, body=msgspec.json.encode(stored.part), content_type="application/json")
 
