@@ -89,12 +89,12 @@ IMAGES = Kind[ImageView](
 )
 OPERATIONS = Kind[OperationView](
     columns=(
-        Column("id", lambda view: view.id, firm=True),
         Column("kind", lambda view: view.kind, firm=True),
         Column("name", lambda view: view.name),
         Column("site", lambda view: view.site),
         Column("state", lambda view: view.state, firm=True),
         Column("age", lambda view: age(view.created_at), firm=True),
+        Column("id", lambda view: view.id, firm=True),
         Column("steps", _progress, wide=True),
         Column("cleanup", lambda view: view.cleanup, wide=True),
         Column("by", lambda view: view.principal, wide=True),

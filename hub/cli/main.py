@@ -11,6 +11,7 @@ import click
 from hub.cli.apps import app, deploy
 from hub.cli.colour import UNCOLOURED
 from hub.cli.completion import completion
+from hub.cli.conform import conform_broker
 from hub.cli.contexts import context
 from hub.cli.doctor import doctor
 from hub.cli.exits import MEANINGS, Exit, exit_code, show_error, show_unexpected
@@ -46,6 +47,7 @@ for command in (
     context, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
+broker.add_command(conform_broker)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

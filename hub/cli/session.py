@@ -15,10 +15,15 @@ import click
 from hub.cli.output import Format, shown
 from hub.cli.progress import observer_for
 from hub.client import Client, OperationFailedError, Started, home_directory, load_context
+from hub.client.client import CONNECT_SECONDS
 from hub.client.contexts import Choice, choose
 from hub.client.errors import InvalidError
+from hub.stack.running import seems_down
 from schemas.problems import CalqueError, invalid
 from schemas.queries import OperationView
+
+DOWN_SECONDS = 1.0
+"""How long to try to connect to a stack that seems to be stopped."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +82,8 @@ class Session:
         """A client that is connected to the hub that is meant."""
         choice = self.choice
         context = choice.load() if choice.home is None else load_context(choice.home)
-        async with await Client.connect(context) as client:
+        down = choice.home is not None and seems_down(choice.home)
+        async with await Client.connect(context, deadline_seconds=DOWN_SECONDS if down else CONNECT_SECONDS) as client:
             yield client
 
     def say(self, text: str) -> None:

@@ -106,6 +106,12 @@ def look(home: Path) -> RunningStack:
     )
 
 
+def seems_down(home: Path) -> bool:
+    """Whether a stack once ran on ``home`` and nothing of it is to be seen now, as far as this process sees."""
+    layout = HomeLayout(home)
+    return (layout.run / "lock").exists() and holder(home) is None and not running_leftovers(layout.records)
+
+
 async def stop(home: Path, *, within: float = STOP_SECONDS + _PATIENCE_SECONDS) -> Stopped:
     """Stop what runs on ``home``, also what a killed stack left behind; nothing to stop is no error.
 

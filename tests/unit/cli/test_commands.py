@@ -39,12 +39,17 @@ class Result:
 
 
 async def calque(home: Path, *arguments: str) -> Result:
+    """Run a command line about the hub of ``home``."""
+    return await execute_here("--home", str(home), *arguments)
+
+
+async def execute_here(*arguments: str) -> Result:
     """Run a command line of the program inside this process, which is quicker than one of its own."""
 
     def run() -> Result:
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
-            code = execute(["--home", str(home), *arguments])
+            code = execute(list(arguments))
         return Result(code, out.getvalue(), err.getvalue())
 
     async with ONE_AT_A_TIME:
