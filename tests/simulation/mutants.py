@@ -36,6 +36,8 @@ class Mutant(NamedTuple):
     name: str
     apply: Callable[[Patch], None]
     seeds: int
+    quick: bool = False
+    """Whether a few seeds are enough, so that every test run tries it."""
 
 
 def _without_undo(module: Any, function: str, *actions: str) -> Callable[[Patch], None]:
@@ -190,23 +192,30 @@ def hub_has_no_timers(patch: Patch) -> None:
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("a site skips its dedupe check", site_skips_its_dedupe_check, 40),
+    Mutant("a site skips its dedupe check", site_skips_its_dedupe_check, 40, quick=True),
     Mutant("a site acknowledges a command before it is stored", site_acknowledges_before_storing, 150),
-    Mutant("a restarted agent does not resume", site_does_not_resume, 60),
+    Mutant("a restarted agent does not resume", site_does_not_resume, 60, quick=True),
     Mutant("a database is not removed when a deployment is undone", _without_undo(plans, "deploy", "provision"), 150),
-    Mutant("an app service is not removed when a deployment is undone", _without_undo(plans, "deploy", "deploy"), 150),
+    Mutant(
+        "an app service is not removed when a deployment is undone",
+        _without_undo(plans, "deploy", "deploy"),
+        150,
+        quick=True,
+    ),
     Mutant("a copy is not dropped when a save is undone", _without_undo(plans, "save", "commit"), 400),
     Mutant("a staged copy is not removed when a save is undone", _without_undo(plans, "save", "copy"), 300),
     Mutant("writers are not thawed when a save is undone", _without_undo(plans, "save", "quiesce"), 300),
     Mutant("a moment is not discarded when a save is undone", _without_undo(plans, "save", "prepare", "stage"), 300),
-    Mutant("writers are not thawed after the moments are fixed", site_forgets_the_thaw, 40),
+    Mutant("writers are not thawed after the moments are fixed", site_forgets_the_thaw, 40, quick=True),
     Mutant("a hold that lapsed counts as held", site_believes_a_lapsed_hold, 400),
     Mutant("an undo that failed counts as done", site_gives_up_undoing, 150),
-    Mutant("where a copy lies is not recorded", site_does_not_record_locations, 40),
+    Mutant("where a copy lies is not recorded", site_does_not_record_locations, 40, quick=True),
     Mutant("the image of a failed save is left saving", site_leaves_the_image_of_a_failed_save, 100),
     Mutant("an append is not guarded by the expected sequence", appends_are_not_guarded, 300),
-    Mutant("the events of one decision are stored one by one", events_of_a_decision_are_stored_one_by_one, 150),
-    Mutant("the catalog keeps an image that was never saved", hub_does_not_withdraw, 60),
+    Mutant(
+        "the events of one decision are stored one by one", events_of_a_decision_are_stored_one_by_one, 150, quick=True
+    ),
+    Mutant("the catalog keeps an image that was never saved", hub_does_not_withdraw, 60, quick=True),
     Mutant("a taken name is taken again", hub_ignores_claims, 100),
     Mutant("the hub believes that a child is undone", hub_believes_that_a_child_is_undone, 300),
     Mutant("the hub forgets what it passed on", hub_forgets_what_it_passed_on, 500),
