@@ -6,10 +6,12 @@ import asyncio
 import mmap
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from brokers.volume.moments import CLOCK_NS
 from schemas.brokers import PrepareCopy, Prepared, Provisioned, StageCopy
 from schemas.ids import new_id
 from tests.integration.broker_process import eventually
@@ -91,6 +93,8 @@ async def test_files_written_through_a_memory_map_after_staging_are_seen(broker:
     (tree / "mapped").write_bytes(b"0" * 8192)
     with (tree / "mapped").open("r+b") as file, mmap.mmap(file.fileno(), 8192) as mapped:
         mapped[0:3] = b"one"
+        changed = (tree / "mapped").stat().st_ctime_ns
+        await eventually(lambda: time.time_ns() > changed + 3 * CLOCK_NS, seconds=5, what="it is no recent change")
         await broker.stage("mapped", "copy-mapped")
         mapped[0:3] = b"two"
         await broker.prepare("mapped", "copy-mapped")
