@@ -105,9 +105,10 @@ async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         await supervisor.stop()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def hub_and_sites(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HubAndSites]:
-    layout = HomeLayout(tmp_path_factory.mktemp("hub-and-sites"))
+@asynccontextmanager
+async def run_hub_and_sites(home: Path) -> AsyncIterator[HubAndSites]:
+    """The hub's NATS server and those of the sites north and south, of one's own. No stream is made yet."""
+    layout = HomeLayout(home)
     keys = open_keys(layout.keys, sites=SITES, brokers=BROKERS, principals=("admin", "other"))
     ports = nats_ports(Ports(layout.ports), sites=SITES)
     parts = [hub_nats_part(layout, keys, ports)]
@@ -125,6 +126,12 @@ async def hub_and_sites(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         )
     finally:
         await supervisor.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def hub_and_sites(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HubAndSites]:
+    async with run_hub_and_sites(tmp_path_factory.mktemp("hub-and-sites")) as running:
+        yield running
 
 
 @dataclass(frozen=True, kw_only=True)

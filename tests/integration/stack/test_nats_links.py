@@ -15,7 +15,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tests.servers import HubAndSites
+from tests.servers import HubAndSites, run_hub_and_sites
 
 WAIT_SECONDS = 15.0
 
@@ -127,9 +127,11 @@ async def make_streams(stack: HubAndSites) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def stack(hub_and_sites: HubAndSites) -> HubAndSites:
-    await make_streams(hub_and_sites)
-    return hub_and_sites
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HubAndSites]:
+    """Servers of its own: its streams are made by hand, not as the bus makes them."""
+    async with run_hub_and_sites(tmp_path_factory.mktemp("links")) as servers:
+        await make_streams(servers)
+        yield servers
 
 
 async def subjects_of(hub: Client, stream: str) -> list[str]:
