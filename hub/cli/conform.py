@@ -12,8 +12,10 @@ import sys
 import click
 
 from hub.cli.exits import Exit
-from hub.cli.session import Session, asynchronous, client_options
-from schemas.problems import CalqueError, not_found
+from hub.cli.options import output_option, stack_options
+from hub.cli.session import Session, asynchronous
+from hub.client.errors import NotFoundError
+from schemas.problems import not_found
 
 KINDS = ("dsb", "psb", "crb")
 
@@ -27,7 +29,8 @@ KINDS = ("dsb", "psb", "crb")
 @click.option("--peer", default=None, help="Another repository of the site, for transfers (crb).")
 @click.option("--restart-command", default=None, help="Restarts the broker, and ends when that is done.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Checks such as 'dsb.bind.*'; may be repeated.")
-@client_options
+@stack_options
+@output_option(("table", "json"))
 @asynchronous
 async def conform_broker(
     session: Session,
@@ -47,7 +50,7 @@ async def conform_broker(
     """
     config = session.home / "config" / f"{site}-agent.json"
     if not config.is_file():
-        raise CalqueError(not_found("site", f"{session.home} has no site {site}", "see: calque site list"))
+        raise NotFoundError(not_found("site", f"{session.home} has no site {site}", "see: calque site list"))
     arguments = [kind, name, "--config", str(config), "--site", site, "-o", session.format]
     for option, value in (
         ("--type", service_type),
