@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ BIG_BYTES = 100_000
 KNOWN_ATTRIBUTES = frozenset(Envelope.__struct_fields__)
 
 Handler = Callable[[Any], Awaitable[Reply]]
+Handling = Callable[[Message], Coroutine[Any, Any, None]]
 
 
 class Unanswered(Exception):
@@ -106,7 +107,7 @@ class WireBroker:
     def subject(self, operation: str) -> str:
         return broker_request(site=self.site, kind=self.kind, broker=self.name, operation=operation)
 
-    async def _listen(self, subject: str, handle: Callable[[Message], Awaitable[None]]) -> None:
+    async def _listen(self, subject: str, handle: Handling) -> None:
         def take(message: Message) -> None:
             task = asyncio.create_task(handle(message))
             self._serving.add(task)
@@ -158,7 +159,7 @@ class WireBroker:
         ]
         return {**self._identity("stats"), "endpoints": endpoints}
 
-    def _describer(self, verb: str, answer: Callable[[], dict[str, Any]]) -> Callable[[Message], Awaitable[None]]:
+    def _describer(self, verb: str, answer: Callable[[], dict[str, Any]]) -> Handling:
         async def describe(message: Message) -> None:
             if message.reply and not (verb == "PING" and self.broken("any.found.ping")):
                 await self.bus.send(message.reply, msgspec.json.encode(answer()))
@@ -167,7 +168,7 @@ class WireBroker:
 
     # --- requests
 
-    def _taker(self, operation: str) -> Callable[[Message], Awaitable[None]]:
+    def _taker(self, operation: str) -> Handling:
         async def take(message: Message) -> None:
             await self._serve(operation, message)
 

@@ -97,3 +97,20 @@ async def test_a_copy_that_was_read_whole_before_its_discard_is_no_temporary_pro
         assert report.conforms, as_table(report)
     finally:
         await broker.stop()
+
+
+async def test_the_volume_broker_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    broker = BrokerProcess(
+        "brokers.volume",
+        bus=bus,
+        nats_url=nats_server.url,
+        kind="dsb",
+        name="conform-volume",
+        directory=tmp_path,
+        volumes_dir=str(tmp_path / "volumes"),
+    )
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus)) == ["dsb.bind.secret", "dsb.unbind.works"]
+    finally:
+        await broker.stop()

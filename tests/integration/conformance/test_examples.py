@@ -1,0 +1,67 @@
+"""The brokers of the guide run and keep the contract, and `python -m brokers.testkit` says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from bus.connection import Bus
+from tests.integration.broker_process import BrokerProcess
+from tests.integration.conformance.conftest import conforms
+from tests.servers import NatsServer
+
+ROOT = Path(__file__).parents[3]
+
+
+def folders(bus: Bus, nats_server: NatsServer, directory: Path) -> BrokerProcess:
+    return BrokerProcess(
+        "examples.broker.folders",
+        bus=bus,
+        nats_url=nats_server.url,
+        kind="dsb",
+        name="folders",
+        directory=directory,
+        folders_dir=str(directory / "folders"),
+    )
+
+
+async def testkit(*arguments: str) -> tuple[int, str]:
+    """Run the kit as its users do: the exit code and stdout."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "brokers.testkit", *arguments), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    async with asyncio.timeout(120):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def test_the_broker_of_the_guide_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    broker = folders(bus, nats_server, tmp_path)
+    await broker.start()
+    try:
+        report = await conforms(broker, bus)
+        skipped = [finding.id for finding in report.findings if finding.verdict == "skipped"]
+        assert skipped == ["dsb.bind.secret", "dsb.unbind.works"]
+        assert list((tmp_path / "folders").iterdir()) == []
+    finally:
+        await broker.stop()
+
+
+async def test_the_kit_as_a_program(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    broker = folders(bus, nats_server, tmp_path)
+    await broker.start()
+    try:
+        where = ("dsb", "folders", "--server", nats_server.url, "--site", "north", "--patience", "5")
+        code, out = await testkit(*where, "--only", "dsb.bind.*", "-o", "json")
+        found = json.loads(out)
+        assert (code, found["conforms"]) == (0, True)
+        assert {finding["verdict"] for finding in found["findings"]} == {"passed", "skipped"}
+        code, out = await testkit(*where[:1], "nobody", *where[2:-1], "0.5", "--only", "any.info.complete")
+        assert code == 1
+        for word in ("FAILED", "wrong:", "sent:", "came:", "contract:", "does not conform"):
+            assert word in out
+    finally:
+        await broker.stop()
