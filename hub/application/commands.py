@@ -67,8 +67,10 @@ class CommandHandler:
         except SubjectError as error:
             raise CalqueError(invalid("subject", str(error))) from None
         envelope = decode(delivery.payload)
-        answer = await self._known(envelope.id)
-        if answer is None and await self._passed_on(envelope):
+        became = await self._became(envelope.id)
+        answer = await self._answer(envelope.id, became)
+        if answer is None and isinstance(became, CommandForwarded):
+            await self._send(envelope, became)
             return
         if answer is None:
             received = read(subject, envelope, now=self._context.clock())
@@ -124,55 +126,49 @@ class CommandHandler:
 
     async def _known(self, id: str) -> Answer | None:
         """The answer that this command was given before."""
+        return await self._answer(id, await self._became(id))
+
+    async def _became(self, id: str) -> CommandRejected | CommandForwarded | None:
+        """What is recorded of the command itself."""
+        if ID.fullmatch(id):
+            for event in (await load(self._context.events, "command", id)).events:
+                if isinstance(event, CommandRejected | CommandForwarded):
+                    return event
+        return None
+
+    async def _answer(self, id: str, became: CommandRejected | CommandForwarded | None) -> Answer | None:
+        if isinstance(became, CommandRejected):
+            return Answer(command=id, state="rejected", problem=became.problem)
         if not ID.fullmatch(id):
             return None
-        if rejected := await self._rejection(id):
-            return rejected
-        operation = await load(self._context.events, "operation", id)
-        if operation.recorded:
+        if became is None and (await load(self._context.events, "operation", id)).recorded:
             return Answer(command=id, state="accepted", operation=id)
         answer = answer_of(self._context.state, id)
         return answer if answer is not None and answer.state != "queued" else None
 
-    async def _rejection(self, id: str) -> Answer | None:
-        for event in (await load(self._context.events, "command", id)).events:
-            if isinstance(event, CommandRejected):
-                return Answer(command=id, state="rejected", problem=event.problem)
-        return None
-
-    async def _passed_on(self, envelope: Envelope) -> bool:
-        """Whether the command was passed on before; then it is passed on again, in case that never got through."""
-        if not ID.fullmatch(envelope.id):
-            return False
-        for event in (await load(self._context.events, "command", envelope.id)).events:
-            if isinstance(event, CommandForwarded):
-                await self._send(envelope, event)
-                return True
-        return False
-
     async def _reject(self, envelope: Envelope, problem: Problem, *, kind: str) -> Answer | None:
         """The rejection, recorded; ``None`` when the command was passed on before, so that it can't be rejected."""
-        id = envelope.id
         if await self._record(envelope, CommandRejected(problem=problem, kind=kind)):
-            return Answer(command=id, state="rejected", problem=problem)
-        if recorded := await self._rejection(id):
-            return recorded
-        if await self._passed_on(envelope):
-            return None
-        raise contended(f"command {id}")
+            return Answer(command=envelope.id, state="rejected", problem=problem)
+        return await self._as_before(envelope)
 
     async def _forward(self, received: Received, forward: Forward) -> Answer | None:
         """Pass the command on; ``None``, or the answer when it was rejected before."""
         data: dict[str, Any] = msgspec.to_builtins(forward.command)
         event = CommandForwarded(site=forward.site, target=forward.aggregate_id, type=forward.command.TYPE, data=data)
-        if await self._record(received.envelope, event):
-            await self._send(received.envelope, event)
-            return None
-        if recorded := await self._rejection(received.id):
-            return recorded
-        if await self._passed_on(received.envelope):
-            return None
-        raise contended(f"command {received.id}")
+        if not await self._record(received.envelope, event):
+            return await self._as_before(received.envelope)
+        await self._send(received.envelope, event)
+        return None
+
+    async def _as_before(self, envelope: Envelope) -> Answer | None:
+        """What was recorded first is what counts, whoever recorded it."""
+        became = await self._became(envelope.id)
+        if became is None:
+            raise contended(f"command {envelope.id}")
+        if isinstance(became, CommandForwarded):
+            await self._send(envelope, became)
+        return await self._answer(envelope.id, became)
 
     async def _record(self, envelope: Envelope, event: CommandRejected | CommandForwarded) -> bool:
         """Whether this is what became of the command; not when something else did before."""
