@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import textwrap
 
 import click
 
@@ -15,6 +16,7 @@ from hub.cli.local_checks import check_disk, check_left_behind, check_parts, che
 from hub.cli.options import document_options
 from hub.cli.output import printable
 from hub.cli.session import Session, asynchronous
+from hub.cli.tables import terminal_width
 from hub.cli.version import own_version
 from hub.client import HubUnreachableError
 from hub.client.contexts import Choice
@@ -24,6 +26,7 @@ from schemas.problems import CalqueError
 _OF_HUB = ("sites", "brokers", "versions", "clocks", "cleanup")
 _SIGNS = {"ok": ("ok", "green"), "problem": ("PROBLEM", "red"), "skipped": ("skipped", "yellow")}
 _LABEL = 7
+_INDENT = _LABEL + 12
 
 
 @click.command(
@@ -88,8 +91,16 @@ def _tell(finding: Finding) -> None:
     coloured = colour(sys.stdout)
     label = click.style(f"{word:<{_LABEL}}", fg=shade) if coloured else f"{word:<{_LABEL}}"
     about = f"{finding.subject}: " if finding.subject else ""
-    click.echo(f"{label}  {finding.check:<8}  {about}{printable(finding.message)}", color=coloured)
-    if finding.remedy:
-        click.echo(f"{'':<{_LABEL}}  {'':<8}  -> {finding.remedy}")
-    for line in finding.details:
-        click.echo(f"{'':<{_LABEL}}  {'':<8}   | {printable(line)}")
+    first, *more = _broken(f"{about}{printable(finding.message)}")
+    click.echo(f"{label}  {finding.check:<8}  {first}", color=coloured)
+    remedy = _broken(f"-> {finding.remedy}") if finding.remedy else []
+    for line in (*more, *remedy, *(f" | {printable(line)}" for line in finding.details)):
+        click.echo(" " * _INDENT + line)
+
+
+def _broken(text: str) -> list[str]:
+    """``text`` in lines that fit beside the labels, if this is a terminal."""
+    width = terminal_width()
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, max(width - _INDENT, 20), break_long_words=False, break_on_hyphens=False) or [""]

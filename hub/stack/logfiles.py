@@ -61,6 +61,9 @@ async def follow(file: Path, *, lines: int) -> AsyncIterator[str]:
             now = _identity(file)
             if now is not None and (now != identity or (stream is not None and stream.tell() > file.stat().st_size)):
                 if stream is not None:
+                    if late := stream.read(CHUNK_BYTES):  # written before it was put aside
+                        stream.seek(-len(late), os.SEEK_CUR)
+                        continue
                     stream.close()
                 stream, identity = file.open("rb"), now
                 continue

@@ -145,6 +145,6 @@ async def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
         stream.write("ur\n")
     assert await following() == "four"
     file.replace(tmp_path / "part.log.1")
-    file.write_text("five\n")
+    file.write_text("five\n" + "more\n" * 20)
     assert await following() == "five"
     await lines.aclose()  # type: ignore[attr-defined]
