@@ -13,7 +13,7 @@ import msgspec
 
 from schemas import brokers as wire
 from schemas.operations import Step, effect_id
-from schemas.problems import CalqueError, conflict, permanent
+from schemas.problems import CalqueError, conflict, permanent, temporary
 from schemas.saga import Operation
 from schemas.secrets import Secret
 from schemas.template_check import Reference, resolve
@@ -419,10 +419,22 @@ class Actions:
         return {}
 
     async def _forget(self, call: Call) -> Result:
-        for broker in self._site().repositories():
+        for broker in self._manifests(call):
             request = wire.ForgetImage(id=call.id, operation=call.operation.id, image=call.request["image"])
             await self._brokers.call("crb", broker, "forget_image", request, wire.Done, on=call.operation.id)
         return {}
+
+    def _manifests(self, call: Call) -> list[str]:
+        """The repositories where the image's manifest may lie, also those that are lost for a while: they come back,
+        and it with them."""
+        site = self._site()
+        places = (site.repository_of(copy) for copy in call.request["copies"].values())
+        held = {place.partition("/")[2] for place in places if place is not None}
+        chosen = {call.request["repository"]} if "repository" in call.request else set()
+        found = sorted({*site.repositories(), *held, *chosen})
+        if not found:
+            raise CalqueError(temporary("unavailable", f"no copy repository of site {site.name} answers"))
+        return found
 
     async def _fetch(self, call: Call) -> Result:
         copy = call.request["copies"][call.part]

@@ -31,7 +31,7 @@ from tests.simulation.storage import SimQueue, SimStore
 from tests.simulation.streams import Consumer, Stream
 
 BEAT_SECONDS = 4.0
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 12.0
 HEALTH_SECONDS = 9.0
 COMMANDS_AT_ONCE = 16
 

@@ -150,3 +150,17 @@ def test_a_save_that_its_hub_entered_and_another_rejected_kept_the_name_for_ever
 
     verdict = simulate(1, story)
     assert not verdict.complaints, verdict.report()
+
+
+def test_the_manifest_of_a_deleted_image_stayed_in_a_repository_that_was_lost_for_a_while() -> None:
+    async def story(world: World, client: Client) -> None:
+        await _saved(world, client, await deployed(world, client))
+        world.nodes["north/crb/files"].restart(200.0)
+        journal = world.agents["north"].journal
+        assert journal is not None
+        await until(lambda: "crb-files" not in journal.site.brokers)
+        await client.send("m1", cmd.DeleteImage())
+        await asyncio.sleep(30.0)
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()

@@ -187,6 +187,17 @@ class World:
             when, seconds = plans.uniform(0, CHAOS_SECONDS), plans.choice((-20.0, -2.0, 2.0, 30.0, 5000.0))
             self.loop.at(when, self.jump, plans.choice(important), seconds)
 
+        for _ in range(self.fate.times(profile.kills)):
+            self.loop.at(plans.uniform(0, CHAOS_SECONDS), self._sicken, plans.choice(SITES), plans.uniform(1.0, 30.0))
+
+    def _sicken(self, site: str, seconds: float) -> None:
+        """The probe of an app service fails for a while."""
+        running = [key for key, app in self.disks[site].platform.apps.items() if app.state == "running"]
+        if running and not self.fate.healed:
+            key = self.fate.faults.choice(running)
+            self.trace.hit("ill", "app service", who="/".join(key))
+            self.disks[site].platform.apps[key].healthy_from = self.loop.time() + seconds
+
     def _kill_soon(self, name: str, steps: int) -> None:
         if not self.fate.healed:
             self.nodes[name].kill_after(steps)
