@@ -7,12 +7,15 @@ import json
 import sys
 from pathlib import Path
 
+from brokers.testkit.report import as_table
+from brokers.testkit.run import conform
 from bus.connection import Bus
 from tests.integration.broker_process import BrokerProcess
 from tests.integration.conformance.conftest import conforms
 from tests.servers import NatsServer
 
 ROOT = Path(__file__).parents[3]
+NO_CREDENTIALS = {"its bindings have no secrets", "its bindings have no credentials"}
 
 
 def folders(bus: Bus, nats_server: NatsServer, directory: Path) -> BrokerProcess:
@@ -65,3 +68,43 @@ async def test_the_kit_as_a_program(nats_server: NatsServer, bus: Bus, tmp_path:
             assert word in out
     finally:
         await broker.stop()
+
+
+async def test_a_broker_without_our_libraries_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    program = ROOT / "examples" / "broker" / "bare.py"
+    ours = {"brokers", "bus", "hub", "schemas", "site_agent"}
+    assert not ours & {line.split()[1].partition(".")[0] for line in imports(program)}
+    running: list[asyncio.subprocess.Process] = []
+
+    async def start() -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, str(program), nats_server.url, "north", "bare", str(tmp_path)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            assert await process.stdout.readline() == b"ready\n"
+        running.append(process)
+
+    async def stop() -> None:
+        process = running.pop()
+        process.kill()
+        await process.communicate()
+
+    async def restart() -> None:
+        await stop()
+        await start()
+
+    await start()
+    try:
+        report = await conform(bus, site="north", kind="dsb", broker="bare", restart=restart, patience_seconds=10)
+        assert report.conforms, as_table(report)
+        reasons = {finding.reason for finding in report.findings if finding.verdict == "skipped"}
+        assert reasons <= {"the broker makes no copies", *NO_CREDENTIALS}
+        assert report.count("passed") > 50
+    finally:
+        await stop()
+
+
+def imports(program: Path) -> list[str]:
+    return [line for line in program.read_text().splitlines() if line.startswith(("import ", "from "))]
