@@ -184,7 +184,7 @@ class World:
             when, seconds = plans.uniform(0, CHAOS_SECONDS), plans.choice((1.0, 8.0, 30.0, 70.0))
             self.loop.at(when, self.cut, plans.choice(SITES), seconds)
         for _ in range(self.fate.times(profile.jumps)):
-            when, seconds = plans.uniform(0, CHAOS_SECONDS), plans.choice((-20.0, -2.0, 2.0, 30.0, 5000.0))
+            when, seconds = plans.uniform(0, CHAOS_SECONDS), plans.choice((-20.0, -2.0, 2.0, 30.0, 5000.0, 90_000.0))
             self.loop.at(when, self.jump, plans.choice(important), seconds)
 
         for _ in range(self.fate.times(profile.kills)):
