@@ -207,17 +207,17 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("writers are not thawed when a save is undone", _without_undo(plans, "save", "quiesce"), 300),
     Mutant("a moment is not discarded when a save is undone", _without_undo(plans, "save", "prepare", "stage"), 300),
     Mutant("writers are not thawed after the moments are fixed", site_forgets_the_thaw, 40, quick=True),
-    Mutant("a hold that lapsed counts as held", site_believes_a_lapsed_hold, 400),
+    Mutant("a hold that lapsed counts as held", site_believes_a_lapsed_hold, 1000),
     Mutant("an undo that failed counts as done", site_gives_up_undoing, 150),
     Mutant("where a copy lies is not recorded", site_does_not_record_locations, 40, quick=True),
     Mutant("the image of a failed save is left saving", site_leaves_the_image_of_a_failed_save, 100),
-    Mutant("an append is not guarded by the expected sequence", appends_are_not_guarded, 300),
+    Mutant("an append is not guarded by the expected sequence", appends_are_not_guarded, 200),
     Mutant(
         "the events of one decision are stored one by one", events_of_a_decision_are_stored_one_by_one, 150, quick=True
     ),
     Mutant("the catalog keeps an image that was never saved", hub_does_not_withdraw, 60, quick=True),
     Mutant("a taken name is taken again", hub_ignores_claims, 100),
     Mutant("the hub believes that a child is undone", hub_believes_that_a_child_is_undone, 300),
-    Mutant("the hub forgets what it passed on", hub_forgets_what_it_passed_on, 500),
+    Mutant("the hub forgets what it passed on", hub_forgets_what_it_passed_on, 1500),
     Mutant("the hub has no timers", hub_has_no_timers, 400),
 )
