@@ -16,14 +16,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from bus.connection import Bus
-from bus.service import Service
-
 from brokers.sdk.errors import problem_of, unsupported
 from brokers.sdk.operations import Key, OperationEngine
 from brokers.sdk.outcomes import OutcomeStore
 from brokers.sdk.progress import Reporter
 from brokers.sdk.settings import BrokerSettings
+from bus.connection import Bus
+from bus.service import Service
 from schemas.brokers import (
     CONTRACTS,
     SERVICE_VERSION,

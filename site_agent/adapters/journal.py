@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 
 from bus.events import Conflict, EventStore, NewEvent, Recorded
-
 from schemas.events import Event
 from schemas.problems import CalqueError
 from site_agent.domain.site import Draft, Site
