@@ -70,6 +70,34 @@ async def test_the_kit_as_a_program(nats_server: NatsServer, bus: Bus, tmp_path:
         await broker.stop()
 
 
+async def test_calque_broker_conform_speaks_as_the_agent_of_the_site(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    broker = folders(bus, nats_server, tmp_path)
+    await broker.start()
+    (tmp_path / "home" / "config").mkdir(parents=True)
+    agent = {"bus": {"servers": [nats_server.url], "name": "north-agent"}, "site": "north", "of_agents_only": 1}
+    (tmp_path / "home" / "config" / "north-agent.json").write_text(json.dumps(agent))
+    command = ("-m", "hub.cli.main", "--home", str(tmp_path / "home"), "broker", "conform")
+
+    async def calque(*arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command, *arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(60):
+            out, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode()
+
+    try:
+        code, out = await calque("dsb", "folders", "--site", "north", "--only", "any.found.*", "-o", "json")
+        assert (code, len(json.loads(out)["findings"])) == (0, 5)
+        code, out = await calque("dsb", "folders", "--site", "south")
+        assert (code, out) == (3, "")
+    finally:
+        await broker.stop()
+
+
 async def test_a_broker_without_our_libraries_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
     program = ROOT / "examples" / "broker" / "bare.py"
     ours = {"brokers", "bus", "hub", "schemas", "site_agent"}

@@ -37,7 +37,7 @@ def serve(brokers_bus: Bus, tmp_path: Path) -> Serve:
     @asynccontextmanager
     async def serving(kind: BrokerKind, *, name: str, defects: Iterable[str] = ()) -> AsyncIterator[Reference]:
         directory = tmp_path / name
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         broker = Reference(brokers_bus, kind, site=SITE, name=name, directory=directory, defects=defects)
         await broker.start()
         try:
