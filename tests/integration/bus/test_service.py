@@ -99,7 +99,7 @@ async def test_errors_reach_the_caller_as_problems_without_details(bus: Bus, cap
 
 async def test_what_a_caller_sends_can_not_break_the_headers_of_its_answer(bus: Bus) -> None:
     """A problem quotes it: a huge value made the answer bigger than the server takes, which then cut the connection
-    of the whole service; a line break began a header of the caller's making."""
+    of the whole service. Line breaks stay out too, whatever the client library does about them."""
 
     async def refuse(request: Beat, _: Envelope) -> Beat:
         raise CalqueError(not_found("sender", f"no {request.sender} is here"))
