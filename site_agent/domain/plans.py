@@ -126,7 +126,8 @@ def transfer(missing: Iterable[str]) -> tuple[Step, ...]:
     """Fetch the copies of the data services that are ``missing`` here, then the image's manifest stands beside them."""
     wanted = tuple(missing)
     steps = [_step(FETCH, name, undo=DROP, attempts=10, timeout_seconds=BULK_SECONDS) for name in wanted]
-    return (*steps, _step(RECORD, "image", needs=ids(FETCH, wanted), undo=FORGET, timeout_seconds=30.0))
+    undo = FORGET if wanted else None  # with nothing missing the image is here already, and its manifest stays
+    return (*steps, _step(RECORD, "image", needs=ids(FETCH, wanted), undo=undo, timeout_seconds=30.0))
 
 
 def forget(held: Iterable[str]) -> tuple[Step, ...]:
