@@ -20,6 +20,7 @@ T = TypeVar("T")
 Handler = Callable[[str, Any], Awaitable[Any]]
 NO_RESPONDERS_SECONDS = 0.002
 LATE_SECONDS = 14.0
+IN_ORDER_SECONDS = 1e-6
 
 
 class Endpoint(NamedTuple):
@@ -96,7 +97,7 @@ class Network:
         self, process: Process, prefix: str, operation: str, data: Any, answer: asyncio.Future[Any], delay: float
     ) -> None:
         link = (process.name, prefix)
-        when = max(self._loop.time() + delay, self._arrivals.get(link, 0.0))
+        when = max(self._loop.time() + delay, self._arrivals.get(link, 0.0) + IN_ORDER_SECONDS)
         self._arrivals[link] = when
         self._loop.at(when - self._loop.time(), self._arrive, prefix, operation, data, answer)
 
