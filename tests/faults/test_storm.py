@@ -22,6 +22,7 @@ AGAIN_SECONDS = 90.0
 STORM_SECONDS = 240.0
 
 
+@pytest.mark.full
 async def test_agents_and_brokers_of_both_sites_killed_in_a_run(world: World) -> None:
     image = await world.saved()
     copy, started = await world.run(image)

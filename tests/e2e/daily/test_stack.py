@@ -134,6 +134,7 @@ async def test_completion_offers_live_names_and_is_silent_without_a_hub(machine:
     assert time.monotonic() - began < SECONDS / 4
 
 
+@pytest.mark.full
 async def test_a_part_that_was_killed_is_back_and_doctor_and_status_tell_of_it(machine: Machine) -> None:
     part = json.loads((machine.home / "run" / "parts" / "north-dsb-s3.json").read_text())["pid"]
     os.kill(part, signal.SIGKILL)
@@ -146,6 +147,7 @@ async def test_a_part_that_was_killed_is_back_and_doctor_and_status_tell_of_it(m
     assert "signal 9" in (await machine.run("status")).stdout
 
 
+@pytest.mark.full
 async def test_what_a_killed_stack_left_is_found_and_stopped(machine: Machine) -> None:
     pids, keeper = machine.pids(), machine.keeper
     assert pids
@@ -166,6 +168,7 @@ async def test_what_a_killed_stack_left_is_found_and_stopped(machine: Machine) -
     assert (await machine.run("down")).code == 0
 
 
+@pytest.mark.full
 async def test_a_taken_port_is_named_with_who_has_it(machine: Machine) -> None:
     await machine.run("down")
     port = json.loads((machine.home / "ports.json").read_text())["north-postgres"]

@@ -62,6 +62,7 @@ async def test_the_process_broker_conforms(nats_server: NatsServer, bus: Bus, tm
         await broker.stop()
 
 
+@pytest.mark.full
 async def test_the_filesystem_broker_conforms(
     nats_server: NatsServer, bus: Bus, tmp_path: Path, crb_settings: Callable[[str], dict[str, object]]
 ) -> None:
@@ -99,6 +100,7 @@ async def test_a_copy_that_was_read_whole_before_its_discard_is_no_temporary_pro
         await broker.stop()
 
 
+@pytest.mark.full
 async def test_the_volume_broker_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
     broker = BrokerProcess(
         "brokers.volume",

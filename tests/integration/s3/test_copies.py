@@ -172,6 +172,7 @@ async def test_cancelling_a_restore_leaves_nothing_and_another_id_succeeds(broke
     assert await (await broker.bucket("cancel-2")).content() == DOCUMENTS
 
 
+@pytest.mark.full
 async def test_a_broker_killed_in_a_restore_begins_it_anew(own_broker: S3, repository: Site) -> None:
     await own_broker.provision("killed")
     app = await own_broker.bucket("killed")
@@ -195,6 +196,7 @@ async def test_a_broker_killed_in_a_restore_begins_it_anew(own_broker: S3, repos
     assert await (await own_broker.bucket("killed-2")).content() == DOCUMENTS
 
 
+@pytest.mark.full
 async def test_the_server_is_away_and_comes_back(
     nats_server: NatsServer, bus: Bus, repository: Site, tmp_path: Path
 ) -> None:

@@ -218,6 +218,7 @@ async def test_an_identity_with_chosen_keys_reaches_its_bucket_only(s3_server: R
     iam.close()
 
 
+@pytest.mark.full
 async def test_more_buckets_than_the_default_has_volumes_for(admin: Any) -> None:
     for number in range(12):
         admin.create_bucket(Bucket=f"many-{number}")
@@ -238,6 +239,7 @@ async def test_the_other_ports_serve_no_object_without_a_key(s3_server: RunningS
     assert not any(secret in " ".join(argv) for secret in (s3_server.secret_key, s3_server.access_key))
 
 
+@pytest.mark.full
 async def test_what_was_acknowledged_outlives_a_sigkill(tmp_path: Path) -> None:
     async with run_s3(tmp_path) as running:
         s3 = client("s3", running)

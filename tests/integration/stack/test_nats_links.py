@@ -159,6 +159,7 @@ async def test_events_of_both_sites_arrive_and_forged_ones_do_not(stack: HubAndS
         assert [subject for subject in await subjects_of(hub, "EVENTS") if "forged" in subject] == []
 
 
+@pytest.mark.full
 async def test_events_written_while_the_hub_was_down_arrive_once(stack: HubAndSites) -> None:
     async with connected(stack.site_urls["north"], stack.agent_seed("north")) as north:
         await stack.supervisor.restart("hub-nats")

@@ -39,6 +39,7 @@ async def test_yaml_wide_and_names(hub: ScriptedHub, cli_home: Path) -> None:
     assert (empty.out, empty.err) == ("", "")
 
 
+@pytest.mark.full
 async def test_a_watched_list_tells_changes_as_lines_of_json(hub: ScriptedHub, cli_home: Path) -> None:
     there: list[queries.AppView] = [app("ideas")]
     hub.replies["apps"] = lambda _: queries.AppsView(apps=tuple(there))
