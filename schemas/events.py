@@ -151,6 +151,14 @@ class CommandRejected(Event, frozen=True, kw_only=True):
     kind: str
 
 
+@event("command", "accepted")
+class CommandAccepted(Event, frozen=True, kw_only=True):
+    """A site accepted a command: stored together with what it led to, in the aggregate that a rejection would stand in,
+    so that a command is never both."""
+
+    kind: str
+
+
 @event("command", "forwarded")
 class CommandForwarded(Event, frozen=True, kw_only=True):
     """The hub passed a command on to a site, under its own id; from here on its outcome is the site's alone.

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from bus.connection import Bus
 from bus.work import Delivery
 from schemas import commands as cmd
+from schemas import events as ev
 from schemas import subjects
 from schemas.envelope import Envelope, decode, parse_timestamp, timestamp, unwrap, wrap
 from schemas.problems import CalqueError, Problem, forbidden, invalid
@@ -75,7 +76,8 @@ class CommandHandler:
             if isinstance(decision, Problem):
                 logger.info("command %s (%s) rejected: %s", envelope.id, envelope.type, decision.sentence())
                 return reject(envelope.id, envelope.type, decision)
-            return decision
+            # an append that lands late must not accept what was rejected meanwhile, nor the other way round
+            return [Draft("command", envelope.id, ev.CommandAccepted(kind=envelope.type)), *decision]
 
         operation = target if subject.verb == "cancel" else envelope.id
         await self._journal.record(drafts, operation=operation, causation=envelope.id, replyto=envelope.replyto)
