@@ -17,6 +17,9 @@ from .ideas import Idea
 
 log = logging.getLogger(__name__)
 
+KEPT_UP_TO_BYTES = 2048
+"""Pictures of documents up to this size are kept. One of a bigger document shows its head only and is drawn when it is
+asked for."""
 _LINES = 14
 _COLUMNS = 40
 
@@ -47,10 +50,11 @@ class Thumbs:
         self._directory = directory
 
     def keep(self, documents: Sequence[tuple[Idea, bytes]]) -> None:
-        """Draw and keep the pictures of documents."""
+        """Draw and keep the pictures of the documents that are not too big for it."""
         try:
             for idea, document in documents:
-                self._write(self._file(idea.id), drawn(idea, document))
+                if len(document) <= KEPT_UP_TO_BYTES:
+                    self._write(self._file(idea.id), drawn(idea, document))
         except OSError as error:
             log.warning("previews are not kept: %s", error)
 
