@@ -58,7 +58,7 @@ class _Endpoint:
         subject: str,
         request_type: type[msgspec.Struct],
         reply_type: type[msgspec.Struct],
-        handler: Callable[[Any, Envelope], Awaitable[msgspec.Struct]],
+        handler: Callable[[Any, Envelope, str], Awaitable[msgspec.Struct]],
         concurrency: int,
         queue: str | None,
     ) -> None:
@@ -123,6 +123,23 @@ class Service:
         concurrency: int = 16,
     ) -> None:
         """Answer requests on ``subject`` with ``handler``, at most ``concurrency`` at once. Before :meth:`start`."""
+
+        async def without_subject(request: Req, envelope: Envelope, _subject: str) -> Rep:
+            return await handler(request, envelope)
+
+        self.addressed(name, subject, request_type, reply_type, without_subject, concurrency=concurrency)
+
+    def addressed(
+        self,
+        name: str,
+        subject: str,
+        request_type: type[Req],
+        reply_type: type[Rep],
+        handler: Callable[[Req, Envelope, str], Awaitable[Rep]],
+        *,
+        concurrency: int = 16,
+    ) -> None:
+        """Like :meth:`endpoint`, for a ``subject`` with wildcards: ``handler`` is told which it was."""
         if self._started:
             raise RuntimeError("endpoints are added before the service starts")
         self._endpoints.append(
@@ -219,7 +236,7 @@ class Service:
             envelope = decode(message.payload)
             correlation, operation = envelope.id, envelope.operationid
             data = _request_of(envelope, endpoint.request_type)
-            reply: msgspec.Struct = await endpoint.handler(data, envelope)
+            reply: msgspec.Struct = await endpoint.handler(data, envelope, message.subject)
         except CalqueError as error:
             reply = ProblemReply(problem=error.problem)
         except asyncio.CancelledError:

@@ -17,6 +17,7 @@ from bus.service import Service
 from bus.streams import EVENTS, JOBS, JOBS_CONSUMER, SAGAS_CONSUMER, add_site, set_up_hub
 from bus.work import WorkQueue
 from hub.adapters.outbound import BusOutbound
+from hub.application.acts import Acts
 from hub.application.commands import CommandHandler
 from hub.application.context import Context
 from hub.application.members import Members
@@ -29,9 +30,9 @@ from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError
-from schemas.queries import QUERIES, SITE_ASK, AskGrant, GrantView
+from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK, AskGrant, GrantView
 from schemas.signals import Beat
-from schemas.subjects import HUB, HUB_BEAT, beat, query, site_ask
+from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +170,9 @@ class Hub:
         )
         for what, contract in QUERIES.items():
             service.endpoint(what, query(what), contract.query, contract.reply, getattr(queries, what))
+        changes = Acts(self.context)
+        for what, contract in CLIENT_ACTS.items():
+            service.addressed(what, acts(what), contract.query, contract.reply, getattr(changes, what))
         for site in self._settings.sites:
             # The subject says who asks: a site's credentials let it ask as itself only.
             service.endpoint(

@@ -1,7 +1,7 @@
 """Events: facts, past tense, never changed. ``AGGREGATE`` and ``EVENT`` are those of the subject.
 
 A site writes the aggregates ``instance``, ``copy``, ``location``, ``image``, ``operation``, ``command``,
-``broker`` and ``site``; the hub writes ``template``, ``catalog``, ``claim``, ``operation``, ``command`` and
+``broker``, ``secret`` and ``site``; the hub writes ``template``, ``catalog``, ``claim``, ``operation``, ``command`` and
 ``membership``. No event holds a secret.
 """
 
@@ -401,6 +401,24 @@ class ImageFailed(Event, frozen=True, kw_only=True):
     """The image came to nothing."""
 
     problem: Problem
+
+
+# --- secret (the site): its aggregate's id is its name
+
+
+@event("secret", "set")
+class SecretSet(Event, frozen=True, kw_only=True):
+    """Somebody gave the site a secret; ``version`` counts how often one of this name was set."""
+
+    version: int
+    by: Requester
+
+
+@event("secret", "removed")
+class SecretRemoved(Event, frozen=True, kw_only=True):
+    """Somebody took a secret away from the site."""
+
+    by: Requester
 
 
 # --- broker and site (the site)

@@ -39,6 +39,9 @@ has the instance's id and `data.image` the new image's. To run an image, the sub
 **Ask.** Publish a request to `calque.qry.<what>` and read the reply. A reply of type `calque.problem.v1`, with the
 headers `Nats-Service-Error` and `Nats-Service-Error-Code`, says why there is none.
 
+**Change what must not be stored.** `calque.act.<principal>.<what>` is a request like a question, under your own name:
+a site's secret is set with it, sealed to the site's `seal_key` (libsodium sealed box).
+
 **Follow events.** All events of all sites and of the hub lie in the stream `EVENTS`. Make an ordered or pull consumer
 on it, from any sequence, with any filter, such as `calque.evt.*.operation.<id>.>`. The order holds per writer. An
 operation has ended with its event `succeeded`, `failed` or `cancelled`.

@@ -1,16 +1,28 @@
-"""Queries to any hub (``calque.qry.<what>``), what the hub asks a site (``calque.rpc``), what a site asks the hub
-(``calque.ask``), and their replies. None of this is stored."""
+"""Queries to any hub (``calque.qry.<what>``), what clients change as themselves (``calque.act``), what the hub asks a
+site (``calque.rpc``), what a site asks the hub (``calque.ask``), and their replies. None of this is stored."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
-from schemas.base import Demand, Fact
+from schemas.base import Fact
 from schemas.commands import Answer
 from schemas.operations import Step
 from schemas.problems import Problem
+from schemas.questions import Query as Query
+from schemas.questions import QueryContract as QueryContract
+from schemas.questions import View as View
 from schemas.registry import message
 from schemas.secrets import Sealed
+from schemas.site_secrets import (
+    RemoveSecret,
+    SecretChanged,
+    SecretsQuery,
+    SecretsView,
+    SetSecret,
+    SiteRemoveSecret,
+    SiteSetSecret,
+)
 from schemas.values import (
     BrokerKind,
     Cleanup,
@@ -27,19 +39,6 @@ from schemas.values import (
     SiteState,
     Status,
 )
-
-
-class Query(Demand, frozen=True, kw_only=True):
-    """The base of all queries."""
-
-    TYPE: ClassVar[str]
-
-
-class View(Fact, frozen=True, kw_only=True):
-    """The base of all replies to queries."""
-
-    TYPE: ClassVar[str]
-
 
 # --- views
 
@@ -176,7 +175,8 @@ class BrokerView(Fact, frozen=True, kw_only=True):
 
 
 class SiteView(Fact, frozen=True, kw_only=True):
-    """A site. ``lag`` is how many of its events the hub has not projected yet, ``None`` when unknown."""
+    """A site. ``lag`` is how many of its events the hub has not projected yet, ``None`` when unknown; ``seal_key`` the
+    X25519 key (hex) to which secrets for this site are sealed, empty until it has announced itself."""
 
     name: str
     state: SiteState
@@ -186,6 +186,7 @@ class SiteView(Fact, frozen=True, kw_only=True):
     images: int = 0
     brokers: tuple[str, ...] = ()
     lag: int | None = None
+    seal_key: str = ""
 
 
 class TemplateView(Fact, frozen=True, kw_only=True):
@@ -405,13 +406,6 @@ class GrantView(View, frozen=True, kw_only=True):
     grant: Sealed
 
 
-class QueryContract(NamedTuple):
-    """The types of one query."""
-
-    query: type[Query]
-    reply: type[Fact]
-
-
 QUERIES: dict[str, QueryContract] = {
     "status": QueryContract(StatusQuery, StatusView),
     "templates": QueryContract(TemplatesQuery, TemplatesView),
@@ -423,12 +417,20 @@ QUERIES: dict[str, QueryContract] = {
     "command": QueryContract(CommandQuery, Answer),
     "logs": QueryContract(LogsQuery, LogsView),
     "binding": QueryContract(BindingQuery, BindingView),
+    "secrets": QueryContract(SecretsQuery, SecretsView),
+}
+
+CLIENT_ACTS: dict[str, QueryContract] = {
+    "secret_set": QueryContract(SetSecret, SecretChanged),
+    "secret_remove": QueryContract(RemoveSecret, SecretChanged),
 }
 
 SITE_RPC: dict[str, QueryContract] = {
     "logs": QueryContract(SiteLogs, LogsView),
     "binding": QueryContract(SiteBinding, BindingView),
     "grant": QueryContract(SiteGrant, GrantView),
+    "secret_set": QueryContract(SiteSetSecret, SecretChanged),
+    "secret_remove": QueryContract(SiteRemoveSecret, SecretChanged),
 }
 
 SITE_ASK: dict[str, QueryContract] = {

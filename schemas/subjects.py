@@ -12,6 +12,7 @@ HUB_BEAT = f"{ROOT}.beat.{HUB}"
 COMMANDS_TO_HUB = f"{ROOT}.cmd.hub.>"
 COMMANDS_TO_SITES = f"{ROOT}.cmd.site.>"
 QUERIES = f"{ROOT}.qry.>"
+ACTS = f"{ROOT}.act.>"
 
 
 class SubjectError(ValueError):
@@ -122,6 +123,24 @@ def parse_broker_request(subject: str) -> RequestSubject:
 def query(what: str) -> str:
     """``calque.qry.<what>``"""
     return _join("qry", what)
+
+
+def act(*, principal: str, what: str) -> str:
+    """``calque.act.<principal>.<what>``: a client's change that may not be stored, as in ADR 24."""
+    return _join("act", principal, what)
+
+
+def acts(what: str) -> str:
+    """The filter of one such change by anybody."""
+    return f"{_join('act')}.*.{what}"
+
+
+def principal_of(subject: str) -> str:
+    """Who sent on :func:`act`'s subject."""
+    match subject.split("."):
+        case [ROOT_, "act", principal, _] if ROOT_ == ROOT:
+            return principal
+    raise SubjectError(f"{subject!r} is no client's act")
 
 
 def site_rpc(*, site: str, operation: str) -> str:

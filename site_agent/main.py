@@ -29,6 +29,7 @@ from site_agent.application.answers import Answers
 from site_agent.application.commands import CommandHandler
 from site_agent.application.grants import Grants
 from site_agent.application.runner import Runner
+from site_agent.application.site_secrets import SiteSecrets
 from site_agent.application.surroundings import (
     DISCOVERY_SECONDS,
     FIRST_DISCOVERIES,
@@ -102,7 +103,8 @@ class _Agent:
         self._commands = CommandHandler(self._journal, self._runner, bus)
         self._broker_watch = BrokerWatch(self._journal, bus, brokers)
         self._health_watch = HealthWatch(self._journal, brokers)
-        answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants)
+        site_secrets = SiteSecrets(self._journal, store=secrets, key=self._seal_key)
+        answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants, site_secrets=site_secrets)
         self._service = answers.service(bus, version=SERVICE_VERSION)
 
     @contextlib.asynccontextmanager

@@ -43,6 +43,7 @@ from schemas.queries import (
     TemplatesQuery,
     TemplatesView,
 )
+from schemas.site_secrets import SecretsQuery, SecretsView
 
 MOST_LINES = 10_000
 
@@ -168,6 +169,11 @@ class Queries:
         question = SiteBinding(instance=row.id, data_service=query.data_service, public_key=query.public_key)
         return await self._context.outbound.ask_site(row.site, "binding", question, BindingView)
 
+    async def secrets(self, query: SecretsQuery, _envelope: Envelope) -> SecretsView:
+        """``secrets``"""
+        self._check_site(query.site)
+        return SecretsView(secrets=self._context.state.secrets.views(site=query.site))
+
     async def grant(self, asking: str, question: AskGrant) -> GrantView:
         """A site asks for a copy of another one. The grant comes sealed to the asking site."""
         operation = operation_of(question.operation) or question.operation
@@ -219,6 +225,7 @@ class Queries:
                     for broker in views.broker_views(state, site=site)
                     if broker.state == "registered"
                 ),
+                seal_key=state.sites.announced[site].seal_key if site in state.sites.announced else "",
             )
             for site, condition in sorted(self._context.site_states().items())
         )

@@ -86,6 +86,11 @@ async def _brokers(client: Client, _: click.Context) -> Iterable[tuple[str, str]
     return [(f"{view.site}/{view.kind}-{view.name}", view.state) for view in views]
 
 
+async def _secrets(client: Client, ctx: click.Context) -> Iterable[tuple[str, str]]:
+    found = await client.secrets(site=ctx.params.get("site"))
+    return [(secret.name, f"at {secret.site}") for secret in found]
+
+
 async def _services(client: Client, ctx: click.Context) -> Iterable[tuple[str, str]]:
     app = await client.app(str(ctx.params.get("app_name")), site=ctx.params.get("site"))
     return [(service.name, f"{service.type}, {service.state}") for service in app.services]
@@ -97,6 +102,7 @@ operation_ids = _live(_operations)
 site_names = _live(_sites)
 template_names = _live(_templates)
 broker_names = _live(_brokers)
+secret_names = _live(_secrets)
 service_names = _live(_services)
 
 

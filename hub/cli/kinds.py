@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from hub.cli.output import Format, age, seconds, size
 from schemas.queries import AppView, BrokerView, ImageView, OperationView, SiteView, TemplateView
+from schemas.site_secrets import SecretView
 
 T = TypeVar("T")
 
@@ -148,4 +149,16 @@ BROKERS = Kind[BrokerView](
     name=lambda broker: f"{broker.site}/{broker.kind}-{broker.name}",
     id=lambda broker: f"{broker.site}/{broker.kind}-{broker.name}",
     empty="no brokers",
+)
+SECRETS = Kind[SecretView](
+    columns=(
+        Column("name", lambda secret: secret.name, firm=True),
+        Column("site", lambda secret: secret.site),
+        Column("version", lambda secret: secret.version),
+        Column("by", lambda secret: secret.set_by),
+        Column("age", lambda secret: age(secret.set_at)),
+    ),
+    name=lambda secret: secret.name,
+    id=lambda secret: f"{secret.site}/{secret.name}",
+    empty="no secrets; set one with 'calque secret set NAME --site SITE'",
 )

@@ -79,6 +79,7 @@ BROKER: dict[str, Code] = {
     "moment_lost": Code("The prepared moment of a copy is gone; another would not be the same.", "Save again."),
     "secrets_lost": Code("Stored secrets can't be opened with the broker's key.", "Deploy the service again."),
     "secret_missing": Code("The site's store has no such secret.", "Make the binding anew: deploy again."),
+    "secret_not_set": Code("A secret that is referred to was not set at the site.", "`calque secret set NAME`."),
     "secret_unreadable": Code("A secret can't be opened with the site's key.", "Restore the key, or deploy again."),
     "secret_reference": Code("That is no reference into this site's store.", _REPORT),
     "not_for_us": Code("What was sealed is for another site's key.", "See that the site's keys were not mixed up."),

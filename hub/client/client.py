@@ -16,6 +16,7 @@ from hub.client.context import Context
 from hub.client.errors import NotFoundError, client_error
 from hub.client.history import EventFilter, applied_template, read_events
 from hub.client.names import only_app, only_image
+from hub.client.secrets import sealed_for
 from hub.client.started import Started, derived_id
 from hub.client.watching import Observer, watch
 from schemas import commands, queries, subjects
@@ -24,7 +25,9 @@ from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
 from schemas.names import check_name, template_token
 from schemas.problems import CalqueError, not_found
+from schemas.secrets import Secret
 from schemas.signals import LogLine
+from schemas.site_secrets import RemoveSecret, SecretChanged, SecretsQuery, SecretsView, SecretView, SetSecret
 from schemas.values import OperationState, Template, TemplateRef
 
 T = TypeVar("T", bound=queries.View)
@@ -33,6 +36,7 @@ QUERY_SECONDS = 5.0
 COMMAND_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
+_SITE_AWAY = "site_unavailable"
 
 
 class Client:
@@ -300,7 +304,36 @@ class Client:
         question = queries.BindingQuery(app=found.id, data_service=data_service, public_key=key.public)
         return key.open(await self._ask("binding", question, queries.BindingView))
 
+    # --- secrets of sites
+
+    async def secrets(self, *, site: str | None = None) -> tuple[SecretView, ...]:
+        """The secrets that people gave to sites, without their values."""
+        return (await self._ask("secrets", SecretsQuery(site=site), SecretsView)).secrets
+
+    async def set_secret(self, name: str, value: Secret, *, site: str, command: str | None = None) -> SecretChanged:
+        """Give ``site`` a secret, sealed to its key. Not queued: a site that is offline is a temporary error."""
+        self._named(name, field="name")
+        found = {each.name: each for each in await self.sites()}
+        if site not in found:
+            listed = ", ".join(sorted(found)) or "none"
+            raise NotFoundError(not_found("site", f"there is no site {site!r}", f"there are: {listed}"))
+        sealed = sealed_for(found[site], name=name, value=value)
+        data = SetSecret(id=command or new_id(), site=site, name=name, sealed=sealed)
+        return await self._act("secret_set", data, SecretChanged)
+
+    async def remove_secret(self, name: str, *, site: str, command: str | None = None) -> SecretChanged:
+        """Take a secret away from ``site``."""
+        self._named(name, field="name")
+        data = RemoveSecret(id=command or new_id(), site=site, name=name)
+        return await self._act("secret_remove", data, SecretChanged)
+
     # --- inside
+
+    async def _act(self, what: str, data: queries.Query, reply: type[T]) -> T:
+        """A change that is not stored. It is sent again, which changes nothing, while no hub answers."""
+        return await self._ask_on(
+            subjects.act(principal=self._principal, what=what), data, reply, seconds=COMMAND_SECONDS, give_up=_SITE_AWAY
+        )
 
     async def _send(self, data: Command, *, target: str, command: str | None) -> Started:
         id = command or new_id()
@@ -314,16 +347,20 @@ class Client:
         return found.operations[0] if found.operations else None
 
     async def _ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
-        deadline = time.monotonic() + self._query_seconds
+        return await self._ask_on(subjects.query(what), question, reply, seconds=self._query_seconds)
+
+    async def _ask_on(
+        self, subject: str, question: queries.Query, reply: type[T], *, seconds: float, give_up: str = ""
+    ) -> T:
+        deadline = time.monotonic() + seconds
         while True:
             left = max(deadline - time.monotonic(), 0.05)
             try:
-                return await self._bus.ask(
-                    subjects.query(what), question, reply, source=self._principal, timeout_seconds=left
-                )
+                return await self._bus.ask(subject, question, reply, source=self._principal, timeout_seconds=left)
             except CalqueError as error:
                 # A hub that restarts is back in a moment, and a question may be asked twice.
-                if not error.problem.temporary or time.monotonic() + _RETRY_SECONDS >= deadline:
+                late = time.monotonic() + _RETRY_SECONDS >= deadline
+                if late or not error.problem.temporary or error.problem.code == give_up:
                     raise client_error(error.problem) from None
             await asyncio.sleep(_RETRY_SECONDS)
 

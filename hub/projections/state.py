@@ -10,6 +10,7 @@ from hub.domain.children import Child
 from hub.projections.apps import Apps
 from hub.projections.images import Images
 from hub.projections.operations import Operations
+from hub.projections.secrets import Secrets
 from hub.projections.sites import Sites
 from hub.projections.templates import Templates
 from schemas.events import Event
@@ -30,6 +31,7 @@ class Projections:
         self.images = Images()
         self.operations = Operations()
         self.sites = Sites()
+        self.secrets = Secrets()
         self.stopped: set[tuple[str, str, str]] = set()
         self.position = 0
         self.events = 0
@@ -89,6 +91,8 @@ class Projections:
                 self.images.apply_image(writer, id, event)
             case "broker":
                 self.sites.apply_broker(writer, id, event)
+            case "secret":
+                self.secrets.apply(writer, id, event, time=envelope.time)
             case "site":
                 self.sites.apply_site(writer, event)
             case "template":

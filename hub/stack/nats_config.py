@@ -42,7 +42,7 @@ CLIENT_MAY_PUBLISH = (
 AGENT_INBOX = "_AGENT"
 """Where replies to a site's agent go. They may hold secrets: brokers, which share its account, can't listen there."""
 CLIENT_MAY_SUBSCRIBE = ("_INBOX.>", "calque.progress.>", "calque.log.>", "calque.beat.>")
-STAYS_AT_ITS_END = ("calque.req.>", "calque.evt.>", "calque.cmd.>", "calque.qry.>", "$SRV.>")
+STAYS_AT_ITS_END = ("calque.req.>", "calque.evt.>", "calque.cmd.>", "calque.qry.>", "calque.act.>", "$SRV.>")
 """Subjects that a leaf connection never carries as such, in either direction."""
 
 
@@ -301,7 +301,7 @@ def _site_imports(site: str) -> list[str]:
 
 
 def _principal(name: str, nkey: str) -> str:
-    publish = (f"calque.cmd.hub.{name}.>", *CLIENT_MAY_PUBLISH)
+    publish = (f"calque.cmd.hub.{name}.>", f"calque.act.{name}.>", *CLIENT_MAY_PUBLISH)
     return _user(nkey, publish=publish, subscribe=CLIENT_MAY_SUBSCRIBE, comment=f"client principal {name}")
 
 

@@ -1,4 +1,5 @@
-"""What the hub may ask this site (``calque.rpc.<site>.<operation>``): logs, sealed bindings, sealed grants."""
+"""What the hub may ask this site (``calque.rpc.<site>.<operation>``): logs, sealed bindings, sealed grants,
+and to keep or forget a secret that somebody sealed to this site."""
 
 from __future__ import annotations
 
@@ -10,23 +11,28 @@ from schemas import brokers as wire
 from schemas import queries
 from schemas.envelope import Envelope
 from schemas.problems import CalqueError, conflict, not_found
+from schemas.site_secrets import SecretChanged, SiteRemoveSecret, SiteSetSecret
 from schemas.subjects import site_rpc
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.journal import Journal
 from site_agent.adapters.sealing import seal
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.grants import Grants
+from site_agent.application.site_secrets import SiteSecrets
 from site_agent.domain.instance import Instance
 
 
 class Answers:
     """The service that answers the hub."""
 
-    def __init__(self, journal: Journal, *, brokers: Brokers, secrets: SecretStore, grants: Grants) -> None:
+    def __init__(
+        self, journal: Journal, *, brokers: Brokers, secrets: SecretStore, grants: Grants, site_secrets: SiteSecrets
+    ) -> None:
         self._journal = journal
         self._brokers = brokers
         self._secrets = secrets
         self._grants = grants
+        self._site_secrets = site_secrets
 
     def service(self, bus: Bus, *, version: str) -> Service:
         """The service, ready to be started."""
@@ -46,7 +52,27 @@ class Answers:
         service.endpoint(
             "grant", site_rpc(site=site, operation="grant"), queries.SiteGrant, queries.GrantView, self._grant
         )
+        service.endpoint(
+            "secret-set",
+            site_rpc(site=site, operation="secret_set"),
+            SiteSetSecret,
+            SecretChanged,
+            self._set_secret,
+        )
+        service.endpoint(
+            "secret-remove",
+            site_rpc(site=site, operation="secret_remove"),
+            SiteRemoveSecret,
+            SecretChanged,
+            self._remove_secret,
+        )
         return service
+
+    async def _set_secret(self, request: SiteSetSecret, _: Envelope) -> SecretChanged:
+        return await self._site_secrets.set(request)
+
+    async def _remove_secret(self, request: SiteRemoveSecret, _: Envelope) -> SecretChanged:
+        return await self._site_secrets.remove(request)
 
     async def _logs(self, request: queries.SiteLogs, _: Envelope) -> queries.LogsView:
         instance = self._instance(request.instance)

@@ -53,6 +53,13 @@ class Image(Fact, frozen=True, kw_only=True):
     problem: Problem | None = None
 
 
+class SiteSecret(Fact, frozen=True, kw_only=True):
+    """A secret that somebody gave this site: how often it was set, and whether it is there now."""
+
+    version: int
+    there: bool = True
+
+
 @dataclass
 class Site:
     """What the agent knows of its own site. Changed by :meth:`apply` alone."""
@@ -64,6 +71,7 @@ class Site:
     images: dict[str, Image] = field(default_factory=dict)
     locations: dict[str, ev.LocationAdded] = field(default_factory=dict)
     brokers: dict[str, ev.BrokerRegistered] = field(default_factory=dict)
+    secrets: dict[str, SiteSecret] = field(default_factory=dict)
     rejected: dict[str, Problem] = field(default_factory=dict)
     announced: ev.SiteAnnounced | None = None
     started_at: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -79,7 +87,7 @@ class Site:
         self, aggregate: str, id: str, event: ev.Event, *, time: str, sequence: int, causation: str | None = None
     ) -> None:
         """Take in one stored event of this site's stream; ``time`` and ``causation`` are its envelope's."""
-        if causation is not None and aggregate in ("operation", "command"):
+        if causation is not None and aggregate in ("operation", "command", "secret"):
             self.handled.add(causation)
         self.sequences[(aggregate, id)] = sequence
         self.last_sequence = max(self.last_sequence, sequence)
@@ -104,6 +112,8 @@ class Site:
                     self.brokers[id] = event
                 else:
                     self.brokers.pop(id, None)
+            case "secret":
+                self._secret(id, event)
             case "command":
                 if isinstance(event, ev.CommandRejected):
                     self.rejected[id] = event.problem
@@ -129,6 +139,13 @@ class Site:
                 self.started_at.setdefault((id, step), time)
             case ev.StepSucceeded(step=step):
                 self.done_at[(id, step)] = time
+
+    def _secret(self, name: str, event: ev.Event) -> None:
+        match event:
+            case ev.SecretSet(version=version):
+                self.secrets[name] = SiteSecret(version=version)
+            case ev.SecretRemoved() if name in self.secrets:
+                self.secrets[name] = SiteSecret(version=self.secrets[name].version, there=False)
 
     def _copy(self, id: str, event: ev.Event) -> None:
         if isinstance(event, ev.CopyPreparing):
