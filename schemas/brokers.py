@@ -22,6 +22,7 @@ from schemas.registry import message
 from schemas.secrets import Secret
 from schemas.values import (
     BrokerKind,
+    Channel,
     CopyPart,
     CopySummary,
     DataServiceType,
@@ -171,11 +172,17 @@ class Deprovision(Change, frozen=True, kw_only=True):
 @message("request.dsb.bind")
 class Bind(Change, frozen=True, kw_only=True):
     """Make credentials for one binding. The broker uses the proposed ``secret`` as password or secret key,
-    so that a repeated request gives the same credentials."""
+    so that a repeated request gives the same credentials.
+
+    For a data service of type messaging there is one binding per app service: ``app_service`` says which, and
+    ``channel`` what it may send and receive; without it, nothing.
+    """
 
     service_id: str
     binding_id: str
     secret: Secret
+    app_service: str = ""
+    channel: Channel | None = None
 
 
 @message("reply.dsb.bind")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from schemas.channels import check_channels
 from schemas.names import check_name, check_version
 from schemas.problems import Problem, invalid
 from schemas.references import SERVICE_ATTRIBUTES, MalformedReference, Reference, references, resolve
@@ -126,6 +127,7 @@ def _service(template: Template, name: str, service: ServiceSpec) -> Iterator[Pr
     if service.health is not None:
         yield from _health(service.health, service, field=f"{field}.health")
     yield from _hooks(service, field=f"{field}.hooks")
+    yield from check_channels(template, name, service)
     for number, other in enumerate(service.depends_on):
         if other not in template.services:
             problem = _unknown(f"{field}.depends_on[{number}]", "app service", other, template.services)

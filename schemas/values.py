@@ -83,8 +83,22 @@ class Hooks(Fact, frozen=True, kw_only=True):
     thaw: Hook | None = None
 
 
+class Channel(Fact, frozen=True, kw_only=True):
+    """What an app service may say and hear on a messaging data service, as NATS subjects of the app's own.
+
+    Subjects are the instance's: the same ones in two copies of an app never meet. ``*`` stands for one token, ``>``
+    for all that follow. Replies to what it received, and to its own requests, need no declaration.
+    """
+
+    sends: tuple[str, ...] = ()
+    receives: tuple[str, ...] = ()
+
+
 class ServiceSpec(Fact, frozen=True, kw_only=True):
-    """An app service as the template describes it. ``environment`` may hold ``${service.attribute}``."""
+    """An app service as the template describes it. ``environment`` may hold ``${service.attribute}``.
+
+    ``channels`` is what it may say and hear, by messaging data service: its credentials there hold for no more.
+    """
 
     artifact: Artifact
     type: ServiceType = "private"
@@ -93,6 +107,7 @@ class ServiceSpec(Fact, frozen=True, kw_only=True):
     health: HealthCheck | None = None
     hooks: Hooks = Hooks()
     depends_on: tuple[str, ...] = ()
+    channels: dict[str, Channel] = {}
     stop_grace_seconds: float = 5.0
     restart: Literal["always", "on-failure", "never"] = "always"
 

@@ -47,6 +47,13 @@ class HooksModel(Written):
     thaw: HookModel | None = None
 
 
+class ChannelModel(Written):
+    """What an app service may say and hear on a messaging data service, and no more."""
+
+    sends: list[str] = Field(default=[], description="subjects to publish to; * is one token, > all that follow")
+    receives: list[str] = Field(default=[], description="subjects to subscribe to")
+
+
 class ServiceModel(Written):
     """An app service: the stateless part."""
 
@@ -59,6 +66,9 @@ class ServiceModel(Written):
     health: HealthModel | None = None
     hooks: HooksModel = HooksModel()
     depends_on: list[str] = Field(default=[], description="app services that must be healthy before it starts")
+    channels: dict[str, ChannelModel] = Field(
+        default={}, description="by messaging data service: what this app service may send and receive there"
+    )
     stop_grace_seconds: float = Field(default=5.0, description="time from SIGTERM to SIGKILL")
     restart: Literal["always", "on-failure", "never"] = "always"
 

@@ -17,9 +17,10 @@ from schemas.problems import CalqueError, conflict, permanent, temporary
 from schemas.saga import Operation
 from schemas.secrets import Secret
 from schemas.template_check import Reference, resolve
-from schemas.values import Binding, BrokerKind, ImageContent
+from schemas.values import BrokerKind, ImageContent
 from site_agent.adapters.brokers import Brokers
-from site_agent.adapters.secret_store import SecretStore, reference
+from site_agent.adapters.secret_store import SecretStore
+from site_agent.application.bindings import Bindings
 from site_agent.application.grants import Grants
 from site_agent.domain import plans
 from site_agent.domain.consequences import image_content
@@ -49,7 +50,7 @@ class Actions:
     def __init__(self, site: Callable[[], Site], *, brokers: Brokers, secrets: SecretStore, grants: Grants) -> None:
         self._site = site
         self._brokers = brokers
-        self._secrets = secrets
+        self._bindings = Bindings(site, brokers=brokers, secrets=secrets)
         self._grants = grants
         self._actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
             plans.PROVISION: self._provision,
@@ -144,38 +145,12 @@ class Actions:
 
     async def _bind(self, call: Call) -> Result:
         instance = self._instance(call.operation)
-        service = instance.data_services[call.part]
-        service_id = instance.service_id(call.part)
-        binding_id = f"{service_id}-binding"
-        proposed = self._secrets.propose(reference(instance.id, call.part, "proposed"))
-        request = wire.Bind(
-            id=call.id, operation=call.operation.id, service_id=service_id, binding_id=binding_id, secret=proposed
-        )
-        bound = await self._brokers.call("dsb", service.broker, "bind", request, wire.Bound, on=call.operation.id)
-        references = {name: reference(instance.id, call.part, name) for name in bound.secrets}
-        for name, secret in bound.secrets.items():
-            self._secrets.put(references[name], secret)
-        binding = Binding(id=binding_id, data_service=call.part, attributes=bound.attributes, secret_refs=references)
-        return {"binding": msgspec.to_builtins(binding)}
+        return await self._bindings.bind(instance, call.part, id=call.id, operation=call.operation.id)
 
     async def _unbind(self, call: Call) -> Result:
         instance = self._instance(call.operation)
-        service = instance.data_services[call.part]
-        service_id = instance.service_id(call.part)
-        request = wire.Unbind(
-            id=call.id, operation=call.operation.id, service_id=service_id, binding_id=f"{service_id}-binding"
-        )
-        await self._brokers.call("dsb", service.broker, "unbind", request, wire.Done, on=call.operation.id)
-        self._secrets.remove(self._secret_references(instance, call.part))
+        await self._bindings.unbind(instance, call.part, id=call.id, operation=call.operation.id)
         return {}
-
-    def _secret_references(self, instance: Instance, part: str) -> list[str]:
-        """What the store may hold of a binding, also when it was made and the agent died before that was recorded."""
-        service = instance.data_services[part]
-        registered = self._site().brokers.get(f"dsb-{service.broker}")
-        names = {"proposed", *(registered.attributes if registered else ())}
-        recorded = service.binding.secret_refs.values() if service.binding else ()
-        return sorted({*recorded, *(reference(instance.id, part, name) for name in names)})
 
     # --- app services
 
@@ -220,7 +195,9 @@ class Actions:
 
             def lookup(each: Reference, *, variable: str = variable) -> str:
                 nonlocal holds_secret
-                found = self._attribute(instance, each, field=f"services.{service}.environment.{variable}")
+                found = self._attribute(
+                    instance, each, user=service, field=f"services.{service}.environment.{variable}"
+                )
                 if isinstance(found, Secret):
                     holds_secret = True
                     return found.value
@@ -233,7 +210,7 @@ class Actions:
                 plain[variable] = resolved
         return plain, secret
 
-    def _attribute(self, instance: Instance, each: Reference, *, field: str) -> str | Secret:
+    def _attribute(self, instance: Instance, each: Reference, *, user: str, field: str) -> str | Secret:
         if each.service in instance.services:
             service = instance.services[each.service]
             known = {"host": service.host, "port": service.port, "url": service.url}
@@ -243,19 +220,7 @@ class Actions:
                     conflict(field, f"app service {each.service!r} has no {each.attribute}", "give it a port")
                 )
             return str(value)
-        binding = instance.data_services[each.service].binding
-        if binding is not None and each.attribute in binding.attributes:
-            return binding.attributes[each.attribute]
-        if binding is not None and each.attribute in binding.secret_refs:
-            return self._secrets.get(binding.secret_refs[each.attribute])
-        raise CalqueError(
-            permanent(
-                "attribute_missing",
-                f"the binding of {each.service!r} has no attribute {each.attribute!r}",
-                field=field,
-                remedy="see which attributes the broker offers: calque broker list",
-            )
-        )
+        return self._bindings.attribute(instance, user=user, part=each.service, attribute=each.attribute, field=field)
 
     # --- consistency points and copies
 
