@@ -21,6 +21,13 @@ class Command(Demand, frozen=True, kw_only=True):
     VERB: ClassVar[str]
 
 
+class Planned(Command, frozen=True, kw_only=True):
+    """The base of commands that can be planned: with ``expected_plan`` (the ``digest`` of a candidate of
+    ``view.plan``) the command is rejected when what it would do is no longer that."""
+
+    expected_plan: str | None = None
+
+
 # --- to the hub: aggregate ids are made by the caller (UUIDv7), a template's is names.template_token
 
 
@@ -32,7 +39,7 @@ class ApplyTemplate(Command, frozen=True, kw_only=True):
 
 
 @command("hub", "instance", "deploy")
-class DeployInstance(Command, frozen=True, kw_only=True):
+class DeployInstance(Planned, frozen=True, kw_only=True):
     """Deploy a template blank at ``site`` as the instance whose id stands in the subject.
 
     ``environment`` (service -> variable -> value) goes over the template's; ``plans`` is data service -> plan.
@@ -46,7 +53,7 @@ class DeployInstance(Command, frozen=True, kw_only=True):
 
 
 @command("hub", "instance", "save")
-class SaveInstance(Command, frozen=True, kw_only=True):
+class SaveInstance(Planned, frozen=True, kw_only=True):
     """Save the instance as a new image; ``image`` is the new image's id."""
 
     image: str
@@ -56,22 +63,22 @@ class SaveInstance(Command, frozen=True, kw_only=True):
 
 
 @command("hub", "instance", "stop")
-class StopInstance(Command, frozen=True, kw_only=True):
+class StopInstance(Planned, frozen=True, kw_only=True):
     """Stop the app services; data is kept."""
 
 
 @command("hub", "instance", "start")
-class StartInstance(Command, frozen=True, kw_only=True):
+class StartInstance(Planned, frozen=True, kw_only=True):
     """Start a stopped instance again."""
 
 
 @command("hub", "instance", "delete")
-class DeleteInstance(Command, frozen=True, kw_only=True):
+class DeleteInstance(Planned, frozen=True, kw_only=True):
     """Remove the instance with its data. Images saved from it stay."""
 
 
 @command("hub", "image", "run")
-class RunImage(Command, frozen=True, kw_only=True):
+class RunImage(Planned, frozen=True, kw_only=True):
     """Run an image at ``site`` as a new instance; copies are transferred there first where they are missing."""
 
     instance: str
@@ -94,7 +101,7 @@ class CancelOperation(Command, frozen=True, kw_only=True):
 # --- to a site: what the hub resolved comes along whole, so that the site decides alone
 
 
-class SiteCommand(Command, frozen=True, kw_only=True):
+class SiteCommand(Planned, frozen=True, kw_only=True):
     """The base of commands to a site: ``parent`` is the hub's operation that sent it, if one did."""
 
     by: Requester

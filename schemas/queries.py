@@ -8,6 +8,7 @@ from typing import Any
 from schemas.base import Fact
 from schemas.commands import Answer
 from schemas.operations import Step
+from schemas.planning import PlanQuery, PlanView, SitePlanQuery, SitePlanView
 from schemas.problems import Problem
 from schemas.questions import Query as Query
 from schemas.questions import QueryContract as QueryContract
@@ -423,6 +424,7 @@ QUERIES: dict[str, QueryContract] = {
 CLIENT_ACTS: dict[str, QueryContract] = {
     "secret_set": QueryContract(SetSecret, SecretChanged),
     "secret_remove": QueryContract(RemoveSecret, SecretChanged),
+    "plan": QueryContract(PlanQuery, PlanView),
 }
 
 SITE_RPC: dict[str, QueryContract] = {
@@ -431,6 +433,7 @@ SITE_RPC: dict[str, QueryContract] = {
     "grant": QueryContract(SiteGrant, GrantView),
     "secret_set": QueryContract(SiteSetSecret, SecretChanged),
     "secret_remove": QueryContract(SiteRemoveSecret, SecretChanged),
+    "plan": QueryContract(SitePlanQuery, SitePlanView),
 }
 
 SITE_ASK: dict[str, QueryContract] = {

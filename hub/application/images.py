@@ -10,7 +10,7 @@ from hub.application.outcome import Forward, Outcome
 from hub.domain import catalog, claim
 from hub.domain import images as domain
 from hub.domain.claim import ClaimState
-from hub.domain.images import Here
+from hub.domain.images import Across, Here
 from hub.domain.received import Received
 from hub.projections.views import image_facts
 from schemas import saga
@@ -18,10 +18,39 @@ from schemas.commands import Answer, RunImage, SiteRunImage
 from schemas.events import OperationAccepted
 from schemas.names import claim_token
 from schemas.problems import Problem, not_found
+from schemas.values import ImageContent
 
 
 async def run(context: Context, received: Received) -> Outcome:
     """``image.run``"""
+    way = find_way(context, received)
+    if isinstance(way, Problem):
+        return way
+    command = received.command
+    assert isinstance(command, RunImage)
+    if isinstance(way, Here):
+        return Forward(command.site, command.instance, command_to_run(received, way.content))
+    return await _begin(
+        context, received, domain.plan_run(command, image=received.aggregate_id, way=way, by=received.by)
+    )
+
+
+def command_to_run(received: Received, content: ImageContent) -> SiteRunImage:
+    """What the site is told when all copies lie there."""
+    command = received.command
+    assert isinstance(command, RunImage)
+    return SiteRunImage(
+        by=received.by,
+        name=command.name,
+        content=content,
+        environment=command.environment,
+        plans=command.plans,
+        expected_plan=command.expected_plan,
+    )
+
+
+def find_way(context: Context, received: Received) -> Here | Across | Problem:
+    """How an image gets to run where the command wants it, or why it can't, as far as the hub can see."""
     command = received.command
     assert isinstance(command, RunImage)
     id = received.aggregate_id
@@ -38,19 +67,7 @@ async def run(context: Context, received: Received) -> Outcome:
             context, template, site=command.site, environment=command.environment, plans=command.plans
         ):
             return problem
-    if isinstance(way, Here):
-        return Forward(
-            command.site,
-            command.instance,
-            SiteRunImage(
-                by=received.by,
-                name=command.name,
-                content=way.content,
-                environment=command.environment,
-                plans=command.plans,
-            ),
-        )
-    return await _begin(context, received, domain.plan_run(command, image=id, way=way, by=received.by))
+    return way
 
 
 async def _begin(context: Context, received: Received, accepted: OperationAccepted) -> Outcome:

@@ -20,6 +20,7 @@ from hub.projections.apps import AppRow
 from hub.projections.views import broker_views
 from schemas.commands import (
     DeployInstance,
+    Planned,
     SaveInstance,
     SiteDeleteInstance,
     SiteDeployInstance,
@@ -60,6 +61,7 @@ async def deploy(context: Context, received: Received) -> Outcome:
             template=template,
             environment=command.environment,
             plans=command.plans,
+            expected_plan=command.expected_plan,
         ),
     )
 
@@ -100,7 +102,7 @@ async def save(context: Context, received: Received) -> Outcome:
     """``instance.save``: the image is entered and its name claimed, then the site saves it."""
     command = received.command
     assert isinstance(command, SaveInstance)
-    row = _instance(context, received.aggregate_id)
+    row = instance_row(context, received.aggregate_id)
     if isinstance(row, Problem):
         return row
     if problem := catalog.check_save(command):
@@ -135,9 +137,17 @@ async def save(context: Context, received: Received) -> Outcome:
         break
     else:
         raise contended(f"image name {command.name}")
+    return forward_save(received, row)
+
+
+def forward_save(received: Received, row: AppRow) -> Forward:
+    """The save as the site is told it."""
+    command = received.command
+    assert isinstance(command, SaveInstance)
     assert row.deploying is not None
     copies = {name: copy_id(received.id, name) for name in row.deploying.template.data_services}
-    return Forward(row.site, row.id, SiteSaveInstance(by=received.by, image=command.image, copies=copies))
+    told = SiteSaveInstance(by=received.by, image=command.image, copies=copies, expected_plan=command.expected_plan)
+    return Forward(row.site, row.id, told)
 
 
 def copy_id(command: str, data_service: str) -> str:
@@ -147,23 +157,34 @@ def copy_id(command: str, data_service: str) -> str:
 
 async def stop(context: Context, received: Received) -> Outcome:
     """``instance.stop``"""
-    row = _instance(context, received.aggregate_id)
-    return row if isinstance(row, Problem) else Forward(row.site, row.id, SiteStopInstance(by=received.by))
+    row = instance_row(context, received.aggregate_id)
+    if isinstance(row, Problem):
+        return row
+    return Forward(row.site, row.id, SiteStopInstance(by=received.by, expected_plan=_expected(received)))
 
 
 async def start(context: Context, received: Received) -> Outcome:
     """``instance.start``"""
-    row = _instance(context, received.aggregate_id)
-    return row if isinstance(row, Problem) else Forward(row.site, row.id, SiteStartInstance(by=received.by))
+    row = instance_row(context, received.aggregate_id)
+    if isinstance(row, Problem):
+        return row
+    return Forward(row.site, row.id, SiteStartInstance(by=received.by, expected_plan=_expected(received)))
 
 
 async def delete(context: Context, received: Received) -> Outcome:
     """``instance.delete``"""
-    row = _instance(context, received.aggregate_id)
-    return row if isinstance(row, Problem) else Forward(row.site, row.id, SiteDeleteInstance(by=received.by))
+    row = instance_row(context, received.aggregate_id)
+    if isinstance(row, Problem):
+        return row
+    return Forward(row.site, row.id, SiteDeleteInstance(by=received.by, expected_plan=_expected(received)))
 
 
-def _instance(context: Context, id: str) -> AppRow | Problem:
+def _expected(received: Received) -> str | None:
+    return received.command.expected_plan if isinstance(received.command, Planned) else None
+
+
+def instance_row(context: Context, id: str) -> AppRow | Problem:
+    """The instance with this id, unless it is deleted or never was."""
     rows = context.state.apps.with_id(id)
     if not rows:
         return not_found("instance", f"there is no app {id}", "see `calque app list`")

@@ -7,6 +7,7 @@ from collections import Counter
 from hub.application.aggregates import load
 from hub.application.context import Context
 from hub.application.members import Members
+from hub.application.planning import Planner
 from hub.domain.children import operation_of
 from hub.domain.grants import check_grant
 from hub.projections import status, views
@@ -15,6 +16,7 @@ from schemas import saga
 from schemas.brokers import SERVICE_VERSION
 from schemas.commands import Answer
 from schemas.envelope import Envelope
+from schemas.planning import PlanQuery, PlanView
 from schemas.problems import CalqueError, conflict, invalid, not_found, temporary
 from schemas.queries import (
     AppsQuery,
@@ -55,6 +57,7 @@ class Queries:
         self._context = context
         self._members = members
         self._name = name
+        self._planner = Planner(context)
 
     async def status(self, _query: StatusQuery, _envelope: Envelope) -> StatusView:
         """``status``"""
@@ -173,6 +176,10 @@ class Queries:
         """``secrets``"""
         self._check_site(query.site)
         return SecretsView(secrets=self._context.state.secrets.views(site=query.site))
+
+    async def plan(self, query: PlanQuery, envelope: Envelope) -> PlanView:
+        """``plan``"""
+        return await self._planner.plan(query, envelope)
 
     async def grant(self, asking: str, question: AskGrant) -> GrantView:
         """A site asks for a copy of another one. The grant comes sealed to the asking site."""

@@ -11,6 +11,7 @@ from hub.cli.kinds import APPS
 from hub.cli.lists import show_or_watch
 from hub.cli.options import client_options, wait_options, watch_option
 from hub.cli.output import shown_line
+from hub.cli.planning import Planning, name_option, new_site_option, planning_options
 from hub.cli.results import show_app, show_started
 from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.values import environment, plans, template_ref
@@ -24,7 +25,6 @@ site_option = click.option(
     help="Where the app runs, if its name is used at several sites.",
 )
 app_argument = click.argument("app_name", metavar="APP", shell_complete=app_names)
-name_option = click.option("--name", required=True, help="Name of the new app: a-z, 0-9 and '-', at most 40.")
 set_option = click.option(
     "--set", "assignments", multiple=True, metavar="SERVICE.VAR=VALUE", help="Set a variable; may be repeated."
 )
@@ -53,20 +53,22 @@ def _show_outcome(session: Session, app: AppView) -> None:
 
 @click.command()
 @click.argument("template", metavar="TEMPLATE[@VERSION]", shell_complete=template_names)
-@click.option("--site", required=True, shell_complete=site_names, help="The site to deploy at.")
+@new_site_option
 @name_option
 @set_option
 @plan_option
+@planning_options
 @wait_options
 @client_options
 @asynchronous
 async def deploy(
     session: Session,
     template: str,
-    site: str,
-    name: str,
+    site: str | None,
+    name: str | None,
     assignments: tuple[str, ...],
     chosen: tuple[str, ...],
+    planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
@@ -75,10 +77,22 @@ async def deploy(
     Without a version, the newest that was applied.
     """
     wanted, values, picked = template_ref(template), environment(assignments), plans(chosen)
+
+    async def verb(client: Client) -> Started:
+        return await client.deploy(
+            wanted,
+            name=planning.named(name),
+            site=planning.placed(site),
+            environment=values,
+            plans=picked,
+            expected_plan=planning.expected,
+        )
+
     async with session.client() as client:
-        started = await client.deploy(wanted, name=name, site=site, environment=values, plans=picked)
+        if await planning.shown(session, client, verb, site=site):
+            return
         said = f"{name} is being deployed at {site}"
-        await finish(session, client, started, wait=wait, timeout=timeout, said=said)
+        await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=said)
 
 
 @click.group()
@@ -139,25 +153,31 @@ async def _change(
     session: Session,
     verb: Callable[[Client], Awaitable[Started]],
     *,
+    planning: Planning,
     wait: bool,
     timeout: float | None,
     said: str,
 ) -> None:
     async with session.client() as client:
-        await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=said)
+        if not await planning.shown(session, client, verb):
+            await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=said)
 
 
 @app.command()
 @app_argument
 @site_option
+@planning_options
 @wait_options
 @client_options
 @asynchronous
-async def stop(session: Session, app_name: str, site: str | None, wait: bool, timeout: float | None) -> None:
+async def stop(
+    session: Session, app_name: str, site: str | None, planning: Planning, wait: bool, timeout: float | None
+) -> None:
     """Stop an app's services; data is kept."""
     await _change(
         session,
-        lambda client: client.stop(app_name, site=site),
+        lambda client: client.stop(app_name, site=site, expected_plan=planning.expected),
+        planning=planning,
         wait=wait,
         timeout=timeout,
         said=f"{app_name} is being stopped",
@@ -167,14 +187,18 @@ async def stop(session: Session, app_name: str, site: str | None, wait: bool, ti
 @app.command()
 @app_argument
 @site_option
+@planning_options
 @wait_options
 @client_options
 @asynchronous
-async def start(session: Session, app_name: str, site: str | None, wait: bool, timeout: float | None) -> None:
+async def start(
+    session: Session, app_name: str, site: str | None, planning: Planning, wait: bool, timeout: float | None
+) -> None:
     """Start a stopped app."""
     await _change(
         session,
-        lambda client: client.start(app_name, site=site),
+        lambda client: client.start(app_name, site=site, expected_plan=planning.expected),
+        planning=planning,
         wait=wait,
         timeout=timeout,
         said=f"{app_name} is being started",
@@ -185,16 +209,28 @@ async def start(session: Session, app_name: str, site: str | None, wait: bool, t
 @app_argument
 @site_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@planning_options
 @wait_options
 @client_options
 @asynchronous
 async def delete(
-    session: Session, app_name: str, site: str | None, yes: bool, wait: bool, timeout: float | None
+    session: Session,
+    app_name: str,
+    site: str | None,
+    yes: bool,
+    planning: Planning,
+    wait: bool,
+    timeout: float | None,
 ) -> None:
     """Remove an app with its data. Images saved from it stay."""
     async with session.client() as client:
         found = await client.app(app_name, site=site)
         where = f"{found.name} at {found.site}"
+
+        async def verb(client: Client) -> Started:
+            return await client.delete(found.id, expected_plan=planning.expected)
+
+        if await planning.shown(session, client, verb):
+            return
         confirm(session, kind="app", name=app_name, yes=yes, consequence=f"This removes {where} with all its data.")
-        started = await client.delete(found.id)
-        await finish(session, client, started, wait=wait, timeout=timeout, said=f"{where} is being deleted")
+        await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=f"{where} is being deleted")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import click
 
-from hub.cli.apps import app_argument, finish, name_option, plan_option, set_option, site_option
-from hub.cli.completion import image_names, site_names
+from hub.cli.apps import app_argument, finish, plan_option, set_option, site_option
+from hub.cli.completion import image_names
 from hub.cli.kinds import IMAGES
 from hub.cli.lists import show_or_watch
 from hub.cli.options import client_options, wait_options, watch_option
 from hub.cli.output import seconds, size
+from hub.cli.planning import Planning, dry_run_option, name_option, new_site_option, planning_options
 from hub.cli.results import show_image, show_started
 from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.values import environment, plans
+from hub.client import Client, Started
 from schemas.queries import ImageView
 
 image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=image_names)
@@ -24,6 +26,7 @@ image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=im
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
 @click.option("--comment", default="", help="What it is for.")
 @site_option
+@planning_options
 @wait_options
 @client_options
 @asynchronous
@@ -34,12 +37,21 @@ async def save(
     tags: tuple[str, ...],
     comment: str,
     site: str | None,
+    planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
     """Save a running app, with its data, as an image. Its users go on working."""
+
+    async def verb(client: Client) -> Started:
+        return await client.save(
+            app_name, name=name, tags=tags, comment=comment, site=site, expected_plan=planning.expected
+        )
+
     async with session.client() as client:
-        started = await client.save(app_name, name=name, tags=tags, comment=comment, site=site)
+        if await planning.shown(session, client, verb):
+            return
+        started = await verb(client)
         if not wait:
             show_started(session, started, said=f"{app_name} is being saved as {name}")
             return
@@ -59,29 +71,43 @@ def _show_saved(session: Session, image: ImageView) -> None:
 
 @click.command()
 @image_argument
-@click.option("--site", required=True, shell_complete=site_names, help="The site to run it at.")
+@new_site_option
 @name_option
 @set_option
 @plan_option
+@planning_options
 @wait_options
 @client_options
 @asynchronous
 async def run(
     session: Session,
     image_name: str,
-    site: str,
-    name: str,
+    site: str | None,
+    name: str | None,
     assignments: tuple[str, ...],
     chosen: tuple[str, ...],
+    planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
     """Run an image as a new app, with a copy of its data. It is fetched first where it is missing."""
     values, picked = environment(assignments), plans(chosen)
+
+    async def verb(client: Client) -> Started:
+        return await client.run(
+            image_name,
+            name=planning.named(name),
+            site=planning.placed(site),
+            environment=values,
+            plans=picked,
+            expected_plan=planning.expected,
+        )
+
     async with session.client() as client:
-        started = await client.run(image_name, name=name, site=site, environment=values, plans=picked)
+        if await planning.shown(session, client, verb, site=site):
+            return
         said = f"{image_name} is being run at {site} as {name}"
-        await finish(session, client, started, wait=wait, timeout=timeout, said=said)
+        await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=said)
 
 
 @click.group()
@@ -112,13 +138,18 @@ async def describe(session: Session, image_name: str) -> None:
 @image.command()
 @image_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_option
 @wait_options
 @client_options
 @asynchronous
-async def delete(session: Session, image_name: str, yes: bool, wait: bool, timeout: float | None) -> None:
+async def delete(
+    session: Session, image_name: str, yes: bool, planning: Planning, wait: bool, timeout: float | None
+) -> None:
     """Delete an image and its copies. Apps that run from it stay."""
     async with session.client() as client:
         found = await client.image(image_name)
+        if await planning.shown(session, client, lambda client: client.delete_image(found.id)):
+            return
         where = ", ".join(found.sites) or found.site
         confirm(session, kind="image", name=image_name, yes=yes, consequence=f"This removes its copies at {where}.")
         started = await client.delete_image(found.id)

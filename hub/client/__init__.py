@@ -13,6 +13,7 @@ from hub.client.errors import (
     RefusedError,
     WaitTimedOutError,
 )
+from hub.client.planning import planned
 from hub.client.started import Started
 from hub.client.watching import Snapshot
 
@@ -32,4 +33,5 @@ __all__ = [
     "WaitTimedOutError",
     "home_directory",
     "load_context",
+    "planned",
 ]

@@ -80,6 +80,16 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def bus(self) -> Bus:
+        """The connection."""
+        return self._bus
+
+    @property
+    def principal(self) -> str:
+        """As whom commands are sent."""
+        return self._principal
+
     # --- verbs
 
     async def apply_template(self, template: Template, *, command: str | None = None) -> Started:
@@ -95,6 +105,7 @@ class Client:
         site: str,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         plans: Mapping[str, str] | None = None,
+        expected_plan: str | None = None,
         command: str | None = None,
     ) -> Started:
         """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id."""
@@ -106,6 +117,7 @@ class Client:
             template=template,
             environment={service: dict(values) for service, values in (environment or {}).items()},
             plans=dict(plans or {}),
+            expected_plan=expected_plan,
         )
         return await self._send(data, target=derived_id(id, "instance"), command=id)
 
@@ -117,6 +129,7 @@ class Client:
         tags: Sequence[str] = (),
         comment: str = "",
         site: str | None = None,
+        expected_plan: str | None = None,
         command: str | None = None,
     ) -> Started:
         """Save an app as the image ``name``; the target is the new image's id."""
@@ -124,7 +137,9 @@ class Client:
         found = await self.app(app, site=site)
         id = command or new_id()
         image = derived_id(id, "image")
-        data = commands.SaveInstance(image=image, name=name, tags=tuple(tags), comment=comment)
+        data = commands.SaveInstance(
+            image=image, name=name, tags=tuple(tags), comment=comment, expected_plan=expected_plan
+        )
         started = await self._send(data, target=found.id, command=id)
         return started._replace(target=image)
 
@@ -136,6 +151,7 @@ class Client:
         site: str,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         plans: Mapping[str, str] | None = None,
+        expected_plan: str | None = None,
         command: str | None = None,
     ) -> Started:
         """Run an image at ``site`` as ``name``; the target is the new instance's id."""
@@ -149,24 +165,31 @@ class Client:
             site=site,
             environment={service: dict(values) for service, values in (environment or {}).items()},
             plans=dict(plans or {}),
+            expected_plan=expected_plan,
         )
         started = await self._send(data, target=found.id, command=id)
         return started._replace(target=instance)
 
-    async def stop(self, app: str, *, site: str | None = None, command: str | None = None) -> Started:
+    async def stop(
+        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+    ) -> Started:
         """Stop the app services; data is kept."""
         found = await self.app(app, site=site)
-        return await self._send(commands.StopInstance(), target=found.id, command=command)
+        return await self._send(commands.StopInstance(expected_plan=expected_plan), target=found.id, command=command)
 
-    async def start(self, app: str, *, site: str | None = None, command: str | None = None) -> Started:
+    async def start(
+        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+    ) -> Started:
         """Start a stopped app."""
         found = await self.app(app, site=site)
-        return await self._send(commands.StartInstance(), target=found.id, command=command)
+        return await self._send(commands.StartInstance(expected_plan=expected_plan), target=found.id, command=command)
 
-    async def delete(self, app: str, *, site: str | None = None, command: str | None = None) -> Started:
+    async def delete(
+        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+    ) -> Started:
         """Remove an app with its data."""
         found = await self.app(app, site=site)
-        return await self._send(commands.DeleteInstance(), target=found.id, command=command)
+        return await self._send(commands.DeleteInstance(expected_plan=expected_plan), target=found.id, command=command)
 
     async def delete_image(self, image: str, *, command: str | None = None) -> Started:
         """Delete an image and its copies."""
@@ -198,11 +221,11 @@ class Client:
 
     async def status(self) -> queries.StatusView:
         """How it all is."""
-        return await self._ask("status", queries.StatusQuery(), queries.StatusView)
+        return await self.ask("status", queries.StatusQuery(), queries.StatusView)
 
     async def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
         """Template versions, newest last."""
-        return (await self._ask("templates", queries.TemplatesQuery(name=name), queries.TemplatesView)).templates
+        return (await self.ask("templates", queries.TemplatesQuery(name=name), queries.TemplatesView)).templates
 
     async def template(self, name: str, *, version: str | None = None) -> Template:
         """The whole content of a template; of the newest version without ``version``."""
@@ -217,7 +240,7 @@ class Client:
         self, *, name: str | None = None, site: str | None = None, all: bool = False
     ) -> tuple[queries.AppView, ...]:
         """Apps; deleted ones with ``all``."""
-        return (await self._ask("apps", queries.AppsQuery(name=name, site=site, all=all), queries.AppsView)).apps
+        return (await self.ask("apps", queries.AppsQuery(name=name, site=site, all=all), queries.AppsView)).apps
 
     async def app(self, name: str, *, site: str | None = None) -> queries.AppView:
         """One app by id, or the one that holds the name now; what is gone is found by its id only."""
@@ -227,7 +250,7 @@ class Client:
 
     async def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:
         """Saved images; with ``all`` also those being saved, failed or deleted."""
-        return (await self._ask("images", queries.ImagesQuery(name=name, all=all), queries.ImagesView)).images
+        return (await self.ask("images", queries.ImagesQuery(name=name, all=all), queries.ImagesView)).images
 
     async def image(self, name: str) -> queries.ImageView:
         """One image by name or id, in whatever state."""
@@ -238,7 +261,7 @@ class Client:
     ) -> tuple[queries.OperationView, ...]:
         """Operations, newest first."""
         question = queries.OperationsQuery(state=state, target=target, limit=limit)
-        return (await self._ask("operations", question, queries.OperationsView)).operations
+        return (await self.ask("operations", question, queries.OperationsView)).operations
 
     async def operation(self, id: str) -> queries.OperationView:
         """One operation."""
@@ -250,18 +273,18 @@ class Client:
 
     async def sites(self) -> tuple[queries.SiteView, ...]:
         """All sites."""
-        return (await self._ask("sites", queries.SitesQuery(), queries.SitesView)).sites
+        return (await self.ask("sites", queries.SitesQuery(), queries.SitesView)).sites
 
     async def brokers(self, *, site: str | None = None) -> tuple[queries.BrokerView, ...]:
         """Brokers, of one site or of all."""
-        return (await self._ask("brokers", queries.BrokersQuery(site=site), queries.BrokersView)).brokers
+        return (await self.ask("brokers", queries.BrokersQuery(site=site), queries.BrokersView)).brokers
 
     async def logs(
         self, app: str, *, service: str | None = None, lines: int = 100, site: str | None = None
     ) -> queries.LogsView:
         """The last lines of an app service; of the entry point without ``service``."""
         found = await self.app(app, site=site)
-        return await self._ask("logs", queries.LogsQuery(app=found.id, service=service, lines=lines), queries.LogsView)
+        return await self.ask("logs", queries.LogsQuery(app=found.id, service=service, lines=lines), queries.LogsView)
 
     async def follow_logs(
         self, app: str, *, service: str | None = None, lines: int = 10, site: str | None = None
@@ -302,13 +325,13 @@ class Client:
         found = await self.app(app, site=site)
         key = OneTimeKey()
         question = queries.BindingQuery(app=found.id, data_service=data_service, public_key=key.public)
-        return key.open(await self._ask("binding", question, queries.BindingView))
+        return key.open(await self.ask("binding", question, queries.BindingView))
 
     # --- secrets of sites
 
     async def secrets(self, *, site: str | None = None) -> tuple[SecretView, ...]:
         """The secrets that people gave to sites, without their values."""
-        return (await self._ask("secrets", SecretsQuery(site=site), SecretsView)).secrets
+        return (await self.ask("secrets", SecretsQuery(site=site), SecretsView)).secrets
 
     async def set_secret(self, name: str, value: Secret, *, site: str, command: str | None = None) -> SecretChanged:
         """Give ``site`` a secret, sealed to its key. Not queued: a site that is offline is a temporary error."""
@@ -343,10 +366,11 @@ class Client:
         return Started(command=id, target=target, operation=answer.operation or (id if queued else None), queued=queued)
 
     async def _look(self, id: str) -> queries.OperationView | None:
-        found = await self._ask("operations", queries.OperationsQuery(id=id), queries.OperationsView)
+        found = await self.ask("operations", queries.OperationsQuery(id=id), queries.OperationsView)
         return found.operations[0] if found.operations else None
 
-    async def _ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
+    async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
+        """Any query; raises :class:`ClientError`. Asked again for as long as a hub may be about to be back."""
         return await self._ask_on(subjects.query(what), question, reply, seconds=self._query_seconds)
 
     async def _ask_on(

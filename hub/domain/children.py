@@ -210,5 +210,6 @@ def _command(operation: Operation, step: Step, attempt: int) -> Outgoing:
         content=request.content,
         environment=request.environment,
         plans=request.plans,
+        expected_plan=request.expected_plan,
     )
     return Outgoing(id, step.part, request.instance, run)

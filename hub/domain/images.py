@@ -44,6 +44,7 @@ class RunRequest(Fact, frozen=True, kw_only=True):
     content: ImageContent
     environment: dict[str, dict[str, str]] = {}
     plans: dict[str, str] = {}
+    expected_plan: str | None = None
 
 
 class DeleteRequest(Fact, frozen=True, kw_only=True):
@@ -85,20 +86,20 @@ def route_run(
     needed = copies_of(image.content)
     if all(site in image.copies.get(copy, ()) for copy in needed):
         return Here(image.content)
-    holders = sorted(
+    having = sorted(
         (each for each in sites if each != site and all(each in image.copies.get(copy, ()) for copy in needed)),
         key=lambda each: (each != image.content.site if image.content else True, each),
     )
-    if not holders:
+    if not having:
         return conflict(
             "image", f"no site holds all copies of image {image.name}", "see `calque image describe` for where they lie"
         )
-    for holder in holders:
+    for holder in having:
         if sites[holder] == "online":
             return Across(image.content, holder)
     return temporary(
         "site_offline",
-        f"the copies of image {image.name} lie at {', '.join(holders)}, which is {sites[holders[0]]}; "
+        f"the copies of image {image.name} lie at {', '.join(having)}, which is {sites[having[0]]}; "
         f"run it again when the site is online",
         retry_after_seconds=30.0,
         field="image",
@@ -155,6 +156,7 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
         content=way.content,
         environment=command.environment,
         plans=command.plans,
+        expected_plan=command.expected_plan,
     )
     transfer, run = step_name(TRANSFER, site), step_name(RUN, site)
     return OperationAccepted(
@@ -180,10 +182,16 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
     )
 
 
+def holders(image: ImageFacts) -> tuple[str, ...]:
+    """The sites that have something of a saved image to forget."""
+    assert image.content is not None
+    copies = (image.copies.get(copy, frozenset()) for copy in copies_of(image.content))
+    return tuple(sorted({image.content.site}.union(*copies)))
+
+
 def plan_delete(image: ImageFacts, *, by: Requester) -> OperationAccepted:
     """The operation that removes an image's copies from every site that has some; an absent site defers its step."""
     assert image.content is not None
-    holders = {image.content.site}.union(*(image.copies.get(copy, frozenset()) for copy in copies_of(image.content)))
     return OperationAccepted(
         kind=DELETE_KIND,
         target=image.id,
@@ -197,7 +205,7 @@ def plan_delete(image: ImageFacts, *, by: Requester) -> OperationAccepted:
                 attempts=FOREVER,
                 timeout_seconds=DELETE_DEADLINE_SECONDS,
             )
-            for site in sorted(holders)
+            for site in holders(image)
         ),
         request=_plain(DeleteRequest(image=image.id, name=image.name, content=image.content)),
         deadline_seconds=DELETE_DEADLINE_SECONDS,

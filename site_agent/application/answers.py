@@ -9,8 +9,11 @@ from bus.connection import Bus
 from bus.service import Service
 from schemas import brokers as wire
 from schemas import queries
+from schemas.commands import SiteCommand
 from schemas.envelope import Envelope
-from schemas.problems import CalqueError, conflict, not_found
+from schemas.planning import SitePlanQuery, SitePlanView
+from schemas.problems import CalqueError, Problem, conflict, invalid, not_found
+from schemas.registry import MESSAGES
 from schemas.site_secrets import SecretChanged, SiteRemoveSecret, SiteSetSecret
 from schemas.subjects import site_rpc
 from site_agent.adapters.brokers import Brokers
@@ -19,6 +22,7 @@ from site_agent.adapters.sealing import seal
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.grants import Grants
 from site_agent.application.site_secrets import SiteSecrets
+from site_agent.domain import planning
 from site_agent.domain.instance import Instance
 
 
@@ -66,6 +70,7 @@ class Answers:
             SecretChanged,
             self._remove_secret,
         )
+        service.endpoint("plan", site_rpc(site=site, operation="plan"), SitePlanQuery, SitePlanView, self._plan)
         return service
 
     async def _set_secret(self, request: SiteSetSecret, _: Envelope) -> SecretChanged:
@@ -73,6 +78,17 @@ class Answers:
 
     async def _remove_secret(self, request: SiteRemoveSecret, _: Envelope) -> SecretChanged:
         return await self._site_secrets.remove(request)
+
+    async def _plan(self, request: SitePlanQuery, _: Envelope) -> SitePlanView:
+        kind = MESSAGES.get(request.type)
+        if kind is None or not issubclass(kind, SiteCommand):
+            raise CalqueError(invalid("type", f"{request.type!r} is no command to a site"))
+        try:
+            command = msgspec.convert(request.data, kind)
+        except msgspec.ValidationError as error:
+            raise CalqueError(invalid("data", str(error))) from None
+        found = planning.plan(self._journal.site, command, target=request.target, arriving=request.arriving)
+        return SitePlanView(lacks=(found,)) if isinstance(found, Problem) else SitePlanView(plan=found)
 
     async def _logs(self, request: queries.SiteLogs, _: Envelope) -> queries.LogsView:
         instance = self._instance(request.instance)

@@ -20,7 +20,8 @@ from schemas.problems import CalqueError, Problem, forbidden, invalid
 from schemas.registry import MESSAGES
 from site_agent.adapters.journal import Journal
 from site_agent.application.runner import Runner
-from site_agent.domain.decide import decide, reject
+from site_agent.domain.decide import reject
+from site_agent.domain.planning import decide_as_planned
 from site_agent.domain.site import Draft, Site
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class CommandHandler:
             decision = (
                 command
                 if isinstance(command, Problem)
-                else late or decide(site, command, id=envelope.id, target=target)
+                else late or decide_as_planned(site, command, id=envelope.id, target=target)
             )
             if isinstance(decision, Problem):
                 logger.info("command %s (%s) rejected: %s", envelope.id, envelope.type, decision.sentence())

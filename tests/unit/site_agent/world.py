@@ -21,7 +21,8 @@ from schemas.values import (
     Template,
 )
 from site_agent.domain import consequences, plans
-from site_agent.domain.decide import decide, reject
+from site_agent.domain.decide import reject
+from site_agent.domain.planning import decide_as_planned
 from site_agent.domain.site import Draft, Site
 
 BY = Requester(principal="admin")
@@ -75,7 +76,7 @@ class World:
         id = id or new_id()
         if id in self.site.handled:
             return self.site.rejected.get(id, id)
-        decision = decide(self.site, command, id=id, target=target)
+        decision = decide_as_planned(self.site, command, id=id, target=target)
         if isinstance(decision, Problem):
             self._apply(reject(id, command.TYPE, decision), causation=id)
             return decision
