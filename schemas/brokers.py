@@ -557,14 +557,47 @@ class OpenRead(Request, frozen=True, kw_only=True):
 
 @message("request.crb.list")
 class ListCopies(Request, frozen=True, kw_only=True):
-    """Which committed copies are there?"""
+    """Which committed copies are there? With the token of an earlier answer as ``known``, only whether that changed."""
+
+    known: str = ""
 
 
 @message("reply.crb.list")
 class CopyList(Reply, frozen=True, kw_only=True):
-    """Summaries of all committed copies."""
+    """Summaries of all committed copies. ``token`` changes as soon as copies or images appear or vanish; ``unchanged``
+    when it is the one that the request named, and then nothing is listed."""
 
     copies: tuple[CopySummary, ...]
+    token: str = ""
+    unchanged: bool = False
+
+
+@message("request.crb.images")
+class ListImages(Request, frozen=True, kw_only=True):
+    """The signed manifests of images that lie here, by image id, at most ``limit`` behind the id ``after``. With the
+    token of an earlier answer (also of ``list``) as ``known``, only whether that changed."""
+
+    known: str = ""
+    after: str = ""
+    limit: int = 20
+
+
+class ListedImage(Fact, frozen=True, kw_only=True):
+    """An image manifest; ``signed_by`` is the key (Ed25519, hex) whose signature over it holds."""
+
+    content: ImageContent
+    signed_by: str
+
+
+@message("reply.crb.images")
+class ImageList(Reply, frozen=True, kw_only=True):
+    """Image manifests whose signature holds; ``more`` when there are others behind the last. ``token`` and
+    ``unchanged`` are as in the answer of ``list``."""
+
+    images: tuple[ListedImage, ...]
+    token: str = ""
+    unchanged: bool = False
+    more: bool = False
 
 
 @message("request.crb.describe")
@@ -717,6 +750,7 @@ CONTRACTS: dict[BrokerKind, dict[str, OperationContract]] = {
         "verify": OperationContract(VerifyCopy, Verified, long=True),
         "delete": OperationContract(DeleteCopy, Done, long=True),
         "transfer": OperationContract(TransferCopy, Committed, long=True),
+        "images": OperationContract(ListImages, ImageList),
         "record_image": OperationContract(RecordImage, Done),
         "forget_image": OperationContract(ForgetImage, Done),
         "collect": OperationContract(Collect, Collected, long=True),

@@ -1,2 +1,1 @@
-"""The filesystem copy repository broker (CRB): a repository of format 0 in a directory, the HTTPS endpoint that
-serves it, and the broker service on the site's bus."""
+"""The filesystem copy repository broker (CRB): a repository in a directory."""

@@ -1,29 +1,12 @@
-"""What the filesystem broker is told at its start, beyond what every broker is told."""
+"""What the filesystem broker is told at its start, beyond what every copy repository broker is told."""
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from brokers.sdk.settings import BrokerSettings, Section
+from brokers.repository.settings import RepositorySettings
 
 
-class TlsSection(Section):
-    """PEM files: our certificate, its key, and the authority that signs our peers' certificates. The certificate
-    serves the endpoint and identifies us to other repositories."""
+class FilesystemSettings(RepositorySettings):
+    """`repository_dir` is made at the first start."""
 
-    cert: Path
-    key: Path
-    ca: Path
-
-
-class FilesystemSettings(BrokerSettings):
-    """`host` is where the endpoint listens and what grants name. Port 0 picks a free one at the first start and
-    keeps it in `state_dir`."""
-
-    kind: Literal["crb"] = "crb"
     name: str = "filesystem"
     repository_dir: Path
-    tls: TlsSection
-    host: str = "127.0.0.1"
-    port: int = Field(default=0, ge=0, le=65535)

@@ -23,6 +23,8 @@ from schemas.brokers import (
     DescribeCopy,
     Done,
     ForgetImage,
+    ImageList,
+    ListImages,
     OpenRead,
     RecordImage,
     Repositories,
@@ -295,6 +297,22 @@ async def images(bench: CrbBench) -> None:
     for _ in range(2):
         await bench.talk.ask("forget_image", ForgetImage(id=new_id(), image=image), Done)
     holds((await bench.stats()).images == before, "it is not forgotten")
+
+
+@check("crb.images.listed", "images lists what was recorded, and says when nothing changed.", spec="schemas/brokers.py")
+async def images_listed(bench: CrbBench) -> None:
+    image = name_of("image")
+    content = ImageContent(image=image, site=bench.talk.site, level="crash", instances=())
+    await bench.talk.ask("record_image", RecordImage(id=new_id(), content=content), Done)
+    found = await bench.images()
+    holds(found.get(image) == content, "what was recorded is not listed as it was recorded")
+    token = (await bench.talk.ask("images", ListImages(limit=1), ImageList)).token
+    again = await bench.talk.ask("images", ListImages(known=token), ImageList)
+    holds(again.unchanged and not again.images, "with the token of the last answer it does not say unchanged")
+    await bench.talk.ask("forget_image", ForgetImage(id=new_id(), image=image), Done)
+    holds(image not in await bench.images(), "what was forgotten is still listed")
+    later = await bench.talk.ask("images", ListImages(known=token), ImageList)
+    holds(not later.unchanged, "the token did not change")
 
 
 @check("crb.restart.half", "A half copy goes on after a restart: its parts, and its token.", spec=OPEN, restarts=True)

@@ -26,7 +26,9 @@ from schemas.brokers import (
     DeleteCopy,
     Done,
     Granted,
+    ImageList,
     ListCopies,
+    ListImages,
     OpenRead,
     OpenWrite,
     RepositoryStats,
@@ -36,7 +38,7 @@ from schemas.brokers import (
 )
 from schemas.ids import new_id
 from schemas.problems import CalqueError
-from schemas.values import CopyPart, CopySummary
+from schemas.values import CopyPart, CopySummary, ImageContent
 
 FORMAT = "conformance"
 PART = "data"
@@ -160,6 +162,17 @@ class CrbBench(Bench):
     async def listed(self, copy: str) -> bool:
         """Whether the copy is listed."""
         return any(each.copy == copy for each in await self.list())
+
+    async def images(self) -> dict[str, ImageContent]:
+        """All image manifests that are listed."""
+        found: dict[str, ImageContent] = {}
+        after = ""
+        while True:
+            page = await self.talk.ask("images", ListImages(after=after), ImageList)
+            found.update((each.content.image, each.content) for each in page.images)
+            if not page.more or not page.images:
+                return found
+            after = page.images[-1].content.image
 
     async def stats(self) -> RepositoryStats:
         """How full it is."""

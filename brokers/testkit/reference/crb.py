@@ -29,7 +29,10 @@ from schemas.brokers import (
     Done,
     ForgetImage,
     Granted,
+    ImageList,
     ListCopies,
+    ListedImage,
+    ListImages,
     OpenRead,
     OpenWrite,
     RecordImage,
@@ -42,7 +45,7 @@ from schemas.brokers import (
     VerifyCopy,
 )
 from schemas.problems import CalqueError, conflict, not_found, permanent
-from schemas.values import CopyPart, CopySummary
+from schemas.values import CopyPart, CopySummary, ImageContent
 
 SOURCES: dict[str, tuple[CopySource, CommitCopy]] = {}
 """What the reference repositories know of copies; a transfer between two of them takes it from here, where a real
@@ -59,7 +62,7 @@ class ReferenceCrb(EngineBroker):
         if "server" not in self.disk:
             self.disk["server"] = CopyServer(self.directory, lenient=self.broken)
         self.server: CopyServer = self.disk["server"]
-        self.images: set[str] = self.disk.setdefault("images", set())
+        self.recorded: dict[str, ImageContent] = self.disk.setdefault("images_recorded", {})
         self.described: dict[str, CopyDescription] = self.disk.setdefault("described", {})
         self.sources: dict[str, CopySource] = self.disk.setdefault("sources", {})
         self.commits = 0
@@ -284,12 +287,19 @@ class ReferenceCrb(EngineBroker):
 
     async def record_image(self, request: RecordImage) -> Done:
         if self.broken("crb.images"):
-            self.images.add(request.id)
-        self.images.add(request.content.image)
+            self.recorded[request.id] = request.content
+        self.recorded[request.content.image] = request.content
         return Done()
 
+    async def images(self, request: ListImages) -> ImageList:
+        token = str(sorted(self.recorded))
+        if request.known == token and not self.broken("crb.images.listed"):
+            return ImageList(images=(), token=token, unchanged=True)
+        found = [ListedImage(content=self.recorded[image], signed_by="0" * 64) for image in sorted(self.recorded)]
+        return ImageList(images=tuple(each for each in found if each.content.image > request.after), token=token)
+
     async def forget_image(self, request: ForgetImage) -> Done:
-        self.images.discard(request.image)
+        self.recorded.pop(request.image, None)
         return Done()
 
     async def collect(self, _: Collect) -> Collected:
@@ -303,7 +313,7 @@ class ReferenceCrb(EngineBroker):
         stored = {each.part.digest: each.part.size for held in self.copies.values() for each in held.parts.values()}
         return RepositoryStats(
             copies=0 if self.broken("crb.stats") else len(committed),
-            images=len(self.images),
+            images=len(self.recorded),
             chunks=len(stored),
             stored=sum(stored.values()) + sum(self.freed),
             free=1 << 40,

@@ -5,13 +5,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from brokers.filesystem.endpoint import Endpoint, server_context
-from brokers.filesystem.grants import Grants
-from brokers.filesystem.manifest import CopyInfo
-from brokers.filesystem.repository import CommittedCopy, Repository
-from brokers.filesystem.staging import OpenCopy
-from brokers.filesystem.tokens import TokenKey
-from brokers.filesystem.transfer import Transfer, TransferProgress
+from brokers.filesystem.format0.repository import Repository
+from brokers.filesystem.format0.staging import OpenCopy
+from brokers.repository.endpoint import Endpoint, server_context
+from brokers.repository.grants import Grants
+from brokers.repository.manifest import CopyInfo
+from brokers.repository.opened import CommittedCopy
+from brokers.repository.tokens import TokenKey
+from brokers.repository.transfer import Transfer, TransferProgress
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from schemas.brokers import CopyGrant
 from schemas.values import CopyPart
@@ -36,7 +37,7 @@ class Site:
 
     async def start(self) -> None:
         self.repository = Repository.open(self.directory / "repository", key_path=self.directory / "state" / "key")
-        tokens = TokenKey.load_or_create(self.directory / "state" / "tokens", self.repository.files)
+        tokens = TokenKey.load_or_create(self.directory / "state" / "tokens")
         context = server_context(certificate=self.identity.certificate, key=self.identity.key, ca=self._authority.path)
         self.endpoint = Endpoint(self.repository, tokens=tokens, tls=context, host="127.0.0.1", clock=self.clock)
         self._port = await self.endpoint.start(self._port)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 import pytest
 
-from brokers.filesystem.errors import CopyNotFound, IncompleteCopy
+from brokers.repository.errors import CopyNotFound, IncompleteCopy
 from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
 from brokers.sdk.copystream_http import connection
 from schemas.brokers import CopyGrant

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from brokers.filesystem.errors import CopyNotFound
-from brokers.filesystem.maintenance import collect, stats, verify
+from brokers.filesystem.format0.maintenance import collect, stats, verify
+from brokers.repository.errors import CopyNotFound
 from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
 from brokers.sdk.copystream_http import connection, request
 from tests.integration.filesystem.site import Site, blocks

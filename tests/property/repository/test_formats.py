@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.filesystem.chunking import MAX_BYTES, Chunker
-from brokers.filesystem.manifest import CopyInfo, canonical, parse, seal
+from brokers.repository.chunking import MAX_BYTES, Chunker
+from brokers.repository.manifest import CopyInfo, canonical, parse, seal
 from brokers.sdk.frames import (
     Data,
     End,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brokers.filesystem.repository import Repository
+from brokers.filesystem.format0.repository import Repository
 from tests.unit.repository.copies import open_repository
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from brokers.filesystem.files import Files
-from brokers.filesystem.manifest import CopyInfo, Part
-from brokers.filesystem.partwriter import PartWriter
-from brokers.filesystem.repository import CommittedCopy, Repository
-from brokers.filesystem.staging import OpenCopy
+from brokers.filesystem.format0.files import Files
+from brokers.filesystem.format0.repository import Repository
+from brokers.filesystem.format0.staging import OpenCopy
+from brokers.repository.manifest import CopyInfo, Part
+from brokers.repository.opened import CommittedCopy
+from brokers.repository.partwriter import PartWriter
 from brokers.sdk.digests import Hasher, digest_hex
 from brokers.sdk.frames import (
     Data,

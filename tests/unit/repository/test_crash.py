@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from brokers.filesystem.errors import CopyNotFound, IncompleteCopy
-from brokers.filesystem.files import Files
-from brokers.filesystem.maintenance import collect, stats, verify
-from brokers.filesystem.manifest import CopyInfo
-from brokers.filesystem.repository import Repository
+from brokers.filesystem.format0.files import Files
+from brokers.filesystem.format0.maintenance import collect, stats, verify
+from brokers.filesystem.format0.repository import Repository
+from brokers.repository.errors import CopyNotFound, IncompleteCopy
+from brokers.repository.manifest import CopyInfo
 from brokers.sdk.digests import Buffer
 from tests.unit.repository.copies import (
     listed,

@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from brokers.filesystem.errors import (
+from brokers.filesystem.format0.maintenance import collect, stats, verify
+from brokers.filesystem.format0.repository import Repository
+from brokers.repository.errors import (
     AlreadyCommitted,
     Conflict,
     CopyNotFound,
@@ -20,9 +22,7 @@ from brokers.filesystem.errors import (
     RepositoryBusy,
     UnknownFormat,
 )
-from brokers.filesystem.maintenance import collect, stats, verify
-from brokers.filesystem.manifest import CopyInfo, parse
-from brokers.filesystem.repository import Repository
+from brokers.repository.manifest import CopyInfo, parse
 from brokers.sdk.frames import Layout
 from tests.unit.repository.copies import (
     begin,

@@ -7,7 +7,7 @@ import collections
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +16,12 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from brokers.filesystem.endpoint_errors import problems, storage_problem, token_problem
-from brokers.filesystem.errors import CopyNotFound, InvalidPart
-from brokers.filesystem.maintenance import copy_digests
-from brokers.filesystem.manifest import Part
-from brokers.filesystem.repository import Repository
-from brokers.filesystem.summaries import copy_part
-from brokers.filesystem.tokens import Purpose, TokenKey, TokenRefused
+from brokers.repository.endpoint_errors import problems, storage_problem, token_problem
+from brokers.repository.errors import CopyNotFound, InvalidPart
+from brokers.repository.manifest import Part
+from brokers.repository.opened import CopyRepository
+from brokers.repository.summaries import copy_part
+from brokers.repository.tokens import Purpose, TokenKey, TokenRefused
 from brokers.sdk.copystream import MEDIA_TYPE_HEADER
 from brokers.sdk.copystream_tls import certificate_fingerprint
 from brokers.sdk.digests import Buffer, is_digest
@@ -69,7 +68,7 @@ class Endpoint:
 
     def __init__(
         self,
-        repository: Repository,
+        repository: CopyRepository,
         *,
         tokens: TokenKey,
         tls: ssl.SSLContext,
@@ -82,7 +81,7 @@ class Endpoint:
         self._host = host
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="repository")
-        self._digests: collections.OrderedDict[str, dict[bytes, int]] = collections.OrderedDict()
+        self._digests: collections.OrderedDict[str, Container[bytes]] = collections.OrderedDict()
         self._runner: web.AppRunner | None = None
         self.served_bytes = 0
         """Bytes of stored chunks given to peers since the start."""
@@ -167,7 +166,10 @@ class Endpoint:
 
     async def _get_part(self, request: web.Request) -> web.StreamResponse:
         copy = self._authorize(request, "read")
-        part = await self._run(self._repository.part, copy, request.match_info["part"])
+        name = request.match_info["part"]
+        part = (await self._run(self._repository.committed, copy)).part(name)
+        if part is None:
+            raise CopyNotFound("has no such part", copy=copy, part=name)
         layout = Layout.ENTRIES if part.is_entries else Layout.STREAM
         framed = part.is_entries or STREAM_TYPE in request.headers.get("Accept", "")
         response = web.StreamResponse(headers={"Calque-Digest": part.digest, "Calque-Size": str(part.size)})
@@ -255,7 +257,7 @@ class Endpoint:
     def _chunk_pieces(self, copy: str, wanted: Iterable[str]) -> Iterator[Buffer]:
         size, count = 0, 0
         for digest in wanted:
-            stored = self._repository.chunks.read_stored(digest, copy=copy)
+            stored = self._repository.packed_chunk(digest, copy=copy)
             yield chunk_header(bytes.fromhex(digest), len(stored))
             yield stored
             size += len(stored)
@@ -263,11 +265,11 @@ class Endpoint:
             self.served_bytes += len(stored)
         yield encode(End(size, "", count))
 
-    def _digests_of(self, copy: str) -> dict[bytes, int]:
+    def _digests_of(self, copy: str) -> Container[bytes]:
         committed = self._repository.committed(copy)
         known = self._digests.get(committed.manifest_digest)
         if known is None:
-            known = copy_digests(self._repository.chunks, committed.manifest)
+            known = self._repository.chunk_names(copy)
             self._digests[committed.manifest_digest] = known
             while len(self._digests) > _KNOWN_COPIES:
                 self._digests.popitem(last=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from brokers.filesystem.files import Files
+from brokers.sdk.atomic import write_atomically
 
 
 class SigningKey:
@@ -16,13 +16,13 @@ class SigningKey:
         self._key = key
 
     @classmethod
-    def load_or_create(cls, path: Path, files: Files) -> "SigningKey":
+    def load_or_create(cls, path: Path) -> "SigningKey":
         """The key in `path` (mode 0600), made at first use."""
         if path.exists():
             return cls(Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes())))
         key = Ed25519PrivateKey.generate()
-        files.make_directory(path.parent)
-        files.replace(path, base64.b64encode(key.private_bytes_raw()), mode=0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, base64.b64encode(key.private_bytes_raw()))
         return cls(key)
 
     @property

@@ -9,12 +9,13 @@ take any name below `chunks/` from under a writer: the commit puts it back.
 
 import contextlib
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
-from brokers.filesystem.compression import NotCompressed, compress, decompress
-from brokers.filesystem.errors import CorruptChunk
-from brokers.filesystem.files import Files
+from brokers.filesystem.format0.files import Files
+from brokers.repository.compression import NotCompressed, compress, decompress
+from brokers.repository.errors import CorruptChunk
+from brokers.repository.manifest import ChunkRef
 from brokers.sdk.digests import Buffer, digest_hex, is_digest
 
 
@@ -139,6 +140,12 @@ class StagedChunks:
         if self._has_found and self._adopt(digest, size=size):
             return True
         return self._share(digest)
+
+    def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
+        """Adds a chunk (`brokers.repository.partwriter.ChunkSink`); it is there when this returns."""
+        ref = ChunkRef(digest_hex(plain), len(plain))
+        self.put_plain(ref.digest, plain)
+        return lambda: ref
 
     def put_plain(self, digest: str, plain: Buffer) -> None:
         """Adds a chunk unless it's there."""

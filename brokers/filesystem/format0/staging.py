@@ -10,12 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from brokers.filesystem.chunks import ChunkStore, StagedChunks
-from brokers.filesystem.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
-from brokers.filesystem.files import Files
-from brokers.filesystem.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
-from brokers.filesystem.partreader import all_chunks
-from brokers.filesystem.partwriter import PartWriter
+from brokers.filesystem.format0.chunks import ChunkStore, StagedChunks
+from brokers.filesystem.format0.files import Files
+from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
+from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
+from brokers.repository.partreader import all_chunks
+from brokers.repository.partwriter import PartWriter
+from brokers.sdk.digests import Buffer
 from brokers.sdk.frames import Layout
 
 
@@ -52,6 +53,10 @@ class OpenCopy:
     @property
     def copy(self) -> str:
         return self.record.copy
+
+    @property
+    def info(self) -> CopyInfo:
+        return self.record.info
 
     @property
     def writing(self) -> frozenset[str]:
@@ -103,7 +108,7 @@ class OpenCopy:
             layout=layout,
             media_type=media_type,
             framed=framed,
-            staged=self.staged,
+            sink=self.staged,
             progress=progress,
         )
 
@@ -135,6 +140,14 @@ class OpenCopy:
         """A commit failed; the copy can be written on."""
         with self._lock:
             self._closed = False
+
+    def has_chunk(self, digest: str, *, size: int) -> bool:
+        """Whether the chunk needs no fetching."""
+        return self.staged.has(digest, size=size)
+
+    def keep_chunk(self, digest: str, packed: Buffer, *, size: int) -> None:
+        """Adds a chunk that was fetched, checked. Raises CorruptChunk."""
+        self.staged.put_stored(digest, packed, size=size, copy=self.copy)
 
     def chunks_of(self, part: Part) -> Iterator[ChunkRef]:
         """Every chunk that a part of this copy names, its index read from where it lies now."""

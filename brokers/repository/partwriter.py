@@ -1,14 +1,15 @@
 """Takes the body of one part, in frames or as raw bytes, and turns it into chunks and a sealed `Part`."""
 
+import collections
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
-from brokers.filesystem.chunking import Chunker
-from brokers.filesystem.chunks import StagedChunks
-from brokers.filesystem.errors import InvalidPart
-from brokers.filesystem.manifest import ChunkRef, IndexEntry, Part
-from brokers.sdk.digests import Buffer, Hasher, digest_hex
+from brokers.repository.chunking import Chunker
+from brokers.repository.errors import InvalidPart
+from brokers.repository.manifest import ChunkRef, IndexEntry, Part
+from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
     Data,
     End,
@@ -23,6 +24,17 @@ from brokers.sdk.frames import (
 
 INLINE_CHUNKS = 1024
 """A stream of more chunks than this keeps them in an index instead of in the manifest."""
+AHEAD_BYTES = 8 << 20
+AHEAD_CHUNKS = 64
+"""How far the chunks that were handed to the sink may be ahead of those that it is through with."""
+
+
+class ChunkSink(Protocol):
+    """Where the chunks of an open copy go."""
+
+    def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
+        """Takes a chunk, copying the view. Calling the answer waits until the chunk is stored (or was known), gives
+        its name and size, and raises what went wrong with it."""
 
 
 class PartWriter:
@@ -40,7 +52,7 @@ class PartWriter:
         layout: Layout,
         media_type: str,
         framed: bool,
-        staged: StagedChunks,
+        sink: ChunkSink,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self._copy = copy
@@ -48,11 +60,13 @@ class PartWriter:
         self._layout = layout
         self._media_type = media_type
         self._decoder = FrameDecoder(layout) if framed else None
-        self._staged = staged
+        self._sink = sink
         self._progress = progress
         self._chunker = Chunker(self._store_chunk)
         self._index_chunker = Chunker(self._store_index_chunk)
-        self._index: list[ChunkRef] = []
+        self._index: list[Callable[[], ChunkRef]] = []
+        self._ahead: collections.deque[tuple[int, Callable[[], ChunkRef] | IndexEntry]] = collections.deque()
+        self._ahead_bytes = 0
         self._indexed = layout is Layout.ENTRIES
         self._chunks: list[ChunkRef] = []
         self._chunk_count = 0
@@ -96,6 +110,7 @@ class PartWriter:
             except FrameError as error:
                 raise self._invalid(str(error)) from error
         self._chunker.finish()
+        self._catch_up(0, 0)
         if self._indexed:
             if self._layout is Layout.STREAM:
                 self._flush_chunk_lines()
@@ -109,7 +124,7 @@ class PartWriter:
             chunk_count=self._chunk_count,
             entries=self._entries if self._layout is Layout.ENTRIES else None,
             chunks=None if self._indexed else tuple(self._chunks),
-            index=tuple(self._index) if self._indexed else None,
+            index=tuple(stored() for stored in self._index) if self._indexed else None,
         )
 
     def _invalid(self, message: str) -> InvalidPart:
@@ -127,18 +142,29 @@ class PartWriter:
             self._progress(len(data))
 
     def _store_chunk(self, view: memoryview) -> None:
-        digest = digest_hex(view)
-        self._staged.put_plain(digest, view)
         self._chunk_count += 1
-        self._chunks.append(ChunkRef(digest, len(view)))
-        if self._layout is Layout.STREAM and len(self._chunks) > INLINE_CHUNKS:
-            self._indexed = True
-            self._flush_chunk_lines()
+        self._queue(self._sink.put(view), len(view))
+
+    def _queue(self, item: Callable[[], ChunkRef] | IndexEntry, size: int) -> None:
+        self._ahead.append((size, item))
+        self._ahead_bytes += size
+        self._catch_up(AHEAD_BYTES, AHEAD_CHUNKS)
+
+    def _catch_up(self, ahead_bytes: int, ahead_chunks: int) -> None:
+        """Takes finished chunks in order, until no more than this is ahead."""
+        while self._ahead and (self._ahead_bytes > ahead_bytes or len(self._ahead) > ahead_chunks):
+            size, item = self._ahead.popleft()
+            self._ahead_bytes -= size
+            if isinstance(item, IndexEntry):
+                self._index_entry(item)
+                continue
+            self._chunks.append(item())
+            if self._layout is Layout.STREAM and len(self._chunks) > INLINE_CHUNKS:
+                self._indexed = True
+                self._flush_chunk_lines()
 
     def _store_index_chunk(self, view: memoryview) -> None:
-        digest = digest_hex(view)
-        self._staged.put_plain(digest, view)
-        self._index.append(ChunkRef(digest, len(view)))
+        self._index.append(self._sink.put(view))
 
     def _flush_chunk_lines(self) -> None:
         lines = b"".join(msgspec.json.encode(ref) + b"\n" for ref in self._chunks)
@@ -157,12 +183,15 @@ class PartWriter:
         if end.digest != digest:
             raise self._invalid(f"entry {entry.key!r} did not arrive as it was sent: its digest differs")
         self._chunker.finish()
-        record = IndexEntry(entry.key, entry.size, digest, tuple(self._chunks), entry.metadata)
-        self._chunks.clear()
-        self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
+        self._queue(IndexEntry(entry.key, entry.size, digest, (), entry.metadata), 0)
         self._part_hasher.update(entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=digest))
         self._entries += 1
         self._entry = None
+
+    def _index_entry(self, entry: IndexEntry) -> None:
+        record = msgspec.structs.replace(entry, chunks=tuple(self._chunks))
+        self._chunks.clear()
+        self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
 
     def _check_end(self, end: End) -> None:
         if end.size != self._size or end.digest != self._part_hasher.hex():

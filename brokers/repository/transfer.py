@@ -9,11 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from brokers.filesystem.errors import CorruptManifest
-from brokers.filesystem.manifest import ChunkRef, CopyInfo, Manifest, Part, parse
-from brokers.filesystem.repository import CommittedCopy, Repository
-from brokers.filesystem.staging import OpenCopy
-from brokers.filesystem.threads import in_thread
+from brokers.repository.errors import CopyNotFound, CorruptManifest
+from brokers.repository.manifest import ChunkRef, CopyInfo, Manifest, Part, parse
+from brokers.repository.opened import CommittedCopy, CopyRepository, OpenCopy
+from brokers.repository.threads import in_thread
 from brokers.sdk.copystream_http import CopyStreamError, Session, broken, connection, damaged, request
 from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, StoredChunk
 from schemas.brokers import CopyGrant
@@ -32,7 +31,7 @@ class Transfer:
 
     def __init__(
         self,
-        repository: Repository,
+        repository: CopyRepository,
         grant: CopyGrant,
         *,
         certificate: Path,
@@ -61,19 +60,21 @@ class Transfer:
             async with request(session, "GET", f"{self._grant.url}/manifest", part="manifest") as response:
                 raw = await response.read()
             manifest = parse(raw, copy=copy)
-            opened = await in_thread(self._repository.open_write, copy, _info(manifest), manifest=raw)
+            fetched = CommittedCopy(manifest, raw, manifest.parts)
+            opened = await in_thread(self._repository.open_write, copy, _info(manifest), fetched=fetched)
             self._total = manifest.logical_bytes
             self._tell(0)
-            for part in manifest.parts:
+            for part in fetched.parts:
                 await self._fetch_all(session, opened, iter(part.index or ()), part=part, counts=False)
                 await self._fetch_all(session, opened, _data_refs(opened, part), part=part, counts=True)
         return await in_thread(self._repository.commit, copy)
 
     def committed_here(self) -> CommittedCopy | None:
         """The copy, if it needs no fetching. Blocking. Raises CorruptManifest."""
-        if not (self._repository.copy_directory(self._grant.copy) / "manifest.json").exists():
+        try:
+            return self._repository.committed(self._grant.copy)
+        except CopyNotFound:
             return None
-        return self._repository.committed(self._grant.copy)
 
     async def _fetch_all(
         self, session: Session, opened: OpenCopy, refs: Iterator[ChunkRef], *, part: Part, counts: bool
@@ -165,7 +166,7 @@ def _next_missing(opened: OpenCopy, refs: Iterator[ChunkRef]) -> tuple[list[Chun
     size = 0
     for ref in refs:
         seen.append(ref)
-        if not opened.staged.has(ref.digest, size=ref.size):
+        if not opened.has_chunk(ref.digest, size=ref.size):
             missing.append(ref)
             size += ref.size
         if len(missing) >= BATCH_CHUNKS or size >= BATCH_BYTES or len(seen) >= BATCH_CHUNKS * 16:
@@ -174,7 +175,7 @@ def _next_missing(opened: OpenCopy, refs: Iterator[ChunkRef]) -> tuple[list[Chun
 
 
 def _keep(opened: OpenCopy, chunk: StoredChunk, size: int) -> None:
-    opened.staged.put_stored(chunk.digest.hex(), chunk.data, size=size, copy=opened.copy)
+    opened.keep_chunk(chunk.digest.hex(), chunk.data, size=size)
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:

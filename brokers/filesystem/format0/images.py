@@ -1,14 +1,16 @@
 """The signed manifests of images that lie beside their copies: `images/<image>.json`. With them, what a site held
 can be listed from its repository alone."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from brokers.filesystem.errors import CorruptManifest
-from brokers.filesystem.files import Files
-from brokers.filesystem.manifest import Signature, canonical, check_name
-from brokers.filesystem.signing import SigningKey, signature_holds
+from brokers.filesystem.format0.files import Files
+from brokers.repository.errors import CorruptManifest
+from brokers.repository.manifest import Signature, canonical, check_name
+from brokers.repository.opened import RecordedImage
+from brokers.repository.signing import SigningKey, signature_holds
 from schemas.values import ImageContent
 
 
@@ -34,8 +36,20 @@ class Images:
         signature = Signature("ed25519", self._key.public_hex, self._key.sign_hex(canonical(content)))
         self._files.replace(self._path(content.image), canonical(ImageRecord(0, content, signature)))
 
-    def read(self, image: str) -> ImageContent:
-        """Raises CorruptManifest, FileNotFoundError."""
+    def all(self) -> Iterator[RecordedImage]:
+        """Every image manifest, by image id; a damaged one with its problem."""
+        for image in self.names():
+            try:
+                record = self.read(image)
+            except FileNotFoundError:
+                continue
+            except CorruptManifest as error:
+                yield RecordedImage(image, problem=str(error))
+            else:
+                yield RecordedImage(image, record.content, record.signature.public_key)
+
+    def read(self, image: str) -> ImageRecord:
+        """The manifest, its signature checked. Raises CorruptManifest, FileNotFoundError."""
         try:
             record = msgspec.json.decode(self._path(image).read_bytes(), type=ImageRecord)
         except msgspec.MsgspecError as error:
@@ -44,7 +58,7 @@ class Images:
         message = canonical(record.content)
         if not signature_holds(public_hex=signature.public_key, signature_hex=signature.value, message=message):
             raise CorruptManifest(f"the signature of image {image} doesn't fit")
-        return record.content
+        return record
 
     def forget(self, image: str) -> None:
         """Removes the manifest; nothing there is no error."""

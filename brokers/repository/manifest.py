@@ -6,12 +6,14 @@ from typing import Any
 
 import msgspec
 
-from brokers.filesystem.errors import CorruptManifest, InvalidName
-from brokers.filesystem.signing import SigningKey, signature_holds
+from brokers.repository.errors import CorruptManifest, InvalidName
+from brokers.repository.signing import SigningKey, signature_holds
 from brokers.sdk.digests import digest_bytes, is_digest
 from brokers.sdk.frames import Layout
 
 FORMAT = 0
+PLAIN_DOMAIN = "blake3"
+"""The domain of repositories that name chunks by the plain BLAKE3 of their bytes: all of format 0."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 

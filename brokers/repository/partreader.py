@@ -5,8 +5,8 @@ from typing import TypeVar
 
 import msgspec
 
-from brokers.filesystem.errors import CorruptPart
-from brokers.filesystem.manifest import ChunkRef, IndexEntry, Part
+from brokers.repository.errors import CorruptPart
+from brokers.repository.manifest import ChunkRef, IndexEntry, Part
 from brokers.sdk.digests import Hasher
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, entry_line
 

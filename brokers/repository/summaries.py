@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from brokers.filesystem.errors import CorruptManifest
-from brokers.filesystem.manifest import CopyInfo, DataServiceInfo, Manifest, Part
-from brokers.filesystem.repository import CommittedCopy
+from brokers.repository.errors import CorruptManifest
+from brokers.repository.manifest import CopyInfo, DataServiceInfo, Manifest, Part
+from brokers.repository.opened import CommittedCopy
 from schemas.brokers import CommitCopy, Copied, CopyDescription, CopySource
 from schemas.values import CopyPart, CopySummary, Level
 

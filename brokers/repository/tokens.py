@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from brokers.filesystem.files import Files
+from brokers.sdk.atomic import write_atomically
 
 Purpose = Literal["read", "write"]
 _KEY_BYTES = 32
@@ -42,13 +42,13 @@ class TokenKey:
         self._key = key
 
     @classmethod
-    def load_or_create(cls, path: Path, files: Files) -> "TokenKey":
+    def load_or_create(cls, path: Path) -> "TokenKey":
         """The key in `path` (mode 0600), made at first use."""
         if path.exists():
             return cls(path.read_bytes())
-        files.make_directory(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         key = secrets.token_bytes(_KEY_BYTES)
-        files.replace(path, key, mode=0o600)
+        write_atomically(path, key)
         return cls(key)
 
     def issue(self, claims: Claims) -> str:

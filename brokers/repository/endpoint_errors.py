@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from brokers.filesystem.errors import StorageFailed
-from brokers.filesystem.tokens import TokenRefused
+from brokers.repository.errors import StorageFailed
+from brokers.repository.tokens import TokenRefused
 from schemas.problems import Actor, CalqueError, Problem, forbidden, permanent
 
 logger = logging.getLogger(__name__)

@@ -10,13 +10,17 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from brokers.filesystem.chunks import ChunkStore
-from brokers.filesystem.errors import (
+from brokers.filesystem.format0 import maintenance
+from brokers.filesystem.format0.chunks import ChunkStore
+from brokers.filesystem.format0.files import Files
+from brokers.filesystem.format0.images import Images
+from brokers.filesystem.format0.staging import OpenCopy, OpenRecord
+from brokers.repository.errors import (
     AlreadyCommitted,
     Conflict,
     CopyNotFound,
@@ -26,10 +30,9 @@ from brokers.filesystem.errors import (
     StorageFailed,
     UnknownFormat,
 )
-from brokers.filesystem.files import Files
-from brokers.filesystem.images import Images
-from brokers.filesystem.manifest import (
+from brokers.repository.manifest import (
     FORMAT,
+    PLAIN_DOMAIN,
     ChunkRef,
     CopyInfo,
     Manifest,
@@ -40,14 +43,20 @@ from brokers.filesystem.manifest import (
     parse,
     seal,
 )
-from brokers.filesystem.partreader import read_events
-from brokers.filesystem.signing import SigningKey
-from brokers.filesystem.staging import OpenCopy, OpenRecord
+from brokers.repository.opened import (
+    RESERVED_FREE_BYTES,
+    Collected,
+    CommittedCopy,
+    ListedCopy,
+    RecordedImage,
+    Stats,
+    Verification,
+)
+from brokers.repository.partreader import read_events
+from brokers.repository.signing import SigningKey
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
-
-RESERVED_FREE_BYTES = 64 << 20
-"""Writing is refused when the file system has less left: a full disk also stops the others on it."""
+from schemas.values import ImageContent
 
 
 class FormatFile(msgspec.Struct, frozen=True):
@@ -57,27 +66,12 @@ class FormatFile(msgspec.Struct, frozen=True):
     id: str
 
 
-class CommittedCopy(msgspec.Struct, frozen=True):
-    """A committed copy: its manifest, the manifest's own bytes and their digest."""
-
-    manifest: Manifest
-    raw: bytes
-
-    @property
-    def manifest_digest(self) -> str:
-        return digest_hex(self.raw)
-
-
-class ListedCopy(msgspec.Struct, frozen=True):
-    """One line of a listing: the copy, or what is wrong with its manifest."""
-
-    copy: str
-    committed: CommittedCopy | None = None
-    problem: str | None = None
-
-
 class Repository:
-    """An opened repository. Close it, or use it as a context manager, to give it to another process."""
+    """An opened repository (`brokers.repository.opened.CopyRepository`). Close it, or use it as a context manager,
+    to give it to another process."""
+
+    format = FORMAT
+    domain = PLAIN_DOMAIN
 
     def __init__(self, directory: Path, *, key: SigningKey, identity: str, files: Files, lock: int) -> None:
         self.directory = directory
@@ -85,7 +79,7 @@ class Repository:
         self.files = files
         self.chunks = ChunkStore(directory / "chunks", files)
         self._key = key
-        self.images = Images(directory / "images", key=key, files=files)
+        self._images = Images(directory / "images", key=key, files=files)
         self._lock_descriptor = lock
         self._open: dict[str, OpenCopy] = {}
         self._lock = threading.Lock()
@@ -106,7 +100,7 @@ class Repository:
             except BlockingIOError:
                 raise RepositoryBusy(f"another process holds the repository {directory}") from None
             identity = _read_format(directory, files)
-            key = SigningKey.load_or_create(key_path, files)
+            key = SigningKey.load_or_create(key_path)
             return cls(directory, key=key, identity=identity, files=files, lock=lock)
         except BaseException:
             os.close(lock)
@@ -134,11 +128,14 @@ class Repository:
     def staging_directory(self, copy: str) -> Path:
         return self.directory / "staging" / check_name(copy, what="copy id")
 
-    def open_write(self, copy: str, info: CopyInfo, *, manifest: bytes | None = None) -> OpenCopy:
-        """Opens a copy for writing, or joins or resumes it. With `manifest`, a copy fetched from elsewhere.
+    def open_write(self, copy: str, info: CopyInfo, *, fetched: CommittedCopy | None = None) -> OpenCopy:
+        """Opens a copy for writing, or joins or resumes it. With `fetched`, a copy that comes from elsewhere.
 
         Raises AlreadyCommitted, Conflict (opened with other particulars), StorageFailed (no space).
         """
+        return self._open_write(copy, info, manifest=fetched.raw if fetched is not None else None)
+
+    def _open_write(self, copy: str, info: CopyInfo, *, manifest: bytes | None) -> OpenCopy:
         directory = self.staging_directory(copy)
         record = OpenRecord(copy, info, manifest)
         with self._lock:
@@ -166,7 +163,7 @@ class Repository:
             record = msgspec.json.decode(marker.read_bytes(), type=OpenRecord)
         except FileNotFoundError:
             raise CopyNotFound("is not open for writing", copy=copy) from None
-        return self.open_write(copy, record.info, manifest=record.manifest)
+        return self._open_write(copy, record.info, manifest=record.manifest)
 
     def commit(self, copy: str, *, info: CopyInfo | None = None) -> CommittedCopy:
         """Makes the copy appear, whole and durable; again, it gives the same answer. `info` replaces what was said
@@ -214,11 +211,12 @@ class Repository:
             raw = self._manifest_path(copy).read_bytes()
         except FileNotFoundError:
             raise CopyNotFound("is not in this repository", copy=copy) from None
-        return CommittedCopy(parse(raw, copy=copy), raw)
+        manifest = parse(raw, copy=copy)
+        return CommittedCopy(manifest, raw, manifest.parts)
 
     def part(self, copy: str, name: str) -> Part:
         """One part of a committed copy. Raises CopyNotFound, CorruptManifest."""
-        part = self.committed(copy).manifest.part(name)
+        part = self.committed(copy).part(name)
         if part is None:
             raise CopyNotFound("has no such part", copy=copy, part=name)
         return part
@@ -250,6 +248,43 @@ class Repository:
             self.files.rename(path, path.with_name("tombstone.json"))
         self.files.sync_path(path.parent)
         return True
+
+    def listing_token(self) -> str:
+        """Names and times of what is listed, as one digest."""
+        found = []
+        for path in [*(self.directory / "copies").glob("*/manifest.json"), *(self.directory / "images").glob("*.json")]:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(f"{path.parent.name}/{path.name} {path.stat().st_mtime_ns}")
+        return digest_hex("\n".join(sorted(found)).encode())[:32]
+
+    def chunk_names(self, copy: str) -> dict[bytes, int]:
+        return maintenance.copy_digests(self.chunks, self.committed(copy).manifest)
+
+    def packed_chunk(self, digest: str, *, copy: str) -> bytes:
+        return self.chunks.read_stored(digest, copy=copy)
+
+    def verify(
+        self, copy: str, *, progress: Callable[[int], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> Verification:
+        return maintenance.verify(self, copy, progress=progress, cancelled=cancelled)
+
+    def collect(self) -> Collected:
+        return maintenance.collect(self)
+
+    def stats(self) -> Stats:
+        return maintenance.stats(self)
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.directory).free
+
+    def record_image(self, content: ImageContent) -> None:
+        self._images.record(content)
+
+    def forget_image(self, image: str) -> None:
+        self._images.forget(image)
+
+    def images(self) -> Iterator[RecordedImage]:
+        return self._images.all()
 
     def _manifest_path(self, copy: str) -> Path:
         return self.copy_directory(copy) / "manifest.json"

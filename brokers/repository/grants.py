@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from brokers.filesystem.manifest import check_name
-from brokers.filesystem.tokens import Claims, Purpose, TokenKey
+from brokers.repository.manifest import check_name
+from brokers.repository.tokens import Claims, Purpose, TokenKey
 from brokers.sdk.copystream_tls import file_fingerprint
 from schemas.brokers import CopyGrant
 from schemas.secrets import Secret

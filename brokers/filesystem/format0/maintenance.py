@@ -4,59 +4,21 @@ import contextlib
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from brokers.filesystem.chunks import ChunkStore
-from brokers.filesystem.errors import CorruptChunk, CorruptManifest, CorruptPart
-from brokers.filesystem.manifest import ChunkRef, Manifest, Part
-from brokers.filesystem.partreader import all_chunks
-from brokers.filesystem.repository import Repository
+from brokers.filesystem.format0.chunks import ChunkStore
+from brokers.repository.errors import CorruptChunk, CorruptManifest, CorruptPart
+from brokers.repository.manifest import ChunkRef, Manifest, Part
+from brokers.repository.opened import Collected, Finding, Stats, Verification
+from brokers.repository.partreader import all_chunks
 from brokers.sdk.frames import Data
 
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong, with its place."""
-
-    message: str
-    part: str | None = None
-    chunk: str | None = None
-
-
-class Verification(msgspec.Struct, frozen=True):
-    """The outcome of reading a whole copy: bytes of plaintext that were checked, and what is wrong."""
-
-    copy: str
-    checked_bytes: int
-    findings: tuple[Finding, ...]
-
-    @property
-    def sound(self) -> bool:
-        return not self.findings
-
-
-class Collected(msgspec.Struct, frozen=True):
-    """What a collection freed. `blocked` says why nothing was."""
-
-    chunks: int = 0
-    freed_bytes: int = 0
-    blocked: str | None = None
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """What a repository holds. `logical_bytes` is the plaintext of all copies, `stored_bytes` the chunk files,
-    `staging_bytes` what open copies hold, also of chunks that they share with committed ones."""
-
-    copies: int
-    open_copies: int
-    chunks: int
-    logical_bytes: int
-    stored_bytes: int
-    staging_bytes: int
+if TYPE_CHECKING:
+    from brokers.filesystem.format0.repository import Repository
 
 
 def verify(
-    repository: Repository,
+    repository: "Repository",
     copy: str,
     *,
     progress: Callable[[int], None] | None = None,
@@ -84,9 +46,9 @@ def verify(
     return Verification(copy, checked, tuple(findings))
 
 
-def collect(repository: Repository) -> Collected:
+def collect(repository: "Repository") -> Collected:
     """Removes tombstones, and the chunks that no manifest names. Safe beside writers: an open copy has names of its
-    own for what it needs (`brokers.filesystem.chunks`).
+    own for what it needs (`brokers.filesystem.format0.chunks`).
 
     A copy whose manifest or index can't be read might name any chunk: then nothing is removed, and the answer says
     which copy it is.
@@ -108,7 +70,7 @@ def collect(repository: Repository) -> Collected:
     return Collected(chunks, freed)
 
 
-def stats(repository: Repository) -> Stats:
+def stats(repository: "Repository") -> Stats:
     """Counts; a copy with a damaged manifest counts as a copy without bytes."""
     listed = list(repository.copies())
     sizes = [_size(path) for path in repository.chunks.all()]
@@ -119,6 +81,8 @@ def stats(repository: Repository) -> Stats:
         chunks=len(sizes),
         logical_bytes=sum(each.committed.manifest.logical_bytes for each in listed if each.committed),
         stored_bytes=sum(sizes),
+        images=sum(1 for _ in repository.images()),
+        free_bytes=repository.free_bytes(),
         staging_bytes=sum(_size(path) for folder in open_copies for path in folder.rglob("*")),
     )
 
@@ -144,7 +108,7 @@ def _reader(chunks: ChunkStore, copy: str, part: Part) -> Callable[[ChunkRef], b
     return lambda ref: chunks.read(ref.digest, size=ref.size, copy=copy, part=part.name)
 
 
-def _used(repository: Repository) -> set[bytes]:
+def _used(repository: "Repository") -> set[bytes]:
     used: set[bytes] = set()
     for listed in repository.copies():
         if listed.committed is None:
@@ -153,7 +117,7 @@ def _used(repository: Repository) -> set[bytes]:
     return used
 
 
-def _remove_tombstones(repository: Repository) -> None:
+def _remove_tombstones(repository: "Repository") -> None:
     for path in (repository.directory / "copies").glob("*/tombstone.json"):
         repository.files.unlink(path)
         # Only an empty directory goes: the copy may have been written again meanwhile.

@@ -1,0 +1,362 @@
+"""A copy repository broker: what the site's agent asks of it, on an opened repository and its endpoint.
+
+A package of its own adds where the repository lies (:meth:`RepositoryBroker.open_repository`), its settings (a
+subclass of :class:`brokers.repository.settings.RepositorySettings`) and its main (:func:`brokers.sdk.main.run_broker`).
+"""
+
+import abc
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from brokers.repository import summaries
+from brokers.repository.endpoint import Endpoint, server_context
+from brokers.repository.endpoint_errors import storage_problem
+from brokers.repository.errors import AlreadyCommitted, StorageFailed
+from brokers.repository.grants import Grants
+from brokers.repository.opened import RESERVED_FREE_BYTES, CommittedCopy, CopyRepository, Verification
+from brokers.repository.opened import Collected as Freed
+from brokers.repository.settings import RepositorySettings
+from brokers.repository.threads import in_thread
+from brokers.repository.tokens import TokenKey
+from brokers.repository.transfer import Transfer
+from brokers.sdk.atomic import write_atomically
+from brokers.sdk.errors import permanent_error, temporary_error
+from brokers.sdk.progress import Reporter
+from brokers.sdk.service import Broker
+from schemas.brokers import (
+    SERVICE_VERSION,
+    AbortCopy,
+    Collect,
+    Collected,
+    CommitCopy,
+    Committed,
+    CopyDescription,
+    CopyList,
+    CrbInfo,
+    DataServiceHealth,
+    DeleteCopy,
+    DescribeCopy,
+    Done,
+    ForgetImage,
+    Granted,
+    Health,
+    ImageList,
+    InfoRequest,
+    ListCopies,
+    ListedImage,
+    ListImages,
+    OpenRead,
+    OpenWrite,
+    RecordImage,
+    Repositories,
+    RepositoriesRequest,
+    RepositoryStats,
+    StatsRequest,
+    TransferCopy,
+    Verified,
+    VerifyCopy,
+)
+from schemas.problems import CalqueError, Problem
+from schemas.values import CopyPart, CopySummary
+
+logger = logging.getLogger(__name__)
+
+UNLIMITED_BYTES = 1 << 60
+"""What is told as free space by a store that has no end."""
+
+
+class RepositoryBroker(Broker, abc.ABC):
+    """One repository, wherever it lies."""
+
+    description = "copy repository"
+
+    def __init__(self, settings: RepositorySettings) -> None:
+        super().__init__(settings)
+        self._config = settings
+        self._repository: CopyRepository | None = None
+        self._endpoint: Endpoint | None = None
+        self._grants: Grants | None = None
+
+    @abc.abstractmethod
+    def open_repository(self) -> CopyRepository:
+        """Opens the repository, making it if there is none. Called in a thread, once per start."""
+
+    async def start(self) -> None:
+        """Opens the repository and listens. Raises CalqueError if the repository or the port is taken."""
+        config = self._config
+        state = config.state_dir
+        try:
+            repository = await in_thread(self.open_repository)
+            self._repository = repository
+            tokens = TokenKey.load_or_create(state / "tokens.key")
+            endpoint = Endpoint(
+                repository,
+                tokens=tokens,
+                tls=server_context(certificate=config.tls.cert, key=config.tls.key, ca=config.tls.ca),
+                host=config.host,
+            )
+            self._endpoint = endpoint
+            port = await self._listen(endpoint)
+            if not config.port:
+                write_atomically(state / "port", str(port).encode())
+            self._grants = Grants(
+                base_url=f"https://{config.host}:{port}",
+                tokens=tokens,
+                certificate=config.tls.cert,
+                ca=config.tls.ca,
+                clock=time.time,
+            )
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, OSError):
+                raise temporary_error("unavailable", f"the repository can't be served: {error}") from error
+            raise
+
+    async def _listen(self, endpoint: Endpoint) -> int:
+        if self._config.port:
+            return await endpoint.start(self._config.port)
+        try:
+            # Grants that were issued before a restart name the port.
+            return await endpoint.start(_kept_port(self._config.state_dir / "port"))
+        except OSError as error:
+            logger.warning("the port of the last run is taken, another one is used: %s", error)
+            return await endpoint.start(0)
+
+    async def stop(self) -> None:
+        if self._endpoint is not None:
+            await self._endpoint.stop()
+            self._endpoint = None
+        if self._repository is not None:
+            self._repository.close()
+            self._repository = None
+
+    def explain(self, error: BaseException) -> Problem | None:
+        """The file system's errors; those of the repository explain themselves."""
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+            return storage_problem(error).problem
+        return None
+
+    async def info(self, _request: InfoRequest) -> CrbInfo:
+        return CrbInfo(
+            name=self.settings.name,
+            version=SERVICE_VERSION,
+            repositories=(self.settings.name,),
+            protocols=("http",),
+            fingerprint=self._issuer.fingerprint,
+            format=self._store.format,
+        )
+
+    async def repositories(self, _request: RepositoriesRequest) -> Repositories:
+        return Repositories(repositories=(self.settings.name,))
+
+    async def open_write(self, request: OpenWrite) -> Granted:
+        try:
+            await in_thread(self._store.open_write, request.copy, summaries.opening(request.source))
+        except AlreadyCommitted:
+            # A request that comes again late: the grant opens nothing any more.
+            logger.info("copy %s is committed already", request.copy)
+        return Granted(grant=self._issuer.issue(request.copy, "write", seconds=request.ttl_seconds))
+
+    async def commit(self, request: CommitCopy, reporter: Reporter) -> Committed:
+        committed = await in_thread(self._commit, request)
+        size = committed.manifest.logical_bytes
+        reporter.report(done=size, total=size)
+        return Committed(summary=summaries.summary(committed))
+
+    async def abort(self, request: AbortCopy) -> Done:
+        await in_thread(self._store.abort, request.copy)
+        return Done()
+
+    async def open_read(self, request: OpenRead) -> Granted:
+        await in_thread(self._store.committed, request.copy)
+        return Granted(
+            grant=self._issuer.issue(
+                request.copy, "read", seconds=request.ttl_seconds, client_fingerprint=request.client_fingerprint
+            )
+        )
+
+    async def list(self, request: ListCopies) -> CopyList:
+        token = await in_thread(self._store.listing_token)
+        if request.known and request.known == token:
+            return CopyList(copies=(), token=token, unchanged=True)
+        return CopyList(copies=await in_thread(self._summaries), token=token)
+
+    async def images(self, request: ListImages) -> ImageList:
+        token = await in_thread(self._store.listing_token)
+        if request.known and request.known == token:
+            return ImageList(images=(), token=token, unchanged=True)
+        found, more = await in_thread(self._images, request.after, request.limit)
+        return ImageList(images=found, token=token, more=more)
+
+    async def describe(self, request: DescribeCopy) -> CopyDescription:
+        return summaries.description(await in_thread(self._store.committed, request.copy))
+
+    async def verify(self, request: VerifyCopy, reporter: Reporter) -> Verified:
+        loop = asyncio.get_running_loop()
+        total = (await in_thread(self._store.committed, request.copy)).manifest.logical_bytes
+
+        def progress(done: int) -> None:
+            loop.call_soon_threadsafe(lambda: reporter.report(done=done, total=total))
+
+        def run(cancelled: Callable[[], bool]) -> Verification:
+            return self._store.verify(request.copy, progress=progress, cancelled=cancelled)
+
+        found = await _cancellable(run)
+        return Verified(copy=request.copy, faults=tuple(finding.message for finding in found.findings))
+
+    async def delete(self, request: DeleteCopy, _reporter: Reporter) -> Done:
+        await in_thread(self._remove, request.copy)
+        return Done()
+
+    async def transfer(self, request: TransferCopy, reporter: Reporter) -> Committed:
+        if request.grant.copy != request.copy:
+            raise permanent_error("wrong_grant", f"the grant is for copy {request.grant.copy}", field="grant")
+        moving = Transfer(
+            self._store,
+            request.grant,
+            certificate=self._config.tls.cert,
+            key=self._config.tls.key,
+            progress=lambda done, total: reporter.report(done=done, total=total),
+        )
+        if (known := await in_thread(moving.committed_here)) is not None:
+            return Committed(summary=summaries.summary(known))
+        try:
+            committed = await moving.run()
+        except asyncio.CancelledError:
+            if reporter.cancelling:
+                # Also if it was committed in the same moment: cancelled work takes back what it did.
+                await in_thread(self._remove, request.copy)
+            raise
+        return Committed(summary=summaries.summary(committed))
+
+    async def record_image(self, request: RecordImage) -> Done:
+        await in_thread(self._store.record_image, request.content)
+        return Done()
+
+    async def forget_image(self, request: ForgetImage) -> Done:
+        await in_thread(self._store.forget_image, request.image)
+        return Done()
+
+    async def collect(self, _request: Collect, _reporter: Reporter) -> Collected:
+        found = await in_thread(self._free)
+        if found.blocked is not None:
+            raise permanent_error("collection_blocked", found.blocked, remedy="delete the damaged copy, then collect")
+        return Collected(chunks=found.chunks, bytes=found.freed_bytes)
+
+    async def stats(self, _request: StatsRequest) -> RepositoryStats:
+        found = await in_thread(self._store.stats)
+        return RepositoryStats(
+            copies=found.copies,
+            images=found.images,
+            chunks=found.chunks,
+            stored=found.stored_bytes,
+            free=found.free_bytes if found.free_bytes is not None else UNLIMITED_BYTES,
+            staging=found.staging_bytes,
+        )
+
+    async def health(self, _request: DataServiceHealth) -> Health:
+        free = await in_thread(self._store.free_bytes)
+        if free is not None and free < RESERVED_FREE_BYTES:
+            return Health(healthy=False, message=f"where the repository lies only {free} bytes are left")
+        return Health(healthy=True)
+
+    @property
+    def _store(self) -> CopyRepository:
+        if self._repository is None:
+            raise StorageFailed("the repository is not open")
+        return self._repository
+
+    @property
+    def _issuer(self) -> Grants:
+        if self._grants is None:
+            raise StorageFailed("the repository is not served yet")
+        return self._grants
+
+    def _commit(self, request: CommitCopy) -> CommittedCopy:
+        store = self._store
+        named = _by_name(request.copied.parts)
+        try:
+            known = store.committed(request.copy)
+        except CalqueError as error:
+            if error.problem.code != "not_found":
+                raise
+        else:
+            _same_parts(named, _by_name(tuple(summaries.copy_part(part) for part in known.parts)))
+            return known
+        opened = store.writing(request.copy)
+        _same_parts(named, _by_name(tuple(summaries.copy_part(part) for part in opened.sealed().values())))
+        created = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return store.commit(request.copy, info=summaries.closing(opened.info.source, request, created=created))
+
+    def _summaries(self) -> tuple[CopySummary, ...]:
+        found = []
+        for listed in self._store.copies():
+            if listed.committed is None:
+                logger.error("a copy is not listed: %s", listed.problem)
+            else:
+                found.append(summaries.summary(listed.committed))
+        return tuple(found)
+
+    def _remove(self, copy: str) -> None:
+        """Removes the copy, committed or not: a transfer that a crash cut off has left a half behind."""
+        if not self._store.delete(copy):
+            self._store.abort(copy)
+        self._free()
+
+    def _images(self, after: str, limit: int) -> tuple[tuple[ListedImage, ...], bool]:
+        found: list[ListedImage] = []
+        for image in self._store.images():
+            if image.image <= after:
+                continue
+            if image.content is None:
+                logger.error("an image is not listed: %s", image.problem)
+                continue
+            if len(found) >= limit:
+                return tuple(found), True
+            found.append(ListedImage(content=image.content, signed_by=image.signed_by))
+        return tuple(found), False
+
+    def _free(self) -> Freed:
+        found = self._store.collect()
+        if found.blocked is not None:
+            logger.error("nothing can be collected: %s", found.blocked)
+        return found
+
+
+async def _cancellable(run: Callable[[Callable[[], bool]], Verification]) -> Verification:
+    """Runs long work in a thread that asks whether it was cancelled."""
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(asyncio.to_thread(run, stop.is_set))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait({task})
+        raise
+
+
+def _by_name(parts: tuple[CopyPart, ...]) -> dict[str, tuple[int, str]]:
+    return {part.name: (part.size, part.digest) for part in parts}
+
+
+def _same_parts(announced: dict[str, tuple[int, str]], received: dict[str, tuple[int, str]]) -> None:
+    if announced == received:
+        return
+    names = sorted(name for name in announced.keys() | received.keys() if announced.get(name) != received.get(name))
+    raise permanent_error(
+        "parts_differ",
+        f"the data service broker and the repository disagree about {', '.join(names)}",
+        field="copied.parts",
+        remedy="copy again",
+    )
+
+
+def _kept_port(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0

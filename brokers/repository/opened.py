@@ -1,0 +1,222 @@
+"""What a repository is to its endpoint, to a transfer and to the broker, whatever its format and wherever it lies.
+
+All calls block: make them from threads. All are idempotent by copy id, and every crash leaves each copy whole or not
+there. Errors are those of :mod:`brokers.repository.errors`, `OSError` from a file system, and whatever the object
+store raises (a :class:`schemas.problems.CalqueError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from typing import Protocol
+
+import msgspec
+
+from brokers.repository.manifest import ChunkRef, CopyInfo, Manifest, Part
+from brokers.sdk.digests import Buffer, digest_hex
+from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, Layout
+from schemas.values import ImageContent
+
+RESERVED_FREE_BYTES = 64 << 20
+"""Writing is refused when the store has less left: a full disk also stops the others on it."""
+
+
+class CommittedCopy(msgspec.Struct, frozen=True):
+    """A committed copy: its manifest, the manifest's own bytes, and its parts with the chunks that hold them here."""
+
+    manifest: Manifest
+    raw: bytes
+    parts: tuple[Part, ...]
+
+    @property
+    def manifest_digest(self) -> str:
+        return digest_hex(self.raw)
+
+    def part(self, name: str) -> Part | None:
+        return next((part for part in self.parts if part.name == name), None)
+
+
+class ListedCopy(msgspec.Struct, frozen=True):
+    """One line of a listing: the copy, or what is wrong with its manifest."""
+
+    copy: str
+    committed: CommittedCopy | None = None
+    problem: str | None = None
+
+
+class RecordedImage(msgspec.Struct, frozen=True):
+    """The manifest of an image and the key (hex) whose signature over it holds; or what is wrong with it."""
+
+    image: str
+    content: ImageContent | None = None
+    signed_by: str = ""
+    problem: str | None = None
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is wrong, with its place."""
+
+    message: str
+    part: str | None = None
+    chunk: str | None = None
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """The outcome of checking a copy: bytes of plaintext that were checked, and what is wrong."""
+
+    copy: str
+    checked_bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """What a collection freed. `blocked` says why nothing was."""
+
+    chunks: int = 0
+    freed_bytes: int = 0
+    blocked: str | None = None
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What a repository holds. `logical_bytes` is the plaintext of all copies, `stored_bytes` what lies in the store
+    for their data, `staging_bytes` what open copies hold on top."""
+
+    copies: int
+    open_copies: int
+    chunks: int
+    logical_bytes: int
+    stored_bytes: int
+    staging_bytes: int
+    images: int = 0
+    free_bytes: int | None = None
+
+
+class PartWriting(Protocol):
+    """One body of one part. `feed` takes blocks in order, from any thread but one at a time; `seal` is called once,
+    when the body has ended cleanly. Raises InvalidPart."""
+
+    def feed(self, block: Buffer) -> None: ...
+
+    def seal(self) -> Part: ...
+
+
+class OpenCopy(Protocol):
+    """A copy that is being written. Parts may be written at the same time, each by one connection."""
+
+    @property
+    def copy(self) -> str: ...
+
+    @property
+    def info(self) -> CopyInfo:
+        """What was said when it was opened."""
+
+    @property
+    def writing(self) -> frozenset[str]:
+        """The parts that a connection is writing now."""
+
+    def sealed(self) -> dict[str, Part]:
+        """The parts that arrived whole."""
+
+    def begin_part(
+        self,
+        name: str,
+        *,
+        layout: Layout,
+        media_type: str,
+        framed: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> PartWriting:
+        """Starts a part anew; its earlier body counts until the new one is sealed. `end_part` must follow."""
+
+    def seal_part(self, part: Part) -> None:
+        """Records that the part is whole."""
+
+    def end_part(self, name: str) -> None:
+        """The connection that wrote the part is gone, whether it sealed it or not."""
+
+    def has_chunk(self, digest: str, *, size: int) -> bool:
+        """Whether the chunk needs no fetching."""
+
+    def keep_chunk(self, digest: str, packed: Buffer, *, size: int) -> None:
+        """Adds a chunk that comes from another repository (one zstd frame), checked. Raises CorruptChunk."""
+
+    def chunks_of(self, part: Part) -> Iterator[ChunkRef]:
+        """The chunks of the part's index, then its data chunks, the index read from where it lies now."""
+
+
+class CopyRepository(Protocol):
+    """An opened repository."""
+
+    @property
+    def format(self) -> int: ...
+
+    @property
+    def domain(self) -> str:
+        """Names the way in which chunks are named here: two repositories of one domain give equal bytes one name."""
+
+    @property
+    def public_key(self) -> str:
+        """The key that signs manifests here, as hex digits."""
+
+    def open_write(self, copy: str, info: CopyInfo, *, fetched: CommittedCopy | None = None) -> OpenCopy:
+        """Opens a copy for writing, or joins or resumes it. With `fetched`, one that comes from another repository.
+        Raises AlreadyCommitted, Conflict (opened with other particulars), StorageFailed."""
+
+    def writing(self, copy: str) -> OpenCopy:
+        """The open copy; after a restart of the process it is resumed here. Raises CopyNotFound."""
+
+    def commit(self, copy: str, *, info: CopyInfo | None = None) -> CommittedCopy:
+        """Makes the copy appear, whole and durable; again, it gives the same answer. Raises CopyNotFound,
+        RepositoryBusy (a part is being written), IncompleteCopy."""
+
+    def abort(self, copy: str) -> None:
+        """Removes what was written of a copy that isn't committed; nothing there is no error. Raises Conflict."""
+
+    def committed(self, copy: str) -> CommittedCopy:
+        """The copy, its manifest checked. Raises CopyNotFound, CorruptManifest."""
+
+    def copies(self) -> Iterator[ListedCopy]:
+        """Every committed copy, by id. One with a damaged manifest is listed with its problem."""
+
+    def listing_token(self) -> str:
+        """A word that is another one as soon as copies or images appeared or vanished. Cheap."""
+
+    def delete(self, copy: str) -> bool:
+        """Takes the copy out of the listing at once; `collect` frees its bytes. Whether it was there."""
+
+    def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
+        """The part, every chunk checked as it is read. Raises CorruptChunk, CorruptPart in place of its END."""
+
+    def chunk_names(self, copy: str) -> Container[bytes]:
+        """The names of all chunks of a committed copy."""
+
+    def packed_chunk(self, digest: str, *, copy: str) -> bytes:
+        """A chunk as one zstd frame of its plaintext, as it travels. Raises CorruptChunk if it is missing."""
+
+    def verify(
+        self, copy: str, *, progress: Callable[[int], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> Verification:
+        """Reads every part of the copy with all its checks. Raises CopyNotFound, CorruptManifest."""
+
+    def collect(self) -> Collected:
+        """Frees what nothing refers to. Safe beside writers."""
+
+    def stats(self) -> Stats: ...
+
+    def free_bytes(self) -> int | None:
+        """How much more fits, `None` when the store can't tell."""
+
+    def record_image(self, content: ImageContent) -> None:
+        """Keeps the signed manifest of an image, durably; again replaces it."""
+
+    def forget_image(self, image: str) -> None:
+        """Removes it; nothing there is no error."""
+
+    def images(self) -> Iterator[RecordedImage]:
+        """All image manifests, by image id."""
+
+    def close(self) -> None: ...
