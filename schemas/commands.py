@@ -54,12 +54,14 @@ class DeployInstance(Planned, frozen=True, kw_only=True):
 
 @command("hub", "instance", "save")
 class SaveInstance(Planned, frozen=True, kw_only=True):
-    """Save the instance as a new image; ``image`` is the new image's id."""
+    """Save the instance as a new image; ``image`` is the new image's id. Its copies go into ``repository`` of the
+    instance's site, else where that site's policy says."""
 
     image: str
     name: str
     tags: tuple[str, ...] = ()
     comment: str = ""
+    repository: str | None = None
 
 
 @command("hub", "instance", "stop")
@@ -79,13 +81,28 @@ class DeleteInstance(Planned, frozen=True, kw_only=True):
 
 @command("hub", "image", "run")
 class RunImage(Planned, frozen=True, kw_only=True):
-    """Run an image at ``site`` as a new instance; copies are transferred there first where they are missing."""
+    """Run an image at ``site`` as a new instance; copies are transferred there first where they are missing.
+
+    What is transferred goes into ``repository`` of the site, else where the site's policy says.
+    """
 
     instance: str
     name: str
     site: str
     environment: dict[str, dict[str, str]] = {}
     plans: dict[str, str] = {}
+    repository: str | None = None
+
+
+@command("hub", "image", "transfer")
+class TransferImage(Command, frozen=True, kw_only=True):
+    """Have the image's copies at ``site`` too, in ``repository`` or else where the site's policy says.
+
+    With a ``repository`` all of them are to lie there, also when others of the same site hold them already.
+    """
+
+    site: str
+    repository: str | None = None
 
 
 @command("hub", "image", "delete")
@@ -134,6 +151,7 @@ class SiteSaveInstance(SiteCommand, frozen=True, kw_only=True):
 
     image: str
     copies: dict[str, str] = {}
+    repository: str | None = None
 
 
 @command("site", "instance", "stop")
@@ -153,10 +171,12 @@ class SiteDeleteInstance(SiteCommand, frozen=True, kw_only=True):
 
 @command("site", "image", "transfer")
 class SiteTransferImage(SiteCommand, frozen=True, kw_only=True):
-    """Fetch the image's copies that this site lacks, straight from the repository of ``source``."""
+    """Fetch the image's copies that this site (or its ``repository``) lacks, straight from a repository of
+    ``source``, or from another one of this site."""
 
     content: ImageContent
     source: str
+    repository: str | None = None
 
 
 @command("site", "image", "forget")

@@ -456,12 +456,14 @@ class SiteAnnounced(Event, frozen=True, kw_only=True):
     """A site's agent says who it is: written when anything of it changes.
 
     ``seal_key`` is the public X25519 key (hex) to which secrets for this site are sealed;
-    ``crb_fingerprint`` the SHA-256 (hex) of its copy repository's certificate.
+    ``crb_fingerprint`` the SHA-256 (hex) of its copy repository's certificate, ``crb_fingerprints`` that of each
+    of them by the repository's name.
     """
 
     version: str
     seal_key: str
     crb_fingerprint: str = ""
+    crb_fingerprints: dict[str, str] = {}
     accepts: tuple[str, ...] = ("public", "internal", "personal", "restricted")
 
 

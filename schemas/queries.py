@@ -393,11 +393,15 @@ class SiteGrant(Query, frozen=True, kw_only=True):
 
 @message("ask.grant")
 class AskGrant(Query, frozen=True, kw_only=True):
-    """A read grant for ``copy`` at ``source``, for the operation of the hub that lets the asking site have it."""
+    """A read grant for ``copy`` at ``source``, for the operation of the hub that lets the asking site have it.
+
+    ``repository`` is the one of the asking site that will fetch: the grant is bound to its certificate.
+    """
 
     copy: str
     source: str
     operation: str
+    repository: str = ""
 
 
 @message("view.grant")

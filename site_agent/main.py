@@ -14,7 +14,6 @@ from bus.events import EventStore
 from bus.hosting import run_process
 from bus.streams import COMMANDS, JOBS, JOBS_CONSUMER, set_up_site
 from bus.work import SITE_PREFIX, WorkQueue
-from schemas import events as ev
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import timestamp, wrap
 from schemas.ids import new_id
@@ -37,6 +36,7 @@ from site_agent.application.surroundings import (
     HEALTH_SECONDS,
     BrokerWatch,
     HealthWatch,
+    announcement,
     for_ever,
 )
 from site_agent.domain.site import Draft, Site
@@ -94,7 +94,8 @@ class _Agent:
         self._bus = bus
         self._settings = settings
         self._seal_key = SealKey(settings.seal_key_file)
-        self._journal = Journal(EventStore(bus, writer=settings.site), site=settings.site)
+        policy = settings.repositories.policy()
+        self._journal = Journal(EventStore(bus, writer=settings.site), site=settings.site, policy=policy)
         secrets = SecretStore(settings.state_dir / "secrets", key_file=settings.secrets_key_file)
         brokers = Brokers(bus, site=settings.site)
         grants = Grants(lambda: self._journal.site, bus=bus, brokers=brokers, key=self._seal_key)
@@ -164,13 +165,10 @@ class _Agent:
 
     async def _announce(self) -> None:
         """Say who this site is when anything of it changed."""
-        fingerprint = self._broker_watch.crb_fingerprint
-        known = self._journal.site.announced
-        if not fingerprint and known is not None:
-            fingerprint = known.crb_fingerprint
-        now = ev.SiteAnnounced(version=SERVICE_VERSION, seal_key=self._seal_key.public, crb_fingerprint=fingerprint)
+        seen = self._broker_watch.crb_fingerprints
 
         def drafts(site: Site) -> list[Draft]:
+            now = announcement(site, version=SERVICE_VERSION, seal_key=self._seal_key.public, fingerprints=seen)
             return [] if site.announced == now else [Draft("site", site.name, now)]
 
         await self._journal.record(drafts)

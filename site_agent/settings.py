@@ -4,7 +4,48 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bus.settings import ProcessSettings
+from pydantic import Field
+
+from bus.settings import ProcessSettings, Section
+from schemas.values import DataClass, DataServiceType
+from site_agent.domain.repositories import Policy, Rule
+
+
+class RepositoryRule(Section):
+    """Copies for which everything that is said holds go into ``repository``; what is left out holds for all."""
+
+    repository: str
+    data_classes: list[DataClass] = []
+    types: list[DataServiceType] = []
+    apps: list[str] = []
+    templates: list[str] = []
+    data_services: list[str] = []
+    at_least_bytes: int | None = Field(default=None, ge=0)
+    below_bytes: int | None = Field(default=None, ge=1)
+
+    def rule(self) -> Rule:
+        """The same as decisions take it."""
+        return Rule(
+            repository=self.repository,
+            data_classes=tuple(self.data_classes),
+            types=tuple(self.types),
+            apps=tuple(self.apps),
+            templates=tuple(self.templates),
+            data_services=tuple(self.data_services),
+            at_least_bytes=self.at_least_bytes,
+            below_bytes=self.below_bytes,
+        )
+
+
+class RepositorySection(Section):
+    """Which of the site's repositories copies go into: the first rule that fits, else ``default``."""
+
+    rules: list[RepositoryRule] = []
+    default: str | None = None
+
+    def policy(self) -> Policy:
+        """The same as decisions take it."""
+        return Policy(rules=tuple(each.rule() for each in self.rules), default=self.default)
 
 
 class AgentSettings(ProcessSettings):
@@ -15,3 +56,4 @@ class AgentSettings(ProcessSettings):
     seal_key_file: Path
     secrets_key_file: Path
     hub: bool = True
+    repositories: RepositorySection = RepositorySection()

@@ -47,6 +47,7 @@ DECISIONS: dict[str, Decide] = {
     "instance.start": instances.start,
     "instance.delete": instances.delete,
     "image.run": images.run,
+    "image.transfer": images.transfer,
     "image.delete": images.delete,
     "operation.cancel": operations.cancel,
 }

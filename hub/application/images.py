@@ -14,7 +14,7 @@ from hub.domain.images import Across, Here
 from hub.domain.received import Received
 from hub.projections.views import image_facts
 from schemas import saga
-from schemas.commands import Answer, RunImage, SiteRunImage
+from schemas.commands import Answer, RunImage, SiteRunImage, SiteTransferImage, TransferImage
 from schemas.events import OperationAccepted
 from schemas.names import claim_token
 from schemas.problems import Problem, not_found
@@ -68,6 +68,21 @@ def find_way(context: Context, received: Received) -> Here | Across | Problem:
         ):
             return problem
     return way
+
+
+async def transfer(context: Context, received: Received) -> Outcome:
+    """``image.transfer``: at the site alone when its repositories hold all, else an operation of the hub."""
+    command = received.command
+    assert isinstance(command, TransferImage)
+    id = received.aggregate_id
+    way = domain.route_run(image_facts(context.state, id), id, site=command.site, sites=context.site_states())
+    if isinstance(way, Problem):
+        return way
+    if isinstance(way, Here):
+        content = way.content
+        here = SiteTransferImage(by=received.by, content=content, source=command.site, repository=command.repository)
+        return Forward(command.site, id, here)
+    return await _begin(context, received, domain.plan_transfer(command, image=id, way=way, by=received.by))
 
 
 async def _begin(context: Context, received: Received, accepted: OperationAccepted) -> Outcome:

@@ -146,7 +146,13 @@ def forward_save(received: Received, row: AppRow) -> Forward:
     assert isinstance(command, SaveInstance)
     assert row.deploying is not None
     copies = {name: copy_id(received.id, name) for name in row.deploying.template.data_services}
-    told = SiteSaveInstance(by=received.by, image=command.image, copies=copies, expected_plan=command.expected_plan)
+    told = SiteSaveInstance(
+        by=received.by,
+        image=command.image,
+        copies=copies,
+        repository=command.repository,
+        expected_plan=command.expected_plan,
+    )
     return Forward(row.site, row.id, told)
 
 

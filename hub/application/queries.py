@@ -188,7 +188,9 @@ class Queries:
         if problem := check_grant(question, saga.fold(operation, loaded.events), asking=asking):
             raise CalqueError(problem)
         announced = self._context.state.sites.announced.get(asking)
-        if announced is None or not announced.crb_fingerprint:
+        fingerprint = announced.crb_fingerprints.get(question.repository) if announced else None
+        fingerprint = fingerprint or (announced.crb_fingerprint if announced else "")
+        if announced is None or not fingerprint:
             raise CalqueError(
                 temporary("not_announced", f"the hub does not know the keys of site {asking} yet", field="site")
             )
@@ -196,7 +198,7 @@ class Queries:
             copy=question.copy,
             target=asking,
             public_key=announced.seal_key,
-            client_fingerprint=announced.crb_fingerprint,
+            client_fingerprint=fingerprint,
         )
         return await self._context.outbound.ask_site(question.source, "grant", wanted, GrantView)
 

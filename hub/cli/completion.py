@@ -91,6 +91,11 @@ async def _secrets(client: Client, ctx: click.Context) -> Iterable[tuple[str, st
     return [(secret.name, f"at {secret.site}") for secret in found]
 
 
+async def _repositories(client: Client, ctx: click.Context) -> Iterable[tuple[str, str]]:
+    views = await client.brokers(site=ctx.params.get("site"))
+    return [(view.name, f"{view.state} at {view.site}") for view in views if view.kind == "crb"]
+
+
 async def _services(client: Client, ctx: click.Context) -> Iterable[tuple[str, str]]:
     app = await client.app(str(ctx.params.get("app_name")), site=ctx.params.get("site"))
     return [(service.name, f"{service.type}, {service.state}") for service in app.services]
@@ -104,6 +109,7 @@ template_names = _live(_templates)
 broker_names = _live(_brokers)
 secret_names = _live(_secrets)
 service_names = _live(_services)
+repository_names = _live(_repositories)
 
 
 @click.command(epilog=f"\b\nTo install it:\n{_HOW}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hub.cli.apps import app_argument, finish, plan_option, set_option, site_option
-from hub.cli.completion import image_names
+from hub.cli.completion import image_names, repository_names, site_names
 from hub.cli.kinds import IMAGES
 from hub.cli.lists import show_or_watch
 from hub.cli.options import client_options, wait_options, watch_option
@@ -18,6 +18,13 @@ from hub.client import Client, Started
 from schemas.queries import ImageView
 
 image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=image_names)
+repository_option = click.option(
+    "--repository",
+    default=None,
+    metavar="NAME",
+    shell_complete=repository_names,
+    help="The copy repository of the site to put copies into; else its policy picks one.",
+)
 
 
 @click.command()
@@ -26,6 +33,7 @@ image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=im
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
 @click.option("--comment", default="", help="What it is for.")
 @site_option
+@repository_option
 @planning_options
 @wait_options
 @client_options
@@ -37,6 +45,7 @@ async def save(
     tags: tuple[str, ...],
     comment: str,
     site: str | None,
+    repository: str | None,
     planning: Planning,
     wait: bool,
     timeout: float | None,
@@ -45,7 +54,13 @@ async def save(
 
     async def verb(client: Client) -> Started:
         return await client.save(
-            app_name, name=name, tags=tags, comment=comment, site=site, expected_plan=planning.expected
+            app_name,
+            name=name,
+            tags=tags,
+            comment=comment,
+            site=site,
+            repository=repository,
+            expected_plan=planning.expected,
         )
 
     async with session.client() as client:
@@ -75,6 +90,7 @@ def _show_saved(session: Session, image: ImageView) -> None:
 @name_option
 @set_option
 @plan_option
+@repository_option
 @planning_options
 @wait_options
 @client_options
@@ -86,6 +102,7 @@ async def run(
     name: str | None,
     assignments: tuple[str, ...],
     chosen: tuple[str, ...],
+    repository: str | None,
     planning: Planning,
     wait: bool,
     timeout: float | None,
@@ -100,6 +117,7 @@ async def run(
             site=planning.placed(site),
             environment=values,
             plans=picked,
+            repository=repository,
             expected_plan=planning.expected,
         )
 
@@ -133,6 +151,30 @@ async def describe(session: Session, image_name: str) -> None:
     """Show an image with its parts."""
     async with session.client() as client:
         show_image(session, await client.image(image_name))
+
+
+@image.command()
+@image_argument
+@click.option("--to", "site", required=True, shell_complete=site_names, help="The site that is to have it.")
+@repository_option
+@wait_options
+@client_options
+@asynchronous
+async def transfer(
+    session: Session, image_name: str, site: str, repository: str | None, wait: bool, timeout: float | None
+) -> None:
+    """Copy an image to another site, or into another repository of the same site. It stays where it was."""
+    async with session.client() as client:
+        found = await client.image(image_name)
+        started = await client.transfer_image(found.id, site=site, repository=repository)
+        if not wait:
+            show_started(session, started, said=f"image {found.name} is being copied to {site}")
+            return
+        await session.follow(client, started, timeout=timeout)
+        there = await client.image(found.id)
+        if not session.shown(there, there.name):
+            places = sorted({place for part in there.parts for place in part.locations})
+            click.echo(f"{there.name}  {there.state} at {', '.join(places or there.sites)}")
 
 
 @image.command()

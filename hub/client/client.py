@@ -129,16 +129,25 @@ class Client:
         tags: Sequence[str] = (),
         comment: str = "",
         site: str | None = None,
+        repository: str | None = None,
         expected_plan: str | None = None,
         command: str | None = None,
     ) -> Started:
-        """Save an app as the image ``name``; the target is the new image's id."""
+        """Save an app as the image ``name``; the target is the new image's id.
+
+        Without a ``repository`` of its site, that site's policy picks one.
+        """
         self._named(name, field="name")
         found = await self.app(app, site=site)
         id = command or new_id()
         image = derived_id(id, "image")
         data = commands.SaveInstance(
-            image=image, name=name, tags=tuple(tags), comment=comment, expected_plan=expected_plan
+            image=image,
+            name=name,
+            tags=tuple(tags),
+            comment=comment,
+            repository=repository,
+            expected_plan=expected_plan,
         )
         started = await self._send(data, target=found.id, command=id)
         return started._replace(target=image)
@@ -151,10 +160,14 @@ class Client:
         site: str,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         plans: Mapping[str, str] | None = None,
+        repository: str | None = None,
         expected_plan: str | None = None,
         command: str | None = None,
     ) -> Started:
-        """Run an image at ``site`` as ``name``; the target is the new instance's id."""
+        """Run an image at ``site`` as ``name``; the target is the new instance's id.
+
+        Copies that have to be fetched go into ``repository``, else where the site's policy says.
+        """
         self._named(name, field="name")
         found = await self.image(image)
         id = command or new_id()
@@ -165,10 +178,19 @@ class Client:
             site=site,
             environment={service: dict(values) for service, values in (environment or {}).items()},
             plans=dict(plans or {}),
+            repository=repository,
             expected_plan=expected_plan,
         )
         started = await self._send(data, target=found.id, command=id)
         return started._replace(target=instance)
+
+    async def transfer_image(
+        self, image: str, *, site: str, repository: str | None = None, command: str | None = None
+    ) -> Started:
+        """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says."""
+        found = await self.image(image)
+        data = commands.TransferImage(site=site, repository=repository)
+        return await self._send(data, target=found.id, command=command)
 
     async def stop(
         self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from hub.domain.images import FORGET, RUN, TRANSFER, DeleteRequest, RunRequest
+from hub.domain.images import FORGET, RUN, TRANSFER, DeleteRequest, RunRequest, TransferRequest
 from schemas import saga
 from schemas.commands import (
     SiteCancelOperation,
@@ -199,10 +199,13 @@ def _command(operation: Operation, step: Step, attempt: int) -> Outgoing:
         deletion = msgspec.convert(operation.accepted.request, DeleteRequest)
         forget = SiteForgetImage(by=by, parent=operation.id, content=deletion.content)
         return Outgoing(id, step.part, deletion.image, forget)
-    request = msgspec.convert(operation.accepted.request, RunRequest)
     if step.action == TRANSFER:
-        transfer = SiteTransferImage(by=by, parent=operation.id, content=request.content, source=request.source)
-        return Outgoing(id, step.part, request.image, transfer)
+        wanted = msgspec.convert(operation.accepted.request, TransferRequest)
+        transfer = SiteTransferImage(
+            by=by, parent=operation.id, content=wanted.content, source=wanted.source, repository=wanted.repository
+        )
+        return Outgoing(id, step.part, wanted.image, transfer)
+    request = msgspec.convert(operation.accepted.request, RunRequest)
     run = SiteRunImage(
         by=by,
         parent=operation.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hub.domain.images import RUN_KIND, TRANSFER, RunRequest, copies_of, step_name
+from hub.domain.images import RUN_KIND, TRANSFER, TRANSFER_KIND, TransferRequest, copies_of, step_name
 from schemas.problems import Problem, forbidden
 from schemas.queries import AskGrant
 from schemas.saga import Operation
@@ -12,7 +12,7 @@ from schemas.saga import Operation
 
 def check_grant(question: AskGrant, operation: Operation | None, *, asking: str) -> Problem | None:
     """``None`` when ``asking`` may have the copy."""
-    if operation is None or operation.accepted.kind != RUN_KIND or operation.outcome is not None:
+    if operation is None or operation.accepted.kind not in (RUN_KIND, TRANSFER_KIND) or operation.outcome is not None:
         return forbidden(
             f"operation: {question.operation} is no transfer that is under way",
             "ask while the hub's operation runs",
@@ -23,7 +23,7 @@ def check_grant(question: AskGrant, operation: Operation | None, *, asking: str)
             f"operation: {operation.id} does not transfer anything to {asking} now",
             "ask while the transfer to this site runs",
         )
-    request = msgspec.convert(operation.accepted.request, RunRequest)
+    request = msgspec.convert(operation.accepted.request, TransferRequest)
     if question.source != request.source:
         return forbidden(f"source: {operation.id} reads from {request.source}, not from {question.source}")
     if question.copy not in copies_of(request.content):

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from schemas.base import Fact
-from schemas.commands import RunImage
+from schemas.commands import RunImage, TransferImage
 from schemas.events import OperationAccepted
 from schemas.operations import Step
 from schemas.problems import Problem, conflict, not_found, temporary
@@ -16,7 +16,7 @@ from schemas.values import ImageContent, ImageState, Requester, SiteState
 
 TRANSFER, RUN, FORGET = "transfer", "run", "forget"
 STOP_CHILD = "stop"
-RUN_KIND, DELETE_KIND = "run", "delete-image"
+RUN_KIND, TRANSFER_KIND, DELETE_KIND = "run", "transfer", "delete-image"
 RUN_DEADLINE_SECONDS = 6 * 3600.0
 DELETE_DEADLINE_SECONDS = 10 * 365 * 86400.0
 FOREVER = 1_000_000
@@ -33,15 +33,21 @@ class ImageFacts(NamedTuple):
     used_by: Sequence[str] = ()
 
 
-class RunRequest(Fact, frozen=True, kw_only=True):
-    """The request of a hub operation that runs an image: all that its steps need."""
+class TransferRequest(Fact, frozen=True, kw_only=True):
+    """The request of a hub operation that brings an image from ``source`` to ``site``."""
 
     image: str
-    instance: str
-    name: str
     site: str
     source: str
     content: ImageContent
+    repository: str | None = None
+
+
+class RunRequest(TransferRequest, frozen=True, kw_only=True):
+    """The request of a hub operation that runs an image: all that its steps need."""
+
+    instance: str
+    name: str
     environment: dict[str, dict[str, str]] = {}
     plans: dict[str, str] = {}
     expected_plan: str | None = None
@@ -157,6 +163,7 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
         environment=command.environment,
         plans=command.plans,
         expected_plan=command.expected_plan,
+        repository=command.repository,
     )
     transfer, run = step_name(TRANSFER, site), step_name(RUN, site)
     return OperationAccepted(
@@ -165,8 +172,7 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
         name=command.name,
         by=by,
         steps=(
-            # Another transfer of the same image may be under way at the site: then this one has to wait its turn.
-            Step(id=transfer, action=TRANSFER, part=site, attempts=FOREVER, timeout_seconds=RUN_DEADLINE_SECONDS),
+            _transfer_step(site),
             Step(
                 id=run,
                 action=RUN,
@@ -187,6 +193,28 @@ def holders(image: ImageFacts) -> tuple[str, ...]:
     assert image.content is not None
     copies = (image.copies.get(copy, frozenset()) for copy in copies_of(image.content))
     return tuple(sorted({image.content.site}.union(*copies)))
+
+
+def plan_transfer(command: TransferImage, *, image: str, way: Across, by: Requester) -> OperationAccepted:
+    """The operation that brings an image to another site."""
+    request = TransferRequest(
+        image=image, site=command.site, source=way.source, content=way.content, repository=command.repository
+    )
+    return OperationAccepted(
+        kind=TRANSFER_KIND,
+        target=image,
+        name=", ".join(one.instance_name for one in way.content.instances),
+        by=by,
+        steps=(_transfer_step(command.site),),
+        request=_plain(request),
+        deadline_seconds=RUN_DEADLINE_SECONDS,
+    )
+
+
+def _transfer_step(site: str) -> Step:
+    """Another transfer of the same image may be under way at the site: then this one has to wait its turn."""
+    name = step_name(TRANSFER, site)
+    return Step(id=name, action=TRANSFER, part=site, attempts=FOREVER, timeout_seconds=RUN_DEADLINE_SECONDS)
 
 
 def plan_delete(image: ImageFacts, *, by: Requester) -> OperationAccepted:
@@ -217,6 +245,6 @@ def step_name(action: Literal["transfer", "run", "forget"] | str, site: str) -> 
     return f"{action}-{site}"
 
 
-def _plain(request: RunRequest | DeleteRequest) -> dict[str, Any]:
+def _plain(request: TransferRequest | DeleteRequest) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(request)
     return plain

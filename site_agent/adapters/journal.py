@@ -13,6 +13,7 @@ from collections.abc import Callable
 from bus.events import Conflict, EventStore, NewEvent, Recorded
 from schemas.events import Event
 from schemas.problems import CalqueError
+from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ MAX_PAUSE_SECONDS = 5.0
 class Journal:
     """``site`` is the fold of the stream; it changes only here."""
 
-    def __init__(self, store: EventStore, *, site: str) -> None:
-        self.site = Site(site)
+    def __init__(self, store: EventStore, *, site: str, policy: Policy = NO_POLICY) -> None:
+        self.site = Site(site, policy=policy)
         self._store = store
         self._lock = asyncio.Lock()
 

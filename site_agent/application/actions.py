@@ -7,41 +7,28 @@ with the step, so it never holds a secret.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas import brokers as wire
 from schemas.operations import Step, effect_id
-from schemas.problems import CalqueError, conflict, permanent, temporary
+from schemas.problems import Actor, CalqueError, conflict, permanent
 from schemas.saga import Operation
 from schemas.secrets import Secret
 from schemas.template_check import Reference, resolve
-from schemas.values import BrokerKind, ImageContent
+from schemas.values import BrokerKind
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.bindings import Bindings
+from site_agent.application.calls import Call, Result
 from site_agent.application.grants import Grants
+from site_agent.application.repository_actions import RepositoryActions
 from site_agent.domain import plans
-from site_agent.domain.consequences import image_content
 from site_agent.domain.instance import Instance
+from site_agent.domain.repositories import placed_at
 from site_agent.domain.site import Site
 
-Result = dict[str, Any]
 MOMENT_SECONDS = plans.BULK_SECONDS
-
-
-class Call(NamedTuple):
-    """One effect to perform: the operation, the step's part, and the id of this attempt."""
-
-    operation: Operation
-    part: str
-    id: str
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """What the operation's acceptance kept of its command."""
-        return self.operation.accepted.request
 
 
 class Actions:
@@ -66,19 +53,15 @@ class Actions:
             plans.PREPARE: self._prepare,
             plans.THAW: self._thaw,
             plans.COPY: self._copy,
-            plans.ABORT: self._abort,
-            plans.COMMIT: self._commit,
-            plans.DROP: self._drop,
             plans.DISCARD: self._discard,
-            plans.RECORD: self._record,
-            plans.FORGET: self._forget,
-            plans.FETCH: self._fetch,
+            **RepositoryActions(site, brokers=brokers, grants=grants).actions,
         }
         assert self._actions.keys() == plans.ACTIONS
 
     async def perform(self, operation: Operation, step: Step, attempt: int) -> Result:
         """Do the step; raises :class:`CalqueError`."""
-        return await self._actions[step.action](Call(operation, step.part, effect_id(operation.id, step.id, attempt)))
+        call = Call(operation, step.part, effect_id(operation.id, step.id, attempt), attempt)
+        return await self._actions[step.action](call)
 
     async def undo(self, operation: Operation, step: Step, attempt: int) -> None:
         """Take the step back, whatever its attempts have reached; raises :class:`CalqueError`."""
@@ -102,7 +85,7 @@ class Actions:
         if step.action == plans.DEPLOY:
             return "psb", self._instance(operation).services[step.part].broker
         if step.action == plans.FETCH:
-            return "crb", operation.accepted.request["repository"]
+            return "crb", placed_at(operation.accepted.request, step.part)
         return None
 
     def _instance(self, operation: Operation) -> Instance:
@@ -116,8 +99,16 @@ class Actions:
     async def _restore(self, call: Call) -> Result:
         copy = self._instance(call.operation).data_services[call.part].copy
         assert copy is not None
-        grant = await self._grants.read_here(copy, on=call.operation.id)
-        return await self._make(call, restore=grant, copy_format=call.request["formats"][call.part])
+        grant = await self._grants.read_here(copy, on=call.operation.id, attempt=call.attempt)
+        try:
+            return await self._make(call, restore=grant, copy_format=call.request["formats"][call.part])
+        except CalqueError as error:
+            others = len(self._site().holders(copy))
+            if error.problem.temporary or call.attempt >= others:
+                raise
+            # what one repository can't deliver may lie sound in the next, which the next attempt reads from
+            problem = msgspec.structs.replace(error.problem, actor=Actor.ENVIRONMENT, retry_after_seconds=0.0)
+            raise CalqueError(problem) from error
 
     async def _make(self, call: Call, *, restore: wire.CopyGrant | None, copy_format: str | None) -> Result:
         instance = self._instance(call.operation)
@@ -322,7 +313,7 @@ class Actions:
         )
         opened = wire.OpenWrite(id=call.id, operation=call.operation.id, copy=copy, source=source)
         granted = await self._brokers.call(
-            "crb", call.request["repository"], "open_write", opened, wire.Granted, on=call.operation.id
+            "crb", placed_at(call.request, call.part), "open_write", opened, wire.Granted, on=call.operation.id
         )
         request = wire.CopyData(
             id=call.id,
@@ -340,75 +331,6 @@ class Actions:
         broker = instance.data_services[call.part].broker
         await self._brokers.call("dsb", broker, "discard_copy", request, wire.Done, on=call.operation.id)
         return {}
-
-    async def _abort(self, call: Call) -> Result:
-        request = wire.AbortCopy(id=call.id, operation=call.operation.id, copy=call.request["copies"][call.part])
-        await self._brokers.call("crb", call.request["repository"], "abort", request, wire.Done, on=call.operation.id)
-        return {}
-
-    async def _commit(self, call: Call) -> Result:
-        results = call.operation.results()
-        prepared = results[plans.step_id(plans.PREPARE, call.part)]
-        request = wire.CommitCopy(
-            id=call.id,
-            operation=call.operation.id,
-            copy=call.request["copies"][call.part],
-            copied=msgspec.convert(results[plans.step_id(plans.COPY, call.part)]["copied"], wire.Copied),
-            moment=prepared["moment"],
-            level=prepared["level"],
-        )
-        done = await self._brokers.run("crb", call.request["repository"], "commit", request, wire.Committed)
-        return {"summary": msgspec.to_builtins(done.summary)}
-
-    async def _drop(self, call: Call) -> Result:
-        copy = call.request["copies"][call.part]
-        held = self._site().repository_of(copy)
-        broker = held.partition("/")[2] if held else call.request.get("repository")
-        if broker is None:
-            return {}
-        request = wire.DeleteCopy(id=call.id, operation=call.operation.id, copy=copy)
-        await self._brokers.run("crb", broker, "delete", request, wire.Done)
-        return {}
-
-    # --- images
-
-    async def _record(self, call: Call) -> Result:
-        if call.operation.accepted.kind == "save":
-            content = image_content(self._site(), call.operation)
-        else:
-            content = msgspec.convert(call.request["content"], ImageContent)
-        request = wire.RecordImage(id=call.id, operation=call.operation.id, content=content)
-        await self._brokers.call(
-            "crb", call.request["repository"], "record_image", request, wire.Done, on=call.operation.id
-        )
-        return {}
-
-    async def _forget(self, call: Call) -> Result:
-        for broker in self._manifests(call):
-            request = wire.ForgetImage(id=call.id, operation=call.operation.id, image=call.request["image"])
-            await self._brokers.call("crb", broker, "forget_image", request, wire.Done, on=call.operation.id)
-        return {}
-
-    def _manifests(self, call: Call) -> list[str]:
-        """The repositories where the image's manifest may lie, also those that are lost for a while: they come back,
-        and it with them."""
-        site = self._site()
-        places = (site.repository_of(copy) for copy in call.request["copies"].values())
-        held = {place.partition("/")[2] for place in places if place is not None}
-        chosen = {call.request["repository"]} if "repository" in call.request else set()
-        found = sorted({*site.repositories(), *held, *chosen})
-        if not found:
-            raise CalqueError(temporary("unavailable", f"no copy repository of site {site.name} answers"))
-        return found
-
-    async def _fetch(self, call: Call) -> Result:
-        copy = call.request["copies"][call.part]
-        grant = await self._grants.from_site(
-            copy, source=call.request["source"], operation=call.operation.accepted.parent or call.operation.id
-        )
-        request = wire.TransferCopy(id=call.id, operation=call.operation.id, copy=copy, grant=grant)
-        done = await self._brokers.run("crb", call.request["repository"], "transfer", request, wire.Committed)
-        return {"summary": msgspec.to_builtins(done.summary)}
 
 
 def _labels(instance: Instance, site: Site, **more: str) -> dict[str, str]:

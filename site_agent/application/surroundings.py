@@ -59,7 +59,7 @@ class BrokerWatch:
         self._bus = bus
         self._brokers = brokers
         self._misses: dict[str, int] = {}
-        self.crb_fingerprint = ""
+        self.crb_fingerprints: dict[str, str] = {}
 
     async def look(self) -> None:
         """One round: ask who is there, and record what changed."""
@@ -101,7 +101,7 @@ class BrokerWatch:
                 return ev.BrokerRegistered(kind=kind, name=name, version=psb.version, types=psb.artifacts)
             case _:
                 crb = await self._brokers.once(kind, name, "info", asked, wire.CrbInfo)
-                self.crb_fingerprint = crb.fingerprint
+                self.crb_fingerprints[name] = crb.fingerprint
                 return ev.BrokerRegistered(
                     kind=kind, name=name, version=crb.version, types=crb.repositories, protocols=crb.protocols
                 )
@@ -115,12 +115,23 @@ def _key(info: ServiceInfo) -> tuple[BrokerKind, str] | None:
 
 
 def _changes(site: Site, found: dict[str, ev.BrokerRegistered], lost: Iterable[str]) -> list[Draft]:
-    drafts = [Draft("broker", id, event) for id, event in found.items() if site.brokers.get(id) != event]
+    # by name: which of two that came up together is the first must not depend on who answered faster
+    drafts = [Draft("broker", id, event) for id, event in sorted(found.items()) if site.brokers.get(id) != event]
     for id in lost:
         known = site.brokers.get(id)
         if known is not None and id not in found:
             drafts.append(Draft("broker", id, ev.BrokerLost(kind=known.kind, name=known.name)))
     return drafts
+
+
+def announcement(site: Site, *, version: str, seal_key: str, fingerprints: dict[str, str]) -> ev.SiteAnnounced:
+    """Who the site is; what is known of a repository's certificate stays while its broker is away."""
+    known = site.announced.crb_fingerprints if site.announced else {}
+    merged = {**known, **fingerprints}
+    first = next((merged[name] for name in site.repository_order if name in merged), "")
+    if not first and site.announced is not None:
+        first = site.announced.crb_fingerprint
+    return ev.SiteAnnounced(version=version, seal_key=seal_key, crb_fingerprint=first, crb_fingerprints=merged)
 
 
 class HealthWatch:

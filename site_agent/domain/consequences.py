@@ -27,6 +27,7 @@ from schemas.values import (
 from site_agent.domain import instance as instances
 from site_agent.domain import plans
 from site_agent.domain.instance import Instance
+from site_agent.domain.repositories import placed_at
 from site_agent.domain.site import Draft, Site
 
 _LEVELS: tuple[Level, ...] = ("crash", "paused", "application")
@@ -176,11 +177,10 @@ def _about_image(site: Site, operation: saga.Operation, event: ev.Event) -> Iter
     request = operation.accepted.request
     copies: dict[str, str] = request["copies"]
     image: str = request["image"]
-    repository = f"{site.name}/{request['repository']}"
     match event:
         case ev.StepStarted(step=step, attempt=1) if operation.steps[step].step.action == plans.COPY:
-            copy = copies[operation.steps[step].step.part]
-            yield Draft("copy", copy, ev.CopyCopying(repository=repository))
+            part = operation.steps[step].step.part
+            yield Draft("copy", copies[part], ev.CopyCopying(repository=site.place(placed_at(request, part))))
         case ev.StepSucceeded(step=step, result=result):
             state = operation.steps[step].step
             if state.action == plans.PREPARE:
@@ -188,6 +188,7 @@ def _about_image(site: Site, operation: saga.Operation, event: ev.Event) -> Iter
                 yield Draft("copy", copies[state.part], ev.CopyPrepared(moment=moment, level=level))
             elif state.action == plans.COMMIT:
                 copy = copies[state.part]
+                repository = site.place(placed_at(request, state.part))
                 summary = msgspec.convert(result["summary"], CopySummary)
                 yield Draft("copy", copy, ev.CopyCommitted(repository=repository, summary=summary))
                 yield Draft(
@@ -196,10 +197,8 @@ def _about_image(site: Site, operation: saga.Operation, event: ev.Event) -> Iter
                     ev.LocationAdded(copy=copy, repository=repository, image=image, stored=summary.stored),
                 )
         case ev.StepUndone(step=step) if operation.steps[step].step.undo == plans.DROP:
-            copy = copies[operation.steps[step].step.part]
-            key = site.location(copy, repository)
-            if key in site.locations:
-                yield Draft("location", key, ev.LocationRemoved(copy=copy, repository=repository))
+            part = operation.steps[step].step.part
+            yield from _removed(site, copies[part], placed_at(request, part))
         case ev.OperationSucceeded():
             yield Draft("image", image, ev.ImageSaved(content=image_content(site, operation)))
         case ev.OperationFailed() | ev.OperationCancelled():
@@ -216,20 +215,29 @@ def _about_locations(site: Site, operation: saga.Operation, event: ev.Event) -> 
             state = operation.steps[step].step
             if state.action == plans.FETCH:
                 copy = request["copies"][state.part]
-                repository = f"{site.name}/{request['repository']}"
+                repository = site.place(placed_at(request, state.part))
                 stored = result["summary"].get("stored", 0)
                 added = ev.LocationAdded(copy=copy, repository=repository, image=request["image"], stored=stored)
                 yield Draft("location", site.location(copy, repository), added)
             elif state.action == plans.DROP:
                 yield from _dropped(site, request["copies"][state.part])
         case ev.StepUndone(step=step) if operation.steps[step].step.undo == plans.DROP:
-            yield from _dropped(site, request["copies"][operation.steps[step].step.part])
+            part = operation.steps[step].step.part
+            yield from _removed(site, request["copies"][part], placed_at(request, part))
+
+
+def _removed(site: Site, copy: str, repository: str) -> Iterator[Draft]:
+    """A copy is gone from one repository; others may hold it."""
+    place = site.place(repository)
+    key = site.location(copy, place)
+    if key in site.locations:
+        yield Draft("location", key, ev.LocationRemoved(copy=copy, repository=place))
 
 
 def _dropped(site: Site, copy: str) -> Iterator[Draft]:
-    for key, location in site.locations.items():
-        if location.copy == copy:
-            yield Draft("location", key, ev.LocationRemoved(copy=copy, repository=location.repository))
+    """A copy is gone from all repositories of this site."""
+    for repository in site.holders(copy):
+        yield from _removed(site, copy, repository)
     if copy in site.copies:
         yield Draft("copy", copy, ev.CopyExpired())
 

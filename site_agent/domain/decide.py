@@ -5,23 +5,20 @@ Pure, and made from the site's own state alone: no projection of anybody else ta
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from schemas import commands as cmd
 from schemas import events as ev
 from schemas import saga
 from schemas.names import check_name
-from schemas.operations import Step
 from schemas.problems import Problem, conflict, invalid, not_found
 from schemas.template_check import check_overrides, check_template, references
 from schemas.values import DataServiceSpec, ImageContent, Template
-from site_agent.domain import consequences, plans
+from site_agent.domain import consequences, decide_images, plans
+from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
+from site_agent.domain.repositories import home
 from site_agent.domain.site import Draft, Site
-
-Decision = list[Draft] | Problem
 
 
 def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Decision:
@@ -42,9 +39,9 @@ def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Dec
         case cmd.SiteDeleteInstance():
             return _delete(site, command, id, target)
         case cmd.SiteTransferImage():
-            return _transfer(site, command, id, target)
+            return decide_images.transfer(site, command, id, target)
         case cmd.SiteForgetImage():
-            return _forget(site, command, id, target)
+            return decide_images.forget(site, command, id, target)
         case cmd.SiteCancelOperation():
             return _cancel(site, command, target)
     return invalid("type", f"{type(command).__name__} is no command to a site")
@@ -53,30 +50,6 @@ def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Dec
 def reject(id: str, kind: str, problem: Problem) -> list[Draft]:
     """The event that records a rejection, so that the same command gets the same answer."""
     return [Draft("command", id, ev.CommandRejected(problem=problem, kind=kind))]
-
-
-def _accept(
-    site: Site,
-    command: cmd.SiteCommand,
-    id: str,
-    *,
-    kind: str,
-    target: str,
-    name: str,
-    steps: tuple[Step, ...],
-    request: dict[str, Any] | None = None,
-) -> list[Draft]:
-    accepted = ev.OperationAccepted(
-        kind=kind,
-        target=target,
-        name=name,
-        by=command.by,
-        steps=steps,
-        request=request or {},
-        parent=command.parent,
-        deadline_seconds=plans.DEADLINE_SECONDS,
-    )
-    return consequences.expand(site, id, saga.accept(accepted))
 
 
 def _new_instance(
@@ -145,7 +118,7 @@ def _new_instance(
     request = {"formats": _formats(content)} if content else {}
     return [
         Draft("instance", target, begun),
-        *_accept(site, command, id, kind=kind, target=target, name=command.name, steps=steps, request=request),
+        *accept(site, command, id, kind=kind, target=target, name=command.name, steps=steps, request=request),
     ]
 
 
@@ -191,15 +164,6 @@ def _run(site: Site, command: cmd.SiteRunImage, id: str, target: str) -> Decisio
         copies={part.data_service: part.copy for part in source.parts},
         content=content,
     )
-
-
-def _copies(content: ImageContent) -> dict[str, str]:
-    return {part.data_service: part.copy for one in content.instances for part in one.parts}
-
-
-def _origin(content: ImageContent) -> str:
-    """What people call the app that an image was made of."""
-    return ", ".join(one.instance_name for one in content.instances)
 
 
 def _formats(content: ImageContent) -> dict[str, str]:
@@ -281,10 +245,9 @@ def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> De
     data = instance.template.data_services
     if missing := [name for name in data if name not in command.copies]:
         return invalid("copies", f"no copy id for data service {missing[0]!r}", "name a new copy id for each")
-    repositories = site.repositories()
-    if not repositories:
-        return conflict("site", f"site {site.name} has no copy repository", "start a copy repository broker there")
-    repository = repositories[0]
+    placed = decide_images.place_save(site, instance, command.repository)
+    if isinstance(placed, Problem):
+        return placed
     copies = {name: command.copies[name] for name in data}
     drafts = [
         Draft(
@@ -311,10 +274,15 @@ def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> De
                 ),
             )
         )
-    request = {"image": command.image, "copies": copies, "repository": repository}
+    request = {
+        "image": command.image,
+        "copies": copies,
+        "repository": home(wanted=command.repository, policy=site.policy, there=site.repositories()),
+        "repositories": placed,
+    }
     return [
         *drafts,
-        *_accept(
+        *accept(
             site,
             command,
             id,
@@ -332,7 +300,7 @@ def _stop(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decisio
     if isinstance(instance, Problem):
         return instance
     steps = plans.stop(instance.template)
-    return _accept(site, command, id, kind="stop", target=target, name=instance.name, steps=steps)
+    return accept(site, command, id, kind="stop", target=target, name=instance.name, steps=steps)
 
 
 def _start(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decision:
@@ -340,7 +308,7 @@ def _start(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decisi
     if isinstance(instance, Problem):
         return instance
     steps = plans.start(instance.template)
-    return _accept(site, command, id, kind="start", target=target, name=instance.name, steps=steps)
+    return accept(site, command, id, kind="start", target=target, name=instance.name, steps=steps)
 
 
 def _delete(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decision:
@@ -348,45 +316,7 @@ def _delete(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decis
     if isinstance(instance, Problem):
         return instance
     steps = plans.delete(instance)
-    return _accept(site, command, id, kind="delete", target=target, name=instance.name, steps=steps)
-
-
-def _transfer(site: Site, command: cmd.SiteTransferImage, id: str, target: str) -> Decision:
-    repositories = site.repositories()
-    if not repositories:
-        return conflict("site", f"site {site.name} has no copy repository", "start a copy repository broker there")
-    if busy := site.busy(target):
-        return conflict("image", f"operation {busy.id} works on this image here", "wait for it")
-    content = command.content
-    copies = _copies(content)
-    missing = [name for name, copy in copies.items() if not site.has_copy(copy)]
-    request = {
-        "copies": copies,
-        "content": msgspec.to_builtins(content),
-        "source": command.source,
-        "repository": repositories[0],
-        "image": content.image,
-    }
-    steps = plans.transfer(missing)
-    return _accept(site, command, id, kind="transfer", target=target, name=content.image, steps=steps, request=request)
-
-
-def _forget(site: Site, command: cmd.SiteForgetImage, id: str, target: str) -> Decision:
-    if busy := site.busy(target):
-        return conflict("image", f"operation {busy.id} works on this image here", "wait for it")
-    copies = {name: copy for name, copy in _copies(command.content).items() if site.has_copy(copy)}
-    for instance in site.instances.values():
-        used = {service.copy for service in instance.data_services.values()}
-        operation = site.busy(instance.id)
-        if operation is not None and operation.accepted.kind == "run" and used & set(copies.values()):
-            return conflict(
-                "image", f"app {instance.name!r} is being restored from it", f"wait for operation {operation.id}"
-            )
-    request = {"image": command.content.image, "copies": copies}
-    steps = plans.forget(copies)
-    return _accept(
-        site, command, id, kind="forget", target=target, name=_origin(command.content), steps=steps, request=request
-    )
+    return accept(site, command, id, kind="delete", target=target, name=instance.name, steps=steps)
 
 
 def _cancel(site: Site, command: cmd.SiteCancelOperation, target: str) -> Decision:

@@ -13,7 +13,8 @@ from schemas.problems import Problem, conflict
 from schemas.values import Artifact
 from site_agent.domain import instance as instances
 from site_agent.domain import plans
-from site_agent.domain.decide import Decision, decide
+from site_agent.domain.accepting import Decision
+from site_agent.domain.decide import decide
 from site_agent.domain.instance import AppService, DataService, Instance
 from site_agent.domain.site import Draft, Site
 

@@ -16,6 +16,7 @@ from schemas.problems import Problem
 from schemas.values import CopyState, CopySummary, ImageContent, ImageState, Level
 from site_agent.domain import instance as instances
 from site_agent.domain.instance import Instance
+from site_agent.domain.repositories import NO_POLICY, Policy
 
 
 class Draft(NamedTuple):
@@ -62,9 +63,10 @@ class SiteSecret(Fact, frozen=True, kw_only=True):
 
 @dataclass
 class Site:
-    """What the agent knows of its own site. Changed by :meth:`apply` alone."""
+    """What the agent knows of its own site. Changed by :meth:`apply` alone; ``policy`` is what its operator set."""
 
     name: str
+    policy: Policy = NO_POLICY
     instances: dict[str, Instance] = field(default_factory=dict)
     operations: dict[str, saga.Operation] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Site:
     locations: dict[str, ev.LocationAdded] = field(default_factory=dict)
     brokers: dict[str, ev.BrokerRegistered] = field(default_factory=dict)
     secrets: dict[str, SiteSecret] = field(default_factory=dict)
+    repository_order: dict[str, None] = field(default_factory=dict)
     rejected: dict[str, Problem] = field(default_factory=dict)
     announced: ev.SiteAnnounced | None = None
     started_at: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -110,6 +113,8 @@ class Site:
             case "broker":
                 if isinstance(event, ev.BrokerRegistered):
                     self.brokers[id] = event
+                    if event.kind == "crb":
+                        self.repository_order[event.name] = None
                 else:
                     self.brokers.pop(id, None)
             case "secret":
@@ -199,14 +204,25 @@ class Site:
         """Whether a repository of this site holds ``copy``."""
         return any(location.copy == copy for location in self.locations.values())
 
-    def repository_of(self, copy: str) -> str | None:
-        """The repository of this site that holds ``copy``, as ``<site>/<name>``."""
-        return next((one.repository for one in self.locations.values() if one.copy == copy), None)
+    def holders(self, copy: str) -> list[str]:
+        """Names of the repositories of this site that hold ``copy``: those that answer first, in their order."""
+        held = {one.repository.partition("/")[2] for one in self.locations.values() if one.copy == copy}
+        there = [name for name in self.repositories() if name in held]
+        return [*there, *sorted(held.difference(there))]
+
+    def holds(self, copy: str, repository: str) -> bool:
+        """Whether ``repository`` (its name) of this site holds ``copy``."""
+        return self.location(copy, self.place(repository)) in self.locations
+
+    def place(self, repository: str) -> str:
+        """A repository of this site as the world knows it: ``<site>/<name>``."""
+        return f"{self.name}/{repository}"
 
     def location(self, copy: str, repository: str) -> str:
-        """The id of the location aggregate."""
+        """The id of the location aggregate; ``repository`` is ``<site>/<name>``."""
         return location_token(copy, repository)
 
     def repositories(self) -> list[str]:
-        """Names of this site's copy repository brokers, the preferred one first."""
-        return sorted(one.name for one in self.brokers.values() if one.kind == "crb")
+        """Names of this site's copy repositories that answer, in the order of their first registration."""
+        there = {one.name for one in self.brokers.values() if one.kind == "crb"}
+        return [name for name in self.repository_order if name in there]

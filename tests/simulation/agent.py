@@ -9,7 +9,6 @@ from nacl.public import PrivateKey
 
 from bus.connection import Bus
 from bus.events import EventStore
-from schemas import events as ev
 from schemas import queries
 from schemas.problems import CalqueError, permanent
 from schemas.secrets import Secret
@@ -21,7 +20,7 @@ from site_agent.application.actions import Actions
 from site_agent.application.commands import CommandHandler
 from site_agent.application.grants import Grants
 from site_agent.application.runner import Runner
-from site_agent.application.surroundings import BrokerWatch, HealthWatch, for_ever
+from site_agent.application.surroundings import BrokerWatch, HealthWatch, announcement, for_ever
 from site_agent.domain.site import Draft, Site
 from tests.simulation.fate import Fate
 from tests.simulation.loop import Process, SimLoop
@@ -104,11 +103,9 @@ class Agent:
 
         async def look() -> None:
             await watch.look()
-            known = journal.site.announced
-            fingerprint = watch.crb_fingerprint or (known.crb_fingerprint if known else "")
-            said = ev.SiteAnnounced(version="1", seal_key=key.public, crb_fingerprint=fingerprint)
 
             def drafts(now: Site) -> list[Draft]:
+                said = announcement(now, version="1", seal_key=key.public, fingerprints=watch.crb_fingerprints)
                 return [] if now.announced == said else [Draft("site", site, said)]
 
             await journal.record(drafts)

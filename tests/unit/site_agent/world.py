@@ -23,6 +23,7 @@ from schemas.values import (
 from site_agent.domain import consequences, plans
 from site_agent.domain.decide import reject
 from site_agent.domain.planning import decide_as_planned
+from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
 
 BY = Requester(principal="admin")
@@ -71,11 +72,18 @@ class World:
             ]
         )
 
-    def send(self, command: cmd.SiteCommand, target: str, *, id: str | None = None) -> str | Problem:
+    def tell(self, *drafts: Draft) -> None:
+        """These happen."""
+        self._apply(list(drafts))
+
+    def send(
+        self, command: cmd.SiteCommand, target: str, *, id: str | None = None, policy: Policy = NO_POLICY
+    ) -> str | Problem:
         """The operation's id, or the problem that rejects the command."""
         id = id or new_id()
         if id in self.site.handled:
             return self.site.rejected.get(id, id)
+        self.site.policy = policy
         decision = decide_as_planned(self.site, command, id=id, target=target)
         if isinstance(decision, Problem):
             self._apply(reject(id, command.TYPE, decision), causation=id)
