@@ -423,12 +423,12 @@ QUERIES: dict[str, QueryContract] = {
     "logs": QueryContract(LogsQuery, LogsView),
     "binding": QueryContract(BindingQuery, BindingView),
     "secrets": QueryContract(SecretsQuery, SecretsView),
+    "plan": QueryContract(PlanQuery, PlanView),
 }
 
 CLIENT_ACTS: dict[str, QueryContract] = {
     "secret_set": QueryContract(SetSecret, SecretChanged),
     "secret_remove": QueryContract(RemoveSecret, SecretChanged),
-    "plan": QueryContract(PlanQuery, PlanView),
 }
 
 SITE_RPC: dict[str, QueryContract] = {
