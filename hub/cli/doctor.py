@@ -12,7 +12,7 @@ from hub.cli.colour import colour
 from hub.cli.exits import Exit
 from hub.cli.findings import CHECKS, Finding, ok, problem, skipped
 from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_sites, check_versions
-from hub.cli.local_checks import check_disk, check_left_behind, check_parts, check_ports
+from hub.cli.local_checks import check_disk, check_home, check_left_behind, check_parts, check_ports
 from hub.cli.options import document_options
 from hub.cli.output import printable
 from hub.cli.session import Session, asynchronous
@@ -59,12 +59,18 @@ async def doctor(session: Session) -> int:
     return Exit.FAILED if problems else Exit.OK
 
 
+_OF_HOME = ("home", "stack", "parts", "ports", "disk")
+
+
 def _local(choice: Choice) -> list[Finding]:
     home = choice.home
     if home is None:
-        return [skipped(check, "the hub is not one of this machine") for check in ("stack", "parts", "ports", "disk")]
+        return [
+            skipped(check, "the hub is not one of this machine")
+            for check in ("home", "stack", "parts", "ports", "disk")
+        ]
     stack = look(home)
-    return [*check_left_behind(stack), *check_parts(stack), *check_ports(stack), *check_disk(home)]
+    return [*check_home(home), *check_left_behind(stack), *check_parts(stack), *check_ports(stack), *check_disk(home)]
 
 
 async def _remote(session: Session, choice: Choice) -> list[Finding]:

@@ -25,6 +25,7 @@ class Finding:
 
 CHECKS: dict[str, str] = {
     "context": "a hub is named, and its context can be read",
+    "home": "this version can run what is in the home",
     "stack": "nothing was left behind by a stack that was killed: lock, record, parts",
     "parts": "every part of the stack runs, and none is started again and again",
     "ports": "no port of the stack is held by another program",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hub.cli.findings import Finding, ok, problem, skipped
 from hub.cli.output import size
+from hub.stack.errors import StackError
 from hub.stack.files import read_json
 from hub.stack.layout import HomeLayout
 from hub.stack.listeners import Listener, listeners
@@ -15,6 +16,7 @@ from hub.stack.logfiles import last_lines
 from hub.stack.ports import HIGHEST, PAIRED_HIGHEST, SEAWEEDFS_GRPC_OFFSET
 from hub.stack.running import RunningStack
 from hub.stack.supervisor import stack_mark
+from hub.stack.upgrade import LAYOUT, read_record
 
 LEAST_FREE_BYTES = 1 << 30
 LEAST_FREE_SHARE = 0.05
@@ -106,6 +108,25 @@ def check_ports(stack: RunningStack) -> list[Finding]:
         for each in sorted(strangers)
     ]
     return found or [ok("ports", f"none of {len(wanted)} ports is held by another program")]
+
+
+def check_home(home: Path) -> list[Finding]:
+    """Whether this version can run the home."""
+    layout = HomeLayout(home)
+    try:
+        record = read_record(layout)
+    except StackError as error:
+        return [problem("home", str(layout.record), str(error), "see above")]
+    if record is None:
+        return [skipped("home", "there is none yet")]
+    if record.layout > LAYOUT:
+        said = (
+            f"calque {record.version} wrote it (layout {record.layout}), and this version knows layouts up to {LAYOUT}"
+        )
+        return [problem("home", str(home), said, f"install calque {record.version} or later")]
+    if record.layout < LAYOUT:
+        return [ok("home", f"calque {record.version} wrote it; the next 'calque up' upgrades it")]
+    return [ok("home", f"calque {record.version} wrote it")]
 
 
 def check_disk(home: Path) -> list[Finding]:

@@ -104,6 +104,8 @@ async def _start(session: Session, stack: EmbeddedStack, announce: Callable[[Pha
     from hub.stack.embedded import BROKERS
 
     await stack.start(locked=lambda: announce("starting"))
+    if stack.upgraded is not None:
+        session.say(f"the home was written by calque {stack.upgraded.before}; it is of {stack.upgraded.version} now")
     async with await Client.connect(load_context(stack.layout.home)) as client:
         try:
             await sites_ready(client, sites=stack.sites, brokers=BROKERS)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
@@ -36,6 +37,7 @@ from hub.stack.servers.postgres import postgres_part, postgres_server
 from hub.stack.servers.seaweed import S3Ports, s3_part, s3_ports, s3_server
 from hub.stack.services import service_part
 from hub.stack.supervisor import STOP_SECONDS, Backoff, PartState, Places, Supervisor
+from hub.stack.upgrade import Upgrade, upgrade
 
 DEFAULT_SITES = ("north", "south")
 BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "psb-process", "crb-filesystem")
@@ -95,6 +97,8 @@ class EmbeddedStack:
         self._keys: StackKeys | None = None
         self._ports: StackPorts | None = None
         self._supervisor: Supervisor | None = None
+        self.upgraded: Upgrade | None = None
+        """The upgrade that the start had to make, if it had to."""
 
     @property
     def keys(self) -> StackKeys:
@@ -133,6 +137,7 @@ class EmbeddedStack:
             if locked is not None:
                 locked()
             await end_leftovers(self.layout.records)  # before the ports are looked at: it holds some
+            self.upgraded = upgrade(self.layout, version=metadata.version("calque"))
             self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=BROKERS, principals=self._principals)
             self._ports = self._pick_ports()
             self._supervisor = Supervisor(

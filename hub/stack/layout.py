@@ -5,6 +5,7 @@ config/                   a settings file per part, and the configurations of th
 logs/<part>.log
 run/                      lock, status.json, ready files, records of running parts
 ports.json                which part has which ports
+home.json                 the layout and the version that wrote it, see `upgrade`
 context.json              how a client reaches the hub
 hub/nats, hub/state       JetStream of the hub's server; files of the hub service
 sites/<site>/             nats, postgres, s3, volumes, repository, and state/<part> of agent and brokers
@@ -46,6 +47,11 @@ class HomeLayout:
     @property
     def ports(self) -> Path:
         return self.home / "ports.json"
+
+    @property
+    def record(self) -> Path:
+        """Which version wrote the home."""
+        return self.home / "home.json"
 
     @property
     def context(self) -> Path:

@@ -20,6 +20,7 @@ import asyncio
 import functools
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -34,6 +35,7 @@ from hub.stack.parts import Part
 from hub.stack.ports import LOOPBACK
 from hub.stack.probes import postgres_accepts
 from hub.stack.unprivileged import ENTERED, Account, ShortPlace, account_for_servers, can_reach
+from hub.stack.upgrade import POSTGRES_VERSION_FILE, check_postgres
 
 SUPERUSER = "postgres"
 INSTALLATION = "pginstall18"
@@ -156,8 +158,10 @@ class _Cluster:
             await asyncio.to_thread(self._stage, short)
         sockets = short / "s"
         self._own_directory(sockets)
-        if not (self._data / "PG_VERSION").exists():
+        if not (self._data / POSTGRES_VERSION_FILE).exists():
             await self._initialise(programs)
+        else:
+            check_postgres(self._data, programs=await _major_version(programs))
         settings = {
             **SETTINGS,
             "listen_addresses": f"'{LOOPBACK}'",
@@ -221,6 +225,18 @@ class _Cluster:
         write_atomic(path, text)
         if self._account is not None:
             os.chown(path, self._account.user, self._account.group)
+
+
+async def _major_version(programs: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        str(programs / "postgres"), "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    # "postgres (PostgreSQL) 18.4", or "18beta1"
+    found = re.search(rb"\(PostgreSQL\) (\d+)", output)
+    if process.returncode or found is None:
+        raise StackError(f"{programs / 'postgres'} does not say its version: name another directory of programs")
+    return found[1].decode()
 
 
 def _open_to_all(directory: Path) -> None:
