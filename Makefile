@@ -45,6 +45,7 @@ check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
 generate: $(VENV)/.dev ## make the published schemas and the reference pages anew
 	$(BIN)/python -m schemas.generate
 	$(BIN)/python -m hub.cli.pages
+	$(BIN)/python -m hub.manifest.reference docs/template.schema.json
 
 lock: ## renew the hash-locked requirements (needs uv)
 	./requirements/compile.sh

@@ -302,7 +302,9 @@ class Health(Reply, frozen=True, kw_only=True):
 
 @message("reply.psb.info")
 class PsbInfo(Reply, frozen=True, kw_only=True):
-    """``artifacts`` are the artifact types that it runs; ``spaces`` where."""
+    """``artifacts`` are the artifact types that it runs; ``spaces`` where. ``hooks`` are the kinds of hooks that it
+    can call: ``http``, ``exec`` (a command in a service that runs), ``task`` (one before the service runs).
+    ``engine`` and ``engine_version`` say what it is: templates may require a range of versions of it."""
 
     name: str
     version: str
@@ -310,6 +312,8 @@ class PsbInfo(Reply, frozen=True, kw_only=True):
     spaces: tuple[str, ...] = ("default",)
     hooks: tuple[str, ...] = ("http",)
     can_pause: bool = True
+    engine: str = ""
+    engine_version: str = ""
 
 
 @message("request.psb.spaces")
@@ -418,13 +422,34 @@ class ResumeService(Change, frozen=True, kw_only=True):
 
 @message("request.psb.exec_hook")
 class ExecHook(Change, frozen=True, kw_only=True):
-    """Call a hook of the app service: ``quiesce`` (body ``{"deadline_seconds": n}``) or ``thaw``."""
+    """Call a hook of the app service that holds or lets go its writers: ``quiesce`` (body of an HTTP hook:
+    ``{"deadline_seconds": n}``) or ``thaw``. An ``exec`` hook finds the number in ``CALQUE_DEADLINE_SECONDS``."""
 
     instance: str
     service: str
     phase: Literal["quiesce", "thaw"]
     hook: Hook
     deadline_seconds: float = 30.0
+
+
+@message("request.psb.run_hook")
+class RunHook(Change, frozen=True, kw_only=True):
+    """Run any other hook to its end. Long; the same id is never run twice at the same time.
+
+    ``http`` hooks get the body ``{"phase": ...}``; ``exec`` ones run in the service's environment and working
+    directory, and find ``CALQUE_HOOK`` (the phase) there. A command that ends with another code than 0 is the
+    permanent problem ``hook_failed``, with the end of its output and no secrets; one that takes longer than
+    ``hook.timeout_seconds`` is ended with all its children: ``hook_timeout``.
+
+    With ``task`` the service is not there yet: the command runs where the service would, as that deployment
+    describes it, and what was made for it alone is gone afterwards.
+    """
+
+    instance: str
+    service: str
+    phase: Literal["before_copy", "after_copy", "before_restore", "after_restore"]
+    hook: Hook
+    task: DeployService | None = None
 
 
 @message("reply.psb.hook")
@@ -437,6 +462,13 @@ class Held(Reply, frozen=True, kw_only=True):
 
     held: bool
     message: str = ""
+
+
+@message("reply.psb.run_hook")
+class HookRan(Reply, frozen=True, kw_only=True):
+    """The hook did its work; ``output`` is the end of what a command printed, without secrets."""
+
+    output: str = ""
 
 
 @message("request.psb.remove")
@@ -733,6 +765,7 @@ CONTRACTS: dict[BrokerKind, dict[str, OperationContract]] = {
         "pause": OperationContract(PauseService, Held),
         "resume": OperationContract(ResumeService, Held),
         "exec_hook": OperationContract(ExecHook, Held),
+        "run_hook": OperationContract(RunHook, HookRan, long=True),
         "remove": OperationContract(RemoveService, Done, long=True),
         "logs": OperationContract(LogsRequest, LogLines),
         "health": OperationContract(DataServiceHealth, Health),

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 from schemas.problems import Problem, invalid
-from schemas.references import MalformedReference, references
 from schemas.values import Channel, ServiceSpec, Template
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
@@ -27,17 +26,15 @@ def check_channels(template: Template, name: str, service: ServiceSpec) -> Itera
                 f"name one of: {known}" if known else f"describe data_services.{data_service} with type: messaging",
             )
         yield from _channel(channel, field=field)
-    for variable, value in service.environment.items():
-        try:
-            named = {each.service for each in references(value)}
-        except MalformedReference:
-            continue  # said by whoever checks the environment
-        for data_service in sorted(named & set(messaging) - service.channels.keys()):
-            yield invalid(
-                f"services.{name}.environment.{variable}",
-                f"{name!r} has no channel on {data_service!r}, so it has no credentials there",
-                f"say what it sends and receives: services.{name}.channels.{data_service}",
-            )
+
+
+def no_channel(name: str, data_service: str, *, field: str) -> Problem:
+    """The problem of a variable in ``field`` that needs credentials where the app service ``name`` has none."""
+    return invalid(
+        field,
+        f"{name!r} has no channel on {data_service!r}, so it has no credentials there",
+        f"say what it sends and receives: services.{name}.channels.{data_service}",
+    )
 
 
 def check_subject(subject: str, *, field: str) -> Problem | None:

@@ -5,12 +5,14 @@ The id of a command is the id of the operation that it starts. The aggregate's i
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+import msgspec
 
 from schemas.base import Demand, Fact
 from schemas.problems import Problem
 from schemas.registry import command, message
-from schemas.values import ImageContent, Requester, Template, TemplateRef
+from schemas.values import Artifact, Choices, ImageContent, Requester, Template, TemplateRef, Value
 
 
 class Command(Demand, frozen=True, kw_only=True):
@@ -42,14 +44,18 @@ class ApplyTemplate(Command, frozen=True, kw_only=True):
 class DeployInstance(Planned, frozen=True, kw_only=True):
     """Deploy a template blank at ``site`` as the instance whose id stands in the subject.
 
-    ``environment`` (service -> variable -> value) goes over the template's; ``plans`` is data service -> plan.
+    The fields from ``environment`` on are those of :class:`schemas.values.Choices`.
     """
 
     name: str
     site: str
     template: TemplateRef
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
     plans: dict[str, str] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    including: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
 
 
 @command("hub", "instance", "save")
@@ -89,8 +95,12 @@ class RunImage(Planned, frozen=True, kw_only=True):
     instance: str
     name: str
     site: str
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
     plans: dict[str, str] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    including: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
     repository: str | None = None
 
 
@@ -131,8 +141,12 @@ class SiteDeployInstance(SiteCommand, frozen=True, kw_only=True):
 
     name: str
     template: Template
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
     plans: dict[str, str] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    including: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
 
 
 @command("site", "instance", "run")
@@ -141,8 +155,12 @@ class SiteRunImage(SiteCommand, frozen=True, kw_only=True):
 
     name: str
     content: ImageContent
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
     plans: dict[str, str] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    including: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
 
 
 @command("site", "instance", "save")
@@ -204,3 +222,20 @@ class Answer(Fact, frozen=True, kw_only=True):
     operation: str | None = None
     problem: Problem | None = None
     site: str | None = None
+
+
+def choices(command: DeployInstance | RunImage | SiteDeployInstance | SiteRunImage) -> Choices:
+    """What the sender of ``command`` chose."""
+    return Choices(
+        environment=command.environment,
+        plans=command.plans,
+        environment_name=command.environment_name,
+        without=command.without,
+        including=command.including,
+        artifacts=command.artifacts,
+    )
+
+
+def chosen(command: DeployInstance | RunImage) -> dict[str, Any]:
+    """The fields of :func:`choices` as they are, for the command that it is passed on as."""
+    return msgspec.structs.asdict(choices(command))

@@ -14,6 +14,7 @@ from schemas.operations import Step
 from schemas.problems import Problem
 from schemas.registry import event
 from schemas.values import (
+    Artifact,
     Binding,
     BrokerKind,
     Cleanup,
@@ -24,6 +25,7 @@ from schemas.values import (
     Plan,
     Requester,
     Template,
+    Value,
 )
 
 
@@ -180,17 +182,24 @@ class InstanceDeploying(Event, frozen=True, kw_only=True):
     """An instance came to be, blank (``image`` is ``None``) or from an image.
 
     ``brokers`` maps every service and data service to the broker chosen for it, ``plans`` every data service to
-    its plan, ``copies`` (of an image) every data service to the copy that it is restored from.
+    its plan, ``copies`` (of an image) every data service to the copy that it is restored from. ``template`` is as it
+    was applied; what runs of it follows from ``environment``, ``environment_name``, ``without`` (all parts that are
+    left out) and ``artifacts`` (asked for instead of the template's) by :func:`schemas.configuration.effective`.
+    ``picked`` is the artifact that was chosen for each app service which has alternatives.
     """
 
     name: str
     template: Template
     by: Requester
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
     image: str | None = None
     brokers: dict[str, str] = {}
     plans: dict[str, str] = {}
     copies: dict[str, str] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
+    picked: dict[str, Artifact] = {}
 
 
 @event("instance", "running")
@@ -428,7 +437,8 @@ class SecretRemoved(Event, frozen=True, kw_only=True):
 class BrokerRegistered(Event, frozen=True, kw_only=True):
     """A broker answered discovery. The aggregate's id is ``<kind>-<name>``.
 
-    ``attributes`` are the names that its bindings offer to templates.
+    ``attributes`` are the names that its bindings offer to templates; ``hooks`` the kinds of hooks that a platform
+    can call.
     """
 
     kind: BrokerKind
@@ -441,6 +451,7 @@ class BrokerRegistered(Event, frozen=True, kw_only=True):
     copy_formats: tuple[str, ...] = ()
     engine: str = ""
     engine_version: str = ""
+    hooks: tuple[str, ...] = ("http",)
 
 
 @event("broker", "lost")

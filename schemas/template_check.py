@@ -7,23 +7,28 @@ all of them are found at once, in the order of the template.
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 
+from schemas.artifact_check import check_artifact
 from schemas.channels import check_channels
+from schemas.choices_check import check_choices, check_environments, check_overrides
+from schemas.configuration import parts
+from schemas.environment_check import check_variables, unknown
+from schemas.hook_check import check_health, check_hooks, is_duration, no_duration
 from schemas.names import check_name, check_version
 from schemas.problems import Problem, invalid
-from schemas.references import SERVICE_ATTRIBUTES, MalformedReference, Reference, references, resolve
+from schemas.references import MalformedReference, Reference, references, resolve
 from schemas.template_order import CycleError, needs, order
-from schemas.values import Artifact, DataServiceSpec, HealthCheck, Hook, ServiceSpec, Template
+from schemas.values import Choices, DataServiceSpec, ServiceSpec, Template
+from schemas.versions import MalformedRange, parse_range
 
 __all__ = [
     "CycleError",
     "MalformedReference",
     "Reference",
+    "check_choices",
     "check_overrides",
     "check_template",
     "needs",
@@ -33,9 +38,6 @@ __all__ = [
     "template_digest",
 ]
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOOK = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE) /[\x21-\x7e]*")
-_PATH = re.compile(r"/[\x21-\x7e]*")
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
@@ -49,6 +51,8 @@ def check_template(template: Template) -> list[Problem]:
     found: list[Problem] = []
     _add(found, check_name(template.name, field="name"))
     _add(found, check_version(template.version, field="version"))
+    if template.requires is not None:
+        found.extend(_range(template.requires.calque, field="requires.calque"))
     found.extend(_entrypoint(template))
     if not template.services:
         found.append(invalid("services", "there is no app service", "describe at least one app service"))
@@ -56,44 +60,26 @@ def check_template(template: Template) -> list[Problem]:
         found.extend(_service(template, name, service))
     for name, data_service in template.data_services.items():
         found.extend(_data_service(template, name, data_service))
-    found.extend(_cycle(template))
+    found.extend(check_environments(template))
+    found.extend(each for each in _together(template) if each not in found)
     return found
 
 
-def check_overrides(
-    template: Template, *, environment: Mapping[str, Mapping[str, str]], plans: Mapping[str, str]
-) -> list[Problem]:
-    """What is wrong with the values that a deployment lays over ``template``; fields as in the command."""
-    found: list[Problem] = []
-    for service, variables in environment.items():
-        if service not in template.services:
-            found.append(_unknown(f"environment.{service}", "app service", service, template.services))
-            continue
-        found.extend(_environment(template, variables, field=f"environment.{service}"))
-    for data_service, plan in plans.items():
-        field = f"plans.{data_service}"
-        if data_service not in template.data_services:
-            found.append(_unknown(field, "data service", data_service, template.data_services))
-        _add(found, check_name(plan, field=field))
-    if found:
-        return found
-    merged = {
-        name: msgspec.structs.replace(spec, environment={**spec.environment, **environment.get(name, {})})
-        for name, spec in template.services.items()
-    }
-    return _cycle(msgspec.structs.replace(template, services=merged))
+def _together(template: Template) -> list[Problem]:
+    """What is wrong with the parts together, as they are without a named environment and in each one."""
+    found = check_choices(template, Choices())
+    for name in template.environments:
+        for problem in check_choices(template, Choices(environment_name=name)):
+            if problem.field == "without":
+                problem = msgspec.structs.replace(problem, field=f"environments.{name}.without")
+            if problem not in found:
+                found.append(problem)
+    return found
 
 
 def _add(found: list[Problem], problem: Problem | None) -> None:
     if problem is not None:
         found.append(problem)
-
-
-def _unknown(field: str, kind: str, name: str, known: Iterable[str]) -> Problem:
-    listed = ", ".join(sorted(known))
-    return invalid(
-        field, f"there is no {kind} {name!r} in the template", f"name one of: {listed}" if listed else "describe it"
-    )
 
 
 def _entrypoint(template: Template) -> Iterator[Problem]:
@@ -102,7 +88,7 @@ def _entrypoint(template: Template) -> Iterator[Problem]:
         return
     service = template.services.get(name)
     if service is None:
-        yield _unknown("entrypoint", "app service", name, template.services)
+        yield unknown("entrypoint", "app service", name, template.services)
         return
     if service.port is None:
         yield invalid("entrypoint", f"app service {name!r} has no port", f"give services.{name}.port")
@@ -110,6 +96,8 @@ def _entrypoint(template: Template) -> Iterator[Problem]:
         yield invalid(
             "entrypoint", f"app service {name!r} is {service.type}, not public", f"set services.{name}.type to public"
         )
+    if service.optional:
+        yield invalid("entrypoint", f"app service {name!r} is optional", f"remove services.{name}.optional")
 
 
 def _service(template: Template, name: str, service: ServiceSpec) -> Iterator[Problem]:
@@ -118,107 +106,56 @@ def _service(template: Template, name: str, service: ServiceSpec) -> Iterator[Pr
         yield problem
     if name in template.data_services:
         yield invalid(field, f"{name!r} names a data service too", "give one of the two another name")
-    yield from _artifact(service.artifact, field=f"{field}.artifact")
+    yield from _artifacts(service, field=field)
     if service.port is not None and not 1 <= service.port <= 65535:
         yield invalid(f"{field}.port", f"{service.port} is no port", "use a number from 1 to 65535")
     if service.type == "public" and service.port is None:
         yield invalid(f"{field}.port", "a public app service needs a port", "give the port, 1 to 65535")
-    yield from _environment(template, service.environment, field=f"{field}.environment")
+    yield from check_variables(template, service.environment, field=f"{field}.environment")
     if service.health is not None:
-        yield from _health(service.health, service, field=f"{field}.health")
-    yield from _hooks(service, field=f"{field}.hooks")
+        yield from check_health(service.health, service, field=f"{field}.health")
+    yield from check_hooks(service, field=f"{field}.hooks")
     yield from check_channels(template, name, service)
-    for number, other in enumerate(service.depends_on):
-        if other not in template.services:
-            problem = _unknown(f"{field}.depends_on[{number}]", "app service", other, template.services)
-            if other in template.data_services:
-                remedy = "leave it out: data services are there before any app service starts"
-                problem = invalid(problem.field or field, f"{other!r} is a data service", remedy)
-            yield problem
-    if not _seconds(service.stop_grace_seconds, low=0):
-        yield _no_duration(f"{field}.stop_grace_seconds", service.stop_grace_seconds)
+    yield from _dependencies(template, service, field=field)
+    for engine, wanted in service.requires.items():
+        yield from _range(wanted, field=f"{field}.requires.{engine}")
+    if not is_duration(service.stop_grace_seconds, low=0):
+        yield no_duration(f"{field}.stop_grace_seconds", service.stop_grace_seconds)
 
 
-def _artifact(artifact: Artifact, *, field: str) -> Iterator[Problem]:
-    if artifact.type == "image":
-        if not artifact.image:
-            yield invalid(f"{field}.image", "an artifact of type image needs an image", "name it: registry/name:tag")
+def _artifacts(service: ServiceSpec, *, field: str) -> Iterator[Problem]:
+    if not service.alternatives:
+        yield from check_artifact(service.artifact, field=f"{field}.artifact")
         return
-    if artifact.directory and artifact.wheel:
-        yield invalid(field, "both directory and wheel are given", "keep one of them")
-    elif not artifact.directory and not artifact.wheel:
-        yield invalid(
-            field, "an artifact of type process needs a directory or a wheel", f"give {field}.directory or .wheel"
-        )
-    if not artifact.command or not artifact.command[0]:
-        yield invalid(f"{field}.command", "there is no command to run", "give it as a list: [python, -m, app]")
-    for number, word in enumerate(artifact.command):
-        if "\0" in word:
-            yield invalid(f"{field}.command[{number}]", "it holds a NUL character", "remove it")
+    types: set[str] = set()
+    for number, artifact in enumerate((service.artifact, *service.alternatives)):
+        here = f"{field}.artifacts[{number}]"
+        if artifact.type in types:
+            yield invalid(here, f"there is an artifact of type {artifact.type} already", "keep one of each type")
+        types.add(artifact.type)
+        yield from check_artifact(artifact, field=here)
 
 
-def _environment(template: Template, variables: Mapping[str, str], *, field: str) -> Iterator[Problem]:
-    for variable, value in variables.items():
-        here = f"{field}.{variable}"
-        if not _VARIABLE.fullmatch(variable):
-            yield invalid(here, f"{variable!r} is no variable's name", "use A-Z, a-z, 0-9 and '_', no digit first")
-        if "\0" in value:
-            yield invalid(here, "the value holds a NUL character", "remove it")
-        try:
-            used = references(value)
-        except MalformedReference as error:
+def _dependencies(template: Template, service: ServiceSpec, *, field: str) -> Iterator[Problem]:
+    for number, other in enumerate(service.depends_on):
+        here = f"{field}.depends_on[{number}]"
+        if other in template.data_services:
             yield invalid(
-                here, f"{str(error)!r} is no reference", "write ${service.attribute}, or $${ for a literal ${"
+                here,
+                f"{other!r} is a data service",
+                "leave it out: data services are there before any app service starts",
             )
-            continue
-        for reference in used:
-            yield from _reference(template, reference, field=here)
-
-
-def _reference(template: Template, reference: Reference, *, field: str) -> Iterator[Problem]:
-    name, attribute = reference
-    written = f"${{{name}.{attribute}}}"
-    if name in template.data_services:
-        return  # which attributes there are is the broker's word, and depends on the site
-    service = template.services.get(name)
-    if service is None:
-        known = ", ".join(sorted({**template.data_services, **template.services}))
-        yield invalid(field, f"{written} names no data service or app service", f"name one of: {known}")
-    elif attribute not in SERVICE_ATTRIBUTES:
-        yield invalid(
-            field, f"{written}: an app service has no {attribute!r}", f"use one of: {', '.join(SERVICE_ATTRIBUTES)}"
-        )
-    elif service.port is None:
-        yield invalid(field, f"{written}: app service {name!r} has no port", f"give services.{name}.port")
-
-
-def _health(health: HealthCheck, service: ServiceSpec, *, field: str) -> Iterator[Problem]:
-    if health.path is not None and not _PATH.fullmatch(health.path):
-        yield invalid(f"{field}.path", f"{health.path!r} is no path", "begin it with '/', without spaces")
-    if service.port is None:
-        yield invalid(field, "a health check needs a port", "give the app service a port, or remove the health check")
-    for name in ("interval_seconds", "timeout_seconds", "start_period_seconds"):
-        if not _seconds(getattr(health, name), low=0.05):
-            yield _no_duration(f"{field}.{name}", getattr(health, name))
-
-
-def _hooks(service: ServiceSpec, *, field: str) -> Iterator[Problem]:
-    hooks = service.hooks
-    for phase, hook in (("quiesce", hooks.quiesce), ("thaw", hooks.thaw)):
-        if hook is not None:
-            yield from _hook(hook, service, field=f"{field}.{phase}")
-    if (hooks.quiesce is None) != (hooks.thaw is None):
-        missing = "thaw" if hooks.thaw is None else "quiesce"
-        yield invalid(f"{field}.{missing}", "one hook is given without the other", f"give {missing} too, or neither")
-
-
-def _hook(hook: Hook, service: ServiceSpec, *, field: str) -> Iterator[Problem]:
-    if not _HOOK.fullmatch(hook.http):
-        yield invalid(f"{field}.http", f"{hook.http!r} is no hook", "write METHOD /path, such as: POST /hooks/quiesce")
-    if service.port is None:
-        yield invalid(field, "a hook needs a port", "give the app service a port")
-    if not _seconds(hook.timeout_seconds, low=0.05):
-        yield _no_duration(f"{field}.timeout_seconds", hook.timeout_seconds)
+        elif other not in template.services:
+            yield unknown(here, "app service", other, template.services)
+    known = parts(template)
+    for number, other in enumerate(service.wants):
+        here = f"{field}.wants[{number}]"
+        if other not in known:
+            yield unknown(here, "part", other, known)
+        elif not known[other].optional:
+            yield invalid(here, f"{other!r} is not optional", "use depends_on, or make it optional")
+        elif other in service.depends_on:
+            yield invalid(here, f"{other!r} is in depends_on too", "remove it there")
 
 
 def _data_service(template: Template, name: str, service: DataServiceSpec) -> Iterator[Problem]:
@@ -231,27 +168,14 @@ def _data_service(template: Template, name: str, service: DataServiceSpec) -> It
         value = getattr(service, key)
         if value is not None and (problem := check_name(value, field=f"{field}.{key}")):
             yield problem
+    if service.requires is not None:
+        yield from _range(service.requires.version, field=f"{field}.requires.version")
 
 
-def _cycle(template: Template) -> list[Problem]:
+def _range(wanted: str, *, field: str) -> Iterator[Problem]:
+    if not wanted:
+        return
     try:
-        order(template.services)
-    except CycleError as error:
-        first, second = error.cycle[:2]
-        declared = second in template.services[first].depends_on
-        return [
-            invalid(
-                f"services.{first}.depends_on" if declared else f"services.{first}.environment",
-                f"app services need each other in a circle: {error}",
-                "remove one of these dependencies or references",
-            )
-        ]
-    return []
-
-
-def _seconds(value: float, *, low: float) -> bool:
-    return math.isfinite(value) and low <= value <= 86400
-
-
-def _no_duration(field: str, value: float) -> Problem:
-    return invalid(field, f"{value} is no duration", "give seconds, more than 0 and at most a day")
+        parse_range(wanted)
+    except MalformedRange as error:
+        yield invalid(field, f"{str(error)!r} is no range of versions", "write it like: >=15,<18")

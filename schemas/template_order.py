@@ -17,14 +17,17 @@ class CycleError(ValueError):
 
 
 def needs(services: Mapping[str, ServiceSpec]) -> dict[str, tuple[str, ...]]:
-    """Which other app services each one needs: its ``depends_on``, and those that its environment refers to.
+    """Which other app services each one needs: its ``depends_on`` and ``wants``, and those that its environment
+    refers to.
 
     Names that are no app service are left out.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, spec in services.items():
-        wanted = set(spec.depends_on)
+        wanted = {*spec.depends_on, *spec.wants}
         for value in spec.environment.values():
+            if not isinstance(value, str):
+                continue
             try:
                 wanted.update(each.service for each in references(value))
             except MalformedReference:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import msgspec
 
 from schemas.base import Fact
 
@@ -45,11 +47,22 @@ Cleanup = Literal["none", "done", "pending", "stuck"]
 Status = Literal["UP", "DOWN", "PENDING", "ERROR"]
 
 
+class SecretRef(Fact, frozen=True, kw_only=True):
+    """A value that the site keeps: the name of one of the secrets that its users set. Never the secret itself."""
+
+    name: str = msgspec.field(name="secretRef")
+
+
+Value: TypeAlias = str | SecretRef
+"""The value of a variable: plain text, in which ``${service.attribute}`` refers to a binding, or a secret's name."""
+
+
 class Artifact(Fact, frozen=True, kw_only=True):
     """What an app service runs.
 
     ``type: process`` - ``directory`` (absolute once applied) or ``wheel``, and ``command``; ``digest`` is the
     SHA-256 over the sorted tree (relative path, mode, content), set when the template is applied.
+    ``type: image`` - ``image`` (a container image's name), and ``command`` where the image's own is not meant.
     """
 
     type: Literal["process", "image"] = "process"
@@ -70,17 +83,24 @@ class HealthCheck(Fact, frozen=True, kw_only=True):
 
 
 class Hook(Fact, frozen=True, kw_only=True):
-    """A call into the app service: ``http`` is ``METHOD /path`` on its own port."""
+    """A call into the app service: ``http`` is ``METHOD /path`` on its own port, or ``exec`` a command that runs in
+    the service's environment and working directory, without a shell. One of the two is given."""
 
-    http: str
+    http: str = ""
+    exec: tuple[str, ...] = ()
     timeout_seconds: float = 10.0
 
 
 class Hooks(Fact, frozen=True, kw_only=True):
-    """The hooks around a copy; a service without ``quiesce`` is paused instead."""
+    """The hooks of an app service around copies and restores. When each one runs is said in
+    :mod:`schemas.hook_check`; a service without ``quiesce`` is paused instead."""
 
     quiesce: Hook | None = None
     thaw: Hook | None = None
+    before_copy: Hook | None = None
+    after_copy: Hook | None = None
+    before_restore: Hook | None = None
+    after_restore: Hook | None = None
 
 
 class Channel(Fact, frozen=True, kw_only=True):
@@ -95,21 +115,37 @@ class Channel(Fact, frozen=True, kw_only=True):
 
 
 class ServiceSpec(Fact, frozen=True, kw_only=True):
-    """An app service as the template describes it. ``environment`` may hold ``${service.attribute}``.
+    """An app service as the template describes it.
 
     ``channels`` is what it may say and hear, by messaging data service: its credentials there hold for no more.
+    ``alternatives`` are further artifacts, in the order of preference behind ``artifact``: a site runs the first one
+    that a platform of its own can run. ``wants`` are optional services that it uses where they are: it starts after
+    them, and variables that refer to one that is left out are not set. ``requires`` are version ranges by the
+    platform's engine (``kubernetes: ">=1.28"``), of which that of the platform it runs on must hold.
     """
 
     artifact: Artifact
     type: ServiceType = "private"
     port: int | None = None
-    environment: dict[str, str] = {}
+    environment: dict[str, Value] = {}
     health: HealthCheck | None = None
     hooks: Hooks = Hooks()
     depends_on: tuple[str, ...] = ()
     channels: dict[str, Channel] = {}
     stop_grace_seconds: float = 5.0
     restart: Literal["always", "on-failure", "never"] = "always"
+    alternatives: tuple[Artifact, ...] = ()
+    optional: bool = False
+    wants: tuple[str, ...] = ()
+    requires: dict[str, str] = {}
+
+
+class DataServiceRequirement(Fact, frozen=True, kw_only=True):
+    """What the technology behind a data service must be: its ``engine`` (``postgres``), and the range of its version
+    (``>=15,<18``). Empty is any."""
+
+    engine: str = ""
+    version: str = ""
 
 
 class DataServiceSpec(Fact, frozen=True, kw_only=True):
@@ -120,6 +156,29 @@ class DataServiceSpec(Fact, frozen=True, kw_only=True):
     plan: str | None = None
     parameters: dict[str, str] = {}
     data_class: DataClass = "restricted"
+    optional: bool = False
+    requires: DataServiceRequirement | None = None
+
+
+class ServiceEnvironment(Fact, frozen=True, kw_only=True):
+    """What a named environment sets for one app service."""
+
+    environment: dict[str, Value] = {}
+
+
+class NamedEnvironment(Fact, frozen=True, kw_only=True):
+    """One of the environments that a template knows (dev, staging, production): values for all app services, values
+    for single ones, and optional services that are left out there."""
+
+    environment: dict[str, Value] = {}
+    services: dict[str, ServiceEnvironment] = {}
+    without: tuple[str, ...] = ()
+
+
+class AppRequirement(Fact, frozen=True, kw_only=True):
+    """What a template asks of the site as a whole: the range of versions of Calque there."""
+
+    calque: str = ""
 
 
 class Template(Fact, frozen=True, kw_only=True):
@@ -131,6 +190,27 @@ class Template(Fact, frozen=True, kw_only=True):
     data_services: dict[str, DataServiceSpec] = {}
     entrypoint: str | None = None
     description: str = ""
+    environment: dict[str, Value] = {}
+    environments: dict[str, NamedEnvironment] = {}
+    requires: AppRequirement | None = None
+
+
+class Choices(Fact, frozen=True, kw_only=True):
+    """What whoever deploys a template or runs an image chooses.
+
+    ``environment`` (service -> variable -> value) are the instance's own values, ``environment_name`` names one of
+    the template's environments, ``plans`` is data service -> plan. ``without`` are optional services to leave out,
+    ``including`` those to take in that the named environment or the image leaves out. ``artifacts`` (service ->
+    artifact) run instead of the template's; where one has no ``command``, that of the template's artifact of the
+    same type is used.
+    """
+
+    environment: dict[str, dict[str, Value]] = {}
+    plans: dict[str, str] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    including: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
 
 
 class TemplateRef(Fact, frozen=True, kw_only=True):
@@ -203,10 +283,16 @@ class ImagePart(Fact, frozen=True, kw_only=True):
 
 
 class InstanceConfiguration(Fact, frozen=True, kw_only=True):
-    """The configuration captured with an image: template and the instance's own environment."""
+    """The configuration captured with an image: the template as it was applied, and what the instance chose.
+
+    ``without`` are the parts that the instance did not have: the image holds nothing of them.
+    """
 
     template: Template
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
 
 
 class ImageInstance(Fact, frozen=True, kw_only=True):

@@ -99,12 +99,14 @@ class _Agent:
         secrets = SecretStore(settings.state_dir / "secrets", key_file=settings.secrets_key_file)
         brokers = Brokers(bus, site=settings.site)
         grants = Grants(lambda: self._journal.site, bus=bus, brokers=brokers, key=self._seal_key)
-        actions = Actions(lambda: self._journal.site, brokers=brokers, secrets=secrets, grants=grants)
+        site_secrets = SiteSecrets(self._journal, store=secrets, key=self._seal_key)
+        actions = Actions(
+            lambda: self._journal.site, brokers=brokers, secrets=secrets, grants=grants, given=site_secrets
+        )
         self._runner = Runner(self._journal, actions)
         self._commands = CommandHandler(self._journal, self._runner, bus)
         self._broker_watch = BrokerWatch(self._journal, bus, brokers)
         self._health_watch = HealthWatch(self._journal, brokers)
-        site_secrets = SiteSecrets(self._journal, store=secrets, key=self._seal_key)
         answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants, site_secrets=site_secrets)
         self._service = answers.service(bus, version=SERVICE_VERSION)
 

@@ -14,7 +14,7 @@ from hub.domain.images import Across, Here
 from hub.domain.received import Received
 from hub.projections.views import image_facts
 from schemas import saga
-from schemas.commands import Answer, RunImage, SiteRunImage, SiteTransferImage, TransferImage
+from schemas.commands import Answer, RunImage, SiteRunImage, SiteTransferImage, TransferImage, choices, chosen
 from schemas.events import OperationAccepted
 from schemas.names import claim_token
 from schemas.problems import Problem, not_found
@@ -43,8 +43,7 @@ def command_to_run(received: Received, content: ImageContent) -> SiteRunImage:
         by=received.by,
         name=command.name,
         content=content,
-        environment=command.environment,
-        plans=command.plans,
+        **chosen(command),
         expected_plan=command.expected_plan,
     )
 
@@ -62,10 +61,9 @@ def find_way(context: Context, received: Received) -> Here | Across | Problem:
     ):
         return problem
     for instance in way.content.instances:
-        template = instance.configuration.template
-        if problem := check_values(
-            context, template, site=command.site, environment=command.environment, plans=command.plans
-        ):
+        captured = instance.configuration
+        problem = check_values(context, captured.template, choices(command), site=command.site, captured=captured)
+        if problem:
             return problem
     return way
 

@@ -27,11 +27,15 @@ from schemas.commands import (
     SiteSaveInstance,
     SiteStartInstance,
     SiteStopInstance,
+    choices,
+    chosen,
 )
+from schemas.configuration import effective, inherited
+from schemas.deployed import deployed
 from schemas.names import check_name, claim_token
 from schemas.problems import Problem, conflict, not_found
-from schemas.template_check import check_overrides
-from schemas.values import Template
+from schemas.template_check import check_choices
+from schemas.values import Choices, InstanceConfiguration, Template
 
 IMAGE = "image"
 NOT_ENTERED: CatalogState | None = None
@@ -48,9 +52,7 @@ async def deploy(context: Context, received: Received) -> Outcome:
     template = await templates.find(context, command.template)
     if isinstance(template, Problem):
         return template
-    if problem := check_values(
-        context, template, site=command.site, environment=command.environment, plans=command.plans
-    ):
+    if problem := check_values(context, template, choices(command), site=command.site):
         return problem
     return Forward(
         command.site,
@@ -59,8 +61,7 @@ async def deploy(context: Context, received: Received) -> Outcome:
             by=received.by,
             name=command.name,
             template=template,
-            environment=command.environment,
-            plans=command.plans,
+            **chosen(command),
             expected_plan=command.expected_plan,
         ),
     )
@@ -87,15 +88,16 @@ def check_new_instance(
 def check_values(
     context: Context,
     template: Template,
+    asked: Choices,
     *,
     site: str,
-    environment: dict[str, dict[str, str]],
-    plans: dict[str, str],
+    captured: InstanceConfiguration | None = None,
 ) -> Problem | None:
-    """Whether the values fit the template, and the template the site."""
-    if found := check_overrides(template, environment=environment, plans=plans):
+    """Whether the choices fit the template, and what is deployed the site; ``captured`` is what an image brings."""
+    if found := check_choices(template, asked):
         return together(found)
-    return check_site_serves(template, site=site, plans=plans, brokers=broker_views(context.state, site=site))
+    running = effective(template, inherited(captured, asked) if captured else asked)
+    return check_site_serves(running, site=site, plans=asked.plans, brokers=broker_views(context.state, site=site))
 
 
 async def save(context: Context, received: Received) -> Outcome:
@@ -145,7 +147,7 @@ def forward_save(received: Received, row: AppRow) -> Forward:
     command = received.command
     assert isinstance(command, SaveInstance)
     assert row.deploying is not None
-    copies = {name: copy_id(received.id, name) for name in row.deploying.template.data_services}
+    copies = {name: copy_id(received.id, name) for name in deployed(row.deploying).data_services}
     told = SiteSaveInstance(
         by=received.by,
         image=command.image,

@@ -214,5 +214,9 @@ def _command(operation: Operation, step: Step, attempt: int) -> Outgoing:
         environment=request.environment,
         plans=request.plans,
         expected_plan=request.expected_plan,
+        environment_name=request.environment_name,
+        without=request.without,
+        including=request.including,
+        artifacts=request.artifacts,
     )
     return Outgoing(id, step.part, request.instance, run)

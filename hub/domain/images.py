@@ -8,11 +8,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from schemas.base import Fact
-from schemas.commands import RunImage, TransferImage
+from schemas.commands import RunImage, TransferImage, chosen
 from schemas.events import OperationAccepted
 from schemas.operations import Step
 from schemas.problems import Problem, conflict, not_found, temporary
-from schemas.values import ImageContent, ImageState, Requester, SiteState
+from schemas.values import Artifact, ImageContent, ImageState, Requester, SiteState, Value
 
 TRANSFER, RUN, FORGET = "transfer", "run", "forget"
 STOP_CHILD = "stop"
@@ -48,9 +48,13 @@ class RunRequest(TransferRequest, frozen=True, kw_only=True):
 
     instance: str
     name: str
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
     plans: dict[str, str] = {}
     expected_plan: str | None = None
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    including: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
 
 
 class DeleteRequest(Fact, frozen=True, kw_only=True):
@@ -160,8 +164,7 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
         site=site,
         source=way.source,
         content=way.content,
-        environment=command.environment,
-        plans=command.plans,
+        **chosen(command),
         expected_plan=command.expected_plan,
         repository=command.repository,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from schemas.values import DataClass, DataServiceType, ServiceType
+
+TEXT, SECRET = "<text>", "<secret>"
+"""The two forms of a value. What stands in ``<>`` is in the place of an error, but not in the file."""
 
 
 class Written(BaseModel):
@@ -15,12 +18,29 @@ class Written(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class SecretRefModel(Written):
+    """A value that the site keeps: nobody sees it but the app service."""
+
+    secretRef: str = Field(description="name of a secret that was set at the site: calque secret set NAME")
+
+
+def _form(value: Any) -> str:
+    return SECRET if isinstance(value, (dict, BaseModel)) else TEXT
+
+
+ValueModel = Annotated[Annotated[str, Tag(TEXT)] | Annotated[SecretRefModel, Tag(SECRET)], Discriminator(_form)]
+Variables = dict[str, ValueModel]
+
+
 class ArtifactModel(Written):
     """What an app service runs."""
 
-    type: Literal["process"] = Field(default="process", description="process: local processes")
-    directory: str | None = Field(default=None, description="directory to run in, relative to this file")
-    wheel: str | None = Field(default=None, description="wheel to install and run, relative to this file")
+    type: Literal["process", "image"] = Field(
+        default="process", description="process: local processes; image: a container image"
+    )
+    directory: str | None = Field(default=None, description="process: directory to run in, relative to this file")
+    wheel: str | None = Field(default=None, description="process: wheel to install and run, relative to this file")
+    image: str | None = Field(default=None, description="image: its name, registry/name:tag or ...@sha256:digest")
     command: list[str] = Field(default=[], description="program and arguments, one item each")
 
 
@@ -34,17 +54,26 @@ class HealthModel(Written):
 
 
 class HookModel(Written):
-    """A call into the app service."""
+    """A call into the app service: one of http and exec."""
 
-    http: str = Field(description="METHOD /path, on the service's own port")
+    http: str = Field(default="", description="METHOD /path, on the service's own port")
+    exec: list[str] = Field(default=[], description="command in the service's environment, one item per word")
     timeout_seconds: float = 10.0
 
 
 class HooksModel(Written):
-    """Calls around a copy: quiesce ends writing, thaw lets it go on."""
+    """Calls around copies and restores."""
 
-    quiesce: HookModel | None = None
-    thaw: HookModel | None = None
+    quiesce: HookModel | None = Field(default=None, description="ends writing until thaw; without it, it is paused")
+    thaw: HookModel | None = Field(default=None, description="lets writing go on")
+    before_copy: HookModel | None = Field(default=None, description="before a save; when it fails, the save fails")
+    after_copy: HookModel | None = Field(default=None, description="when the copies are made, also when the save fails")
+    before_restore: HookModel | None = Field(
+        default=None, description="data restored and bound, no app service started yet; exec only"
+    )
+    after_restore: HookModel | None = Field(
+        default=None, description="the restored app is healthy, and not announced as running yet"
+    )
 
 
 class ChannelModel(Written):
@@ -60,17 +89,32 @@ class ServiceModel(Written):
     type: ServiceType = Field(
         default="private", description="public: reached from outside; private: by other services; worker: by nobody"
     )
-    artifact: ArtifactModel
+    artifact: ArtifactModel | None = Field(default=None, description="what it runs; or artifacts")
+    artifacts: list[ArtifactModel] = Field(
+        default=[], description="alternatives, the preferred first: the site runs the first that a platform can"
+    )
     port: int | None = Field(default=None, description="the port it speaks on, 1 to 65535; told to it as PORT")
-    environment: dict[str, str] = Field(default={}, description="variables; ${service.attribute} refers to a binding")
+    environment: Variables = Field(default={}, description="variables; ${service.attribute} refers to a binding")
     health: HealthModel | None = None
     hooks: HooksModel = HooksModel()
     depends_on: list[str] = Field(default=[], description="app services that must be healthy before it starts")
     channels: dict[str, ChannelModel] = Field(
         default={}, description="by messaging data service: what this app service may send and receive there"
     )
+    wants: list[str] = Field(default=[], description="optional services that it uses where they are there")
+    optional: bool = Field(default=False, description="it may be left out: --without NAME")
+    requires: dict[str, str] = Field(
+        default={}, description="version ranges by platform: kubernetes: '>=1.28', python: '>=3.11'"
+    )
     stop_grace_seconds: float = Field(default=5.0, description="time from SIGTERM to SIGKILL")
     restart: Literal["always", "on-failure", "never"] = "always"
+
+
+class DataServiceRequirementModel(Written):
+    """What the technology behind a data service must be."""
+
+    engine: str = Field(default="", description="its name, as in: calque broker list -o wide")
+    version: str = Field(default="", description="range of its version: '>=15,<18'")
 
 
 class DataServiceModel(Written):
@@ -81,6 +125,28 @@ class DataServiceModel(Written):
     plan: str | None = Field(default=None, description="one of the broker's plans; else its first")
     parameters: dict[str, str] = {}
     data_class: DataClass = "restricted"
+    optional: bool = Field(default=False, description="it may be left out: --without NAME")
+    requires: DataServiceRequirementModel | None = None
+
+
+class ServiceEnvironmentModel(Written):
+    """What a named environment sets for one app service."""
+
+    environment: Variables = {}
+
+
+class NamedEnvironmentModel(Written):
+    """An environment to deploy in: --environment NAME."""
+
+    environment: Variables = Field(default={}, description="variables of all app services")
+    services: dict[str, ServiceEnvironmentModel] = Field(default={}, description="variables of single app services")
+    without: list[str] = Field(default=[], description="optional services that are left out there")
+
+
+class AppRequirementModel(Written):
+    """What the site must be."""
+
+    calque: str = Field(default="", description="range of its version of Calque: '>=0.1'")
 
 
 class TemplateFile(Written):
@@ -90,5 +156,8 @@ class TemplateFile(Written):
     version: str
     description: str = ""
     entrypoint: str | None = Field(default=None, description="the public app service whose address is the app's")
+    requires: AppRequirementModel | None = None
+    environment: Variables = Field(default={}, description="variables of all app services; the lowest layer")
+    environments: dict[str, NamedEnvironmentModel] = Field(default={}, description="values per environment, by name")
     services: dict[str, ServiceModel]
     data_services: dict[str, DataServiceModel] = {}

@@ -15,6 +15,7 @@ from schemas.operations import Step, effect_id
 from schemas.problems import Actor, CalqueError, conflict, permanent
 from schemas.saga import Operation
 from schemas.secrets import Secret
+from schemas.site_secrets import secret_reference
 from schemas.template_check import Reference, resolve
 from schemas.values import BrokerKind
 from site_agent.adapters.brokers import Brokers
@@ -23,6 +24,7 @@ from site_agent.application.bindings import Bindings
 from site_agent.application.calls import Call, Result
 from site_agent.application.grants import Grants
 from site_agent.application.repository_actions import RepositoryActions
+from site_agent.application.site_secrets import SiteSecrets
 from site_agent.domain import plans
 from site_agent.domain.instance import Instance
 from site_agent.domain.repositories import placed_at
@@ -34,11 +36,20 @@ MOMENT_SECONDS = plans.BULK_SECONDS
 class Actions:
     """The actions of one site, by name."""
 
-    def __init__(self, site: Callable[[], Site], *, brokers: Brokers, secrets: SecretStore, grants: Grants) -> None:
+    def __init__(
+        self,
+        site: Callable[[], Site],
+        *,
+        brokers: Brokers,
+        secrets: SecretStore,
+        grants: Grants,
+        given: SiteSecrets,
+    ) -> None:
         self._site = site
         self._brokers = brokers
         self._bindings = Bindings(site, brokers=brokers, secrets=secrets)
         self._grants = grants
+        self._given = given
         self._actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
             plans.PROVISION: self._provision,
             plans.RESTORE: self._restore,
@@ -182,6 +193,10 @@ class Actions:
         plain: dict[str, str] = {}
         secret: dict[str, Secret] = {}
         for variable, value in instance.configured(service).items():
+            if not isinstance(value, str):
+                field = f"services.{service}.environment.{variable}"
+                secret[variable] = self._given.resolve(secret_reference(value.name), field=field)
+                continue
             holds_secret = False
 
             def lookup(each: Reference, *, variable: str = variable) -> str:

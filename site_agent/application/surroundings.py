@@ -98,7 +98,15 @@ class BrokerWatch:
                 )
             case "psb":
                 psb = await self._brokers.once(kind, name, "info", asked, wire.PsbInfo)
-                return ev.BrokerRegistered(kind=kind, name=name, version=psb.version, types=psb.artifacts)
+                return ev.BrokerRegistered(
+                    kind=kind,
+                    name=name,
+                    version=psb.version,
+                    types=psb.artifacts,
+                    engine=psb.engine,
+                    engine_version=psb.engine_version,
+                    hooks=psb.hooks,
+                )
             case _:
                 crb = await self._brokers.once(kind, name, "info", asked, wire.CrbInfo)
                 self.crb_fingerprints[name] = crb.fingerprint

@@ -259,7 +259,13 @@ def image_content(site: Site, operation: saga.Operation) -> ImageContent:
             ImageInstance(
                 instance=instance.id,
                 instance_name=instance.name,
-                configuration=InstanceConfiguration(template=instance.template, environment=instance.environment),
+                configuration=InstanceConfiguration(
+                    template=instance.written,
+                    environment=instance.environment,
+                    environment_name=instance.environment_name,
+                    without=instance.without,
+                    artifacts=instance.artifacts,
+                ),
                 parts=parts,
             ),
         ),

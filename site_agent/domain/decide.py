@@ -5,15 +5,17 @@ Pure, and made from the site's own state alone: no projection of anybody else ta
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Mapping, Sequence
 
 from schemas import commands as cmd
 from schemas import events as ev
 from schemas import saga
+from schemas.configuration import inherited, left_out
+from schemas.fitting import Fit, Offer, fit
 from schemas.names import check_name
 from schemas.problems import Problem, conflict, invalid, not_found
-from schemas.template_check import check_overrides, check_template, references
-from schemas.values import DataServiceSpec, ImageContent, Template
+from schemas.template_check import check_choices, check_template
+from schemas.values import Choices, ImageContent, ImagePart, Template
 from site_agent.domain import consequences, decide_images, plans
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
@@ -60,9 +62,9 @@ def _new_instance(
     *,
     kind: str,
     template: Template,
-    brokers: dict[str, str],
-    copies: dict[str, str],
-    content: ImageContent | None,
+    choices: Choices,
+    parts: Sequence[ImagePart] = (),
+    content: ImageContent | None = None,
 ) -> Decision:
     if problem := check_name(command.name, field="name"):
         return problem
@@ -74,47 +76,27 @@ def _new_instance(
             f"site {site.name} has an app {command.name!r} already (instance {holder.id}, {holder.state})",
             "choose another name, or delete that app first",
         )
-    if problems := check_template(template):
-        return problems[0]
-    if problems := check_overrides(template, environment=command.environment, plans=command.plans):
-        return problems[0]
-    chosen = dict(brokers)
-    chosen_plans: dict[str, str] = {}
-    for name, spec in template.data_services.items():
-        broker = _data_broker(site, name, spec, brokers.get(name))
-        if isinstance(broker, Problem):
-            return broker
-        plan = command.plans.get(name) or spec.plan
-        offered = [each.name for each in broker.plans]
-        if plan is None:
-            plan = offered[0] if offered else ""
-        elif plan not in offered:
-            field = f"plans.{name}" if name in command.plans else f"data_services.{name}.plan"
-            return not_found(
-                field,
-                f"broker {broker.name!r} at site {site.name} has no plan {plan!r}",
-                f"choose one of: {', '.join(offered)}",
-            )
-        chosen[name] = broker.name
-        chosen_plans[name] = plan
-    for name, service in template.services.items():
-        platform = _platform(site, name, service.artifact.type)
-        if isinstance(platform, Problem):
-            return platform
-        chosen[name] = platform.name
-    if problem := _attributes(site, template, command.environment, chosen):
-        return problem
+    absent = left_out(template, choices)
+    held = {part.data_service: part.copy for part in parts}
+    made_by = {part.data_service: part.broker for part in parts}
+    chosen = _fit(site, template, choices, made_by=made_by)
+    if isinstance(chosen, Problem):
+        return chosen
     begun = ev.InstanceDeploying(
         name=command.name,
         template=template,
         by=command.by,
-        environment=command.environment,
+        environment=choices.environment,
         image=content.image if content else None,
-        brokers=chosen,
-        plans=chosen_plans,
-        copies=copies,
+        brokers=chosen.brokers,
+        plans=chosen.plans,
+        copies=held,
+        environment_name=choices.environment_name,
+        without=absent,
+        artifacts=choices.artifacts,
+        picked=chosen.picked,
     )
-    steps = plans.deploy(template, restored=copies)
+    steps = plans.deploy(chosen.template, restored=held)
     request = {"formats": _formats(content)} if content else {}
     return [
         Draft("instance", target, begun),
@@ -122,9 +104,29 @@ def _new_instance(
     ]
 
 
+def _fit(site: Site, template: Template, choices: Choices, *, made_by: Mapping[str, str]) -> Fit | Problem:
+    """How this site serves what is to be deployed, or the first thing that speaks against it."""
+    found = (
+        check_template(template)
+        or check_choices(template, choices)
+        or fit(template, choices, offer(site), made_by=made_by)
+    )
+    return found[0] if isinstance(found, list) else found
+
+
+def offer(site: Site) -> Offer:
+    """What this site has for templates."""
+    return Offer(
+        site=site.name,
+        brokers=tuple(site.brokers.values()),
+        version=site.announced.version if site.announced else "",
+        secrets=frozenset(name for name, secret in site.secrets.items() if secret.there),
+    )
+
+
 def _deploy(site: Site, command: cmd.SiteDeployInstance, id: str, target: str) -> Decision:
     return _new_instance(
-        site, command, id, target, kind="deploy", template=command.template, brokers={}, copies={}, content=None
+        site, command, id, target, kind="deploy", template=command.template, choices=cmd.choices(command)
     )
 
 
@@ -133,8 +135,14 @@ def _run(site: Site, command: cmd.SiteRunImage, id: str, target: str) -> Decisio
     if len(content.instances) != 1:
         return invalid("content.instances", "an image of one app instance is needed here")
     source = content.instances[0]
+    template, asked = source.configuration.template, cmd.choices(command)
+    if problems := check_choices(template, asked):
+        return problems[0]
+    choices = inherited(source.configuration, asked)
+    absent = left_out(template, choices)
+    parts = [part for part in source.parts if part.data_service not in absent]
     accepted = site.announced.accepts if site.announced else ()
-    for part in source.parts:
+    for part in parts:
         if part.data_class not in accepted:
             return conflict(
                 f"data_services.{part.data_service}",
@@ -147,75 +155,13 @@ def _run(site: Site, command: cmd.SiteRunImage, id: str, target: str) -> Decisio
                 f"copy {part.copy} does not lie at site {site.name}",
                 "transfer the image here first",
             )
-    configuration = source.configuration
-    environment = {
-        name: {**configuration.environment.get(name, {}), **command.environment.get(name, {})}
-        for name in {*configuration.environment, *command.environment}
-    }
-    merged = msgspec.structs.replace(command, environment=environment)
     return _new_instance(
-        site,
-        merged,
-        id,
-        target,
-        kind="run",
-        template=configuration.template,
-        brokers={part.data_service: part.broker for part in source.parts},
-        copies={part.data_service: part.copy for part in source.parts},
-        content=content,
+        site, command, id, target, kind="run", template=template, choices=choices, parts=parts, content=content
     )
 
 
 def _formats(content: ImageContent) -> dict[str, str]:
     return {part.data_service: part.copy_format for one in content.instances for part in one.parts}
-
-
-def _data_broker(site: Site, name: str, spec: DataServiceSpec, wanted: str | None) -> ev.BrokerRegistered | Problem:
-    """The DSB for a data service: the one that made the copy, the one that the template names, or the first."""
-    field = f"data_services.{name}"
-    fitting = sorted(
-        (one for one in site.brokers.values() if one.kind == "dsb" and spec.type in one.types), key=lambda one: one.name
-    )
-    choice = wanted or spec.broker
-    named = [one for one in fitting if choice in (None, one.name)]
-    if named:
-        return named[0]
-    has = ", ".join(f"{one.name} ({', '.join(one.types)})" for one in site.brokers.values() if one.kind == "dsb")
-    lacking = f"{spec.type} broker {choice!r}" if choice else f"broker for type {spec.type}"
-    return conflict(field, f"site {site.name} has no {lacking}; it has: {has or 'none'}", "choose another site")
-
-
-def _platform(site: Site, name: str, artifact: str) -> ev.BrokerRegistered | Problem:
-    fitting = sorted(
-        (one for one in site.brokers.values() if one.kind == "psb" and artifact in one.types), key=lambda one: one.name
-    )
-    if fitting:
-        return fitting[0]
-    has = ", ".join(f"{one.name} ({', '.join(one.types)})" for one in site.brokers.values() if one.kind == "psb")
-    return conflict(
-        f"services.{name}.artifact",
-        f"site {site.name} has no platform for {artifact} artifacts; it has: {has or 'none'}",
-        "choose another site",
-    )
-
-
-def _attributes(
-    site: Site, template: Template, environment: dict[str, dict[str, str]], chosen: dict[str, str]
-) -> Problem | None:
-    """Whether every ``${data.attribute}`` is one that the chosen broker's bindings offer."""
-    for name, service in template.services.items():
-        for variable, value in {**service.environment, **environment.get(name, {})}.items():
-            for each in references(value):
-                if each.service not in template.data_services:
-                    continue
-                broker = site.brokers[f"dsb-{chosen[each.service]}"]
-                if each.attribute not in broker.attributes:
-                    return invalid(
-                        f"services.{name}.environment.{variable}",
-                        f"bindings of broker {broker.name!r} have no attribute {each.attribute!r}",
-                        f"use one of: {', '.join(broker.attributes)}",
-                    )
-    return None
 
 
 def _usable(site: Site, target: str, *states: str, verb: str) -> Instance | Problem:

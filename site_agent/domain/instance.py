@@ -6,8 +6,10 @@ import msgspec
 
 from schemas import events as ev
 from schemas.base import Fact
+from schemas.deployed import deployed
 from schemas.problems import Problem
 from schemas.values import (
+    Artifact,
     Binding,
     DataServiceSpec,
     DataServiceState,
@@ -16,6 +18,7 @@ from schemas.values import (
     ServiceSpec,
     ServiceState,
     Template,
+    Value,
 )
 
 
@@ -47,14 +50,23 @@ class DataService(Fact, frozen=True, kw_only=True):
 
 
 class Instance(Fact, frozen=True, kw_only=True):
-    """An app instance at this site."""
+    """An app instance at this site.
+
+    ``template`` is what runs: the parts that are there, each app service with its one artifact and all its values.
+    ``written`` is the template as it was applied, of which images are made; the choices that lead from one to the
+    other are kept beside it.
+    """
 
     id: str
     name: str
     template: Template
+    written: Template
     by: Requester
     state: InstanceState
-    environment: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, Value]] = {}
+    environment_name: str | None = None
+    without: tuple[str, ...] = ()
+    artifacts: dict[str, Artifact] = {}
     image: str | None = None
     url: str | None = None
     problem: Problem | None = None
@@ -71,9 +83,9 @@ class Instance(Fact, frozen=True, kw_only=True):
         """The id under which brokers know a data service of this instance, unique over all sites and times."""
         return f"{self.id}-{data_service}"
 
-    def configured(self, service: str) -> dict[str, str]:
-        """The environment of an app service: the instance's values over the template's, not yet resolved."""
-        return {**self.template.services[service].environment, **self.environment.get(service, {})}
+    def configured(self, service: str) -> dict[str, Value]:
+        """The environment of an app service, from all layers, not yet resolved."""
+        return self.template.services[service].environment
 
 
 def evolve(instance: Instance | None, id: str, event: ev.Event) -> Instance | None:
@@ -119,11 +131,15 @@ def evolve(instance: Instance | None, id: str, event: ev.Event) -> Instance | No
 
 
 def _begin(id: str, event: ev.InstanceDeploying) -> Instance:
-    template = event.template
+    template = deployed(event)
     return Instance(
         id=id,
         name=event.name,
         template=template,
+        written=event.template,
+        environment_name=event.environment_name,
+        without=event.without,
+        artifacts=event.artifacts,
         by=event.by,
         state="deploying",
         environment=event.environment,

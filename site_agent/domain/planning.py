@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import msgspec
+
 from schemas import commands as cmd
 from schemas import events as ev
+from schemas.configuration import shown
+from schemas.deployed import variables
 from schemas.operations import Step
 from schemas.planning import PlannedDataService, PlannedService, PlannedVariable, SitePlan, plan_digest
 from schemas.problems import Problem, conflict
@@ -15,7 +19,7 @@ from site_agent.domain import instance as instances
 from site_agent.domain import plans
 from site_agent.domain.accepting import Decision
 from site_agent.domain.decide import decide
-from site_agent.domain.instance import AppService, DataService, Instance
+from site_agent.domain.instance import AppService, DataService
 from site_agent.domain.site import Draft, Site
 
 KEEP = "keep"
@@ -53,13 +57,13 @@ def describe(site: Site, decision: Iterable[Draft], *, target: str, sizes: Mappi
     """
     accepted: ev.OperationAccepted | None = None
     instance = site.instances.get(target)
-    begins = False
+    begun: ev.InstanceDeploying | None = None
     for draft in decision:
         if isinstance(draft.event, ev.OperationAccepted):
             accepted = draft.event
         elif isinstance(draft.event, ev.InstanceDeploying):
             instance = instances.evolve(None, draft.id, draft.event)
-            begins = True
+            begun = draft.event
     assert accepted is not None, "only what starts an operation has a plan"
     steps = accepted.steps
     if instance is None:
@@ -71,7 +75,7 @@ def describe(site: Site, decision: Iterable[Draft], *, target: str, sizes: Mappi
         template=f"{instance.template.name}@{instance.template.version}",
         services=tuple(_service(one, steps) for one in instance.services.values()),
         data_services=tuple(_data_service(site, one, steps, sizes or {}) for one in instance.data_services.values()),
-        changes=tuple(_changes(instance)) if begins else (),
+        changes=tuple(_changes(begun)) if begun else (),
         steps=steps,
     )
 
@@ -131,9 +135,13 @@ def _data_service(
     )
 
 
-def _changes(instance: Instance) -> Iterable[PlannedVariable]:
-    for service, values in sorted(instance.environment.items()):
-        written = instance.template.services[service].environment if service in instance.template.services else {}
-        for name, value in sorted(values.items()):
-            if written.get(name) != value:
-                yield PlannedVariable(service=service, name=name, value=value, was=written.get(name))
+def _changes(begun: ev.InstanceDeploying) -> Iterable[PlannedVariable]:
+    """Where a named environment or the instance's own values differ from what the template says without them."""
+    written = variables(msgspec.structs.replace(begun, environment={}, environment_name=None))
+    for service, values in sorted(variables(begun).items()):
+        for name, each in values.items():
+            was = written[service].get(name)
+            if was is None or was.value != each.value:
+                yield PlannedVariable(
+                    service=service, name=name, value=shown(each.value), was=shown(was.value) if was else None
+                )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from schemas.configuration import named
 from schemas.operations import Step
-from schemas.template_check import references
 from schemas.template_order import needs
 from schemas.values import ServiceSpec, Template
 from site_agent.domain.instance import Instance
@@ -180,8 +180,8 @@ def _take_down(services: dict[str, ServiceSpec], action: str) -> list[Step]:
 
 
 def _data_references(spec: ServiceSpec, services: dict[str, ServiceSpec]) -> tuple[str, ...]:
-    named = {each.service for value in spec.environment.values() for each in references(value)}
-    return tuple(sorted(named - services.keys()))
+    used = {name for value in spec.environment.values() for name in named(value)} | set(spec.wants)
+    return tuple(sorted(used - services.keys()))
 
 
 def _reaches_data(spec: ServiceSpec, template: Template) -> bool:

@@ -20,6 +20,7 @@ from site_agent.application.actions import Actions
 from site_agent.application.commands import CommandHandler
 from site_agent.application.grants import Grants
 from site_agent.application.runner import Runner
+from site_agent.application.site_secrets import SiteSecrets
 from site_agent.application.surroundings import BrokerWatch, HealthWatch, announcement, for_ever
 from site_agent.domain.site import Draft, Site
 from tests.simulation.fate import Fate
@@ -95,7 +96,8 @@ class Agent:
         brokers = Brokers(bus, site=site)
         key = FixedKey(site)
         grants = Grants(lambda: journal.site, bus=bus, brokers=brokers, key=key)
-        actions = Actions(lambda: journal.site, brokers=brokers, secrets=secrets, grants=grants)
+        given = SiteSecrets(journal, store=secrets, key=cast(SealKey, key))
+        actions = Actions(lambda: journal.site, brokers=brokers, secrets=secrets, grants=grants, given=given)
         runner = Runner(journal, actions, clock=node.now, chance=self.fate.network.random)
         commands = CommandHandler(journal, runner, bus, clock=node.now)
         watch = BrokerWatch(journal, bus, brokers)

@@ -18,7 +18,7 @@ def template(channels: dict[str, Channel], **environment: str) -> Template:
     return Template(
         name="votes",
         version="1",
-        services={"web": ServiceSpec(artifact=PROCESS, channels=channels, environment=environment)},
+        services={"web": ServiceSpec(artifact=PROCESS, channels=channels, environment={**environment})},
         data_services={"events": DataServiceSpec(type="messaging"), "db": DataServiceSpec(type="database")},
     )
 
