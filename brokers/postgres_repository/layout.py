@@ -42,7 +42,7 @@ def prepare(connection: Connection, schema: str) -> None:
         version = _version(connection, schema)
         if version > VERSION:
             raise permanent_error(
-                "newer_repository",
+                "unknown_format",
                 f"the tables in schema {schema} have layout {version}, this program knows {VERSION}",
                 field="database.schema_name",
                 remedy="use the newer program",

@@ -101,7 +101,7 @@ def unreachable(place: Place, cause: str) -> Problem:
 def no_keys(place: Place) -> Problem:
     """There are no keys to ask with. They may come: a machine's role is told by a service of its own."""
     return temporary(
-        "unauthorised",
+        "unavailable",
         f"there are no keys for S3 at {place.endpoint}: name access_key_file and secret_key_file, or set up the SDK's",
         field="bucket.access_key_file",
         retry_after_seconds=FULL_SECONDS,

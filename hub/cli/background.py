@@ -51,10 +51,13 @@ class PartsView:
                 self._say(f"{passed}  {name} {what}: {state.cause or 'it ended'}")
 
 
-async def start_in_background(session: Session, home: Path, *, sites: tuple[str, ...]) -> int:
+async def start_in_background(
+    session: Session, home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...] = ()
+) -> int:
     """Start a stack that outlives this process; returns when it is ready, or has failed.
 
-    One that runs already is waited for. Raises :class:`ConflictError` when it runs with other sites.
+    One that runs already is waited for. Raises :class:`ConflictError` when it runs with other sites or
+    repositories.
     """
     from hub.stack.running import look
 
@@ -65,9 +68,10 @@ async def start_in_background(session: Session, home: Path, *, sites: tuple[str,
             raise ConflictError(
                 conflict("site", f"the stack in {home} runs with {', '.join(there)}", "stop it first: 'calque down'")
             )
+        _same_repositories(home, repositories, sites=there)
         session.say(f"a stack runs in {home} already (process {before.keeper.pid})")
         return await _until_ready(session, home, before.keeper.pid, ended=lambda: None)
-    process = _spawn(home, sites=sites)
+    process = _spawn(home, sites=sites, repositories=repositories)
     session.say(f"starting in {home}, in the background (process {process.pid})")
     session.parting = (
         f"It goes on starting. To see it: calque logs up -f{_at(home)}. To stop it: calque down{_at(home)}"
@@ -99,7 +103,22 @@ def known_sites(home: Path) -> tuple[str, ...]:
     return tuple(sorted(each.name for each in directory.iterdir() if each.is_dir())) if directory.is_dir() else ()
 
 
-def _spawn(home: Path, *, sites: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _same_repositories(home: Path, wishes: tuple[str, ...], *, sites: tuple[str, ...]) -> None:
+    from hub.stack.layout import HomeLayout
+    from hub.stack.repositories import chosen, remembered
+
+    has = remembered(HomeLayout(home).repositories, sites=sites)
+    for site, kinds in chosen(wishes, sites=sites).items():
+        if set(kinds) != set(has[site]):
+            there = ", ".join(has[site])
+            raise ConflictError(
+                conflict(
+                    "repository", f"the stack in {home} runs with {there} at {site}", "stop it first: 'calque down'"
+                )
+            )
+
+
+def _spawn(home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...]) -> subprocess.Popen[bytes]:
     from hub.stack.files import PRIVATE_FILE, private_directory
     from hub.stack.layout import HomeLayout
     from hub.stack.logfiles import SUPERVISOR
@@ -111,6 +130,8 @@ def _spawn(home: Path, *, sites: tuple[str, ...]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "hub.cli.main", "up", "--home", str(home)]
     for site in sites:
         command += ["--site", site]
+    for repository in repositories:
+        command += ["--repository", repository]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=home, start_new_session=True

@@ -47,10 +47,18 @@ async def until_signalled() -> AsyncIterator[asyncio.Event]:
 
 @click.command()
 @click.option("--site", "sites", multiple=True, metavar="NAME", help="A site; may be repeated. [default: north, south]")
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar="[SITE=]KIND",
+    help="A copy repository at each site, or at one: filesystem, s3 or postgres; may be repeated. Remembered. "
+    "[default: filesystem]",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when all is ready; 'calque down' stops it.")
 @stack_options
 @asynchronous
-async def up(session: Session, sites: tuple[str, ...], detach: bool) -> int:
+async def up(session: Session, sites: tuple[str, ...], repositories: tuple[str, ...], detach: bool) -> int:
     """Run a hub, its sites and all their servers on this machine, until Ctrl-C.
 
     State lies in the home directory. Started again, it goes on where it was. With --detach it runs in the
@@ -58,16 +66,20 @@ async def up(session: Session, sites: tuple[str, ...], detach: bool) -> int:
     """
     home = session.home
     if detach:
-        return await start_in_background(session, home, sites=sites)
-    return await _in_foreground(session, home, sites=sites)
+        return await start_in_background(session, home, sites=sites, repositories=repositories)
+    return await _in_foreground(session, home, sites=sites, repositories=repositories)
 
 
-async def _in_foreground(session: Session, home: Path, *, sites: tuple[str, ...]) -> int:
+async def _in_foreground(session: Session, home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...]) -> int:
     from hub.stack import running
     from hub.stack.embedded import DEFAULT_SITES, EmbeddedStack
     from hub.stack.locking import holder
+    from hub.stack.repositories import chosen
 
-    stack = EmbeddedStack(home, sites=sites or known_sites(home) or DEFAULT_SITES, on_change=PartsView(session.say))
+    sites = sites or known_sites(home) or DEFAULT_SITES
+    stack = EmbeddedStack(
+        home, sites=sites, repositories=chosen(repositories, sites=sites), on_change=PartsView(session.say)
+    )
     began = datetime.now(UTC)
 
     def announce(phase: running.Phase) -> None:
@@ -101,14 +113,13 @@ async def _in_foreground(session: Session, home: Path, *, sites: tuple[str, ...]
 
 async def _start(session: Session, stack: EmbeddedStack, announce: Callable[[Phase], None]) -> None:
     """Start everything, then wait until the hub knows of it. A broker that stays away is told, and not waited for."""
-    from hub.stack.embedded import BROKERS
-
     await stack.start(locked=lambda: announce("starting"))
     if stack.upgraded is not None:
         session.say(f"the home was written by calque {stack.upgraded.before}; it is of {stack.upgraded.version} now")
     async with await Client.connect(load_context(stack.layout.home)) as client:
         try:
-            await sites_ready(client, sites=stack.sites, brokers=BROKERS)
+            for site, brokers in stack.brokers.items():
+                await sites_ready(client, sites=(site,), brokers=brokers)
         except WaitTimedOutError as error:
             session.say(f"calque: {error.problem.sentence()}")
 

@@ -27,7 +27,7 @@ from hub.demo.reading import Access, UnreadableError, fingerprint, outline
 from hub.demo.remains import Remains, remains
 from hub.demo.writers import Bounds, History, Writers
 from hub.manifest import ManifestError, load_template
-from hub.stack.embedded import BROKERS, EmbeddedStack
+from hub.stack.embedded import EmbeddedStack
 from hub.stack.errors import StackError
 from hub.stack.keeper import PartState
 from schemas.problems import CalqueError
@@ -78,7 +78,8 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
         say(f"0. Start a hub and two sites, {NORTH} and {SOUTH}, with their servers, in {home}")
         await stack.start()
         async with await Client.connect(load_context(home), deadline_seconds=20) as client:
-            await sites_ready(client, sites=stack.sites, brokers=BROKERS)
+            for site, brokers in stack.brokers.items():
+                await sites_ready(client, sites=(site,), brokers=brokers)
             say(f"   ready after {time.monotonic() - began:.1f} s")
             await _Story(client=client, stack=stack, example=example, say=say, watching=watching).tell()
     except (CalqueError, StackError, LoadFailedError, ProofFailedError, UnreadableError, aiohttp.ClientError) as error:

@@ -8,7 +8,7 @@ Parts, by name:
     hub-nats, hub
     <site>-nats, <site>-postgres, <site>-s3
     <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-dsb-volume, <site>-psb-process,
-    <site>-crb-filesystem
+    <site>-crb-filesystem, <site>-crb-s3, <site>-crb-postgres: those that were chosen
 
 A site's parts depend on nothing of the hub: sites stand alone.
 """
@@ -16,6 +16,7 @@ A site's parts depend on nothing of the hub: sites stand alone.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -33,6 +34,7 @@ from hub.stack.names import check_site
 from hub.stack.nats_parts import NatsPorts, hub_nats_part, nats_ports, site_nats_part
 from hub.stack.parts import Part
 from hub.stack.ports import Ports
+from hub.stack.repositories import MODULES, Repositories, brokers_of, remember, remembered
 from hub.stack.servers.postgres import postgres_part, postgres_server
 from hub.stack.servers.seaweed import S3Ports, s3_part, s3_ports, s3_server
 from hub.stack.services import service_part
@@ -40,7 +42,8 @@ from hub.stack.supervisor import STOP_SECONDS, Backoff, PartState, Places, Super
 from hub.stack.upgrade import Upgrade, upgrade
 
 DEFAULT_SITES = ("north", "south")
-BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "psb-process", "crb-filesystem")
+BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "psb-process")
+"""Brokers of every site; its copy repositories are chosen."""
 PROCESS_BROKER_GRACE_SECONDS = 8.0
 """Longer than the others have: it stops app services first, each with a grace of its own."""
 
@@ -61,14 +64,16 @@ class StackPorts:
     nats: NatsPorts
     postgres: Mapping[str, int]
     s3: Mapping[str, S3Ports]
-    copies: Mapping[str, int]
+    copies: Mapping[str, Mapping[str, int]]
+    """By site and kind of repository."""
 
 
 class EmbeddedStack:
     """One stack on one home. `parts` restricts it to those named; the others are not started.
 
     `keys` and `ports` are there once `start` has begun to start parts. `on_change` is told the states
-    of all parts after each change.
+    of all parts after each change. `repositories` names the kinds of copy repositories of each site; a site of which
+    nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class EmbeddedStack:
         *,
         sites: Sequence[str] = DEFAULT_SITES,
         principals: Sequence[str] = ("admin",),
+        repositories: Mapping[str, Sequence[str]] | None = None,
         parts: Collection[str] | None = None,
         programs: Programs | None = None,
         backoff: Backoff | None = None,
@@ -88,6 +94,7 @@ class EmbeddedStack:
             raise StackError("principals: name at least one, it is who the client context speaks as")
         self.layout = HomeLayout(home.resolve())
         self.sites = tuple(check_site(site) for site in sites)
+        self._wanted = {site: tuple(kinds) for site, kinds in (repositories or {}).items()}
         self._principals = tuple(principals)
         self._chosen = parts
         self._programs = programs or Programs()
@@ -111,6 +118,16 @@ class EmbeddedStack:
         if self._ports is None:
             raise StackError("the stack was not started yet")
         return self._ports
+
+    @property
+    def repositories(self) -> Repositories:
+        """The kinds of copy repositories of each site."""
+        return {**remembered(self.layout.repositories, sites=self.sites), **self._wanted}
+
+    @property
+    def brokers(self) -> Mapping[str, tuple[str, ...]]:
+        """The brokers of each site, `<kind>-<name>`."""
+        return {site: (*BROKERS, *brokers_of(kinds)) for site, kinds in self.repositories.items()}
 
     @property
     def supervisor(self) -> Supervisor:
@@ -138,7 +155,9 @@ class EmbeddedStack:
                 locked()
             await end_leftovers(self.layout.records)  # before the ports are looked at: it holds some
             self.upgraded = upgrade(self.layout, version=metadata.version("calque"))
-            self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=BROKERS, principals=self._principals)
+            remember(self.layout.repositories, self.repositories)
+            users = sorted({user for users in self.brokers.values() for user in users})
+            self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=users, principals=self._principals)
             self._ports = self._pick_ports()
             self._supervisor = Supervisor(
                 self._chosen_parts(),
@@ -189,7 +208,10 @@ class EmbeddedStack:
             nats=nats_ports(ports, sites=self.sites),
             postgres={site: ports.pick(f"{site}-postgres") for site in self.sites},
             s3={site: s3_ports(ports, prefix=f"{site}-s3") for site in self.sites},
-            copies={site: ports.pick(f"{site}-copies") for site in self.sites},
+            copies={
+                site: {kind: ports.pick(_copies_port(site, kind)) for kind in kinds}
+                for site, kinds in self.repositories.items()
+            },
         )
 
     def _chosen_parts(self) -> list[Part]:
@@ -212,17 +234,34 @@ class EmbeddedStack:
         keys, place = self.keys.sites[site], layout.site(site)
         nats, postgres, s3 = f"{site}-nats", f"{site}-postgres", f"{site}-s3"
 
-        def broker(user: str, extra: settings.Document, *needs: str, stop_grace: float = 5.0) -> Part:
+        postgres_address = postgres_server(
+            directory=place / "postgres", port=ports.postgres[site], bin_dir=programs.postgres_bin_dir
+        )
+        s3_address = s3_server(directory=place / "s3", ports=ports.s3[site])
+
+        def broker(
+            user: str, extra: settings.Document, *needs: str, stop_grace: float = 5.0, module: str | None = None
+        ) -> Part:
             kind, _, name = user.partition("-")
             own = settings.broker_settings(layout, keys, ports.nats, site=site, kind=kind, name=name)
             return service_part(
                 f"{site}-{user}",
-                module=f"brokers.{name}",
+                module=module or f"brokers.{name}",
                 layout=layout,
                 settings={**own, **extra},
                 depends=(nats, *needs),
                 stop_grace=stop_grace,
             )
+
+        def repository(kind: str) -> Part:
+            where: Mapping[str, tuple[settings.Document, tuple[str, ...]]] = {
+                "filesystem": ({"repository_dir": str(layout.repository(site))}, ()),
+                "s3": (settings.s3_repository_settings(s3_address), (s3,)),
+                "postgres": (settings.postgres_repository_settings(postgres_address), (postgres,)),
+            }
+            own, needs = where[kind]
+            served = settings.repository_settings(keys, broker=f"crb-{kind}", port=ports.copies[site][kind])
+            return broker(f"crb-{kind}", {**own, **served}, *needs, module=MODULES[kind])
 
         return {
             nats: lambda: site_nats_part(layout, self.keys, ports.nats, site=site, program=programs.nats_server),
@@ -242,26 +281,17 @@ class EmbeddedStack:
             ),
             f"{site}-dsb-postgres": lambda: broker(
                 "dsb-postgres",
-                settings.postgres_settings(
-                    postgres_server(
-                        directory=place / "postgres",
-                        port=ports.postgres[site],
-                        bin_dir=programs.postgres_bin_dir,
-                    )
-                ),
+                settings.postgres_settings(postgres_address),
                 postgres,
             ),
             f"{site}-dsb-s3": lambda: broker(
                 "dsb-s3",
-                settings.s3_settings(s3_server(directory=place / "s3", ports=ports.s3[site])),
+                settings.s3_settings(s3_address),
                 s3,
             ),
             f"{site}-dsb-volume": lambda: broker("dsb-volume", settings.volume_settings(layout.volumes(site))),
             f"{site}-psb-process": lambda: broker("psb-process", {}, stop_grace=PROCESS_BROKER_GRACE_SECONDS),
-            f"{site}-crb-filesystem": lambda: broker(
-                "crb-filesystem",
-                settings.filesystem_settings(keys, repository=layout.repository(site), port=ports.copies[site]),
-            ),
+            **{f"{site}-crb-{kind}": functools.partial(repository, kind) for kind in self.repositories[site]},
         }
 
     def _hub(self) -> Part:
@@ -272,6 +302,11 @@ class EmbeddedStack:
             settings=settings.hub_settings(self.layout, self.keys, self.ports.nats),
             depends=("hub-nats",),
         )
+
+
+def _copies_port(site: str, kind: str) -> str:
+    # as it was called when a site had one repository
+    return f"{site}-copies" if kind == "filesystem" else f"{site}-copies-{kind}"
 
 
 def _without_absent(part: Part, chosen: Collection[str]) -> Part:

@@ -8,7 +8,8 @@ Below `<home>/keys` (directories 0700, files 0600):
     clients/<principal>.nk            nkey seed of a client principal
     sites/<site>/leaf.pem, leaf.key   client certificate of the site's leaf connection
     sites/<site>/leaf.nk              nkey seed by which that connection logs in
-    sites/<site>/crb.pem, crb.key     certificate of the site's copy repository broker, server and client
+    sites/<site>/crb.pem, crb.key     certificate of the site's filesystem repository broker, server and client
+    sites/<site>/crb-<kind>.pem, .key   the same of a repository of another kind
     sites/<site>/sys.nk, agent.nk     nkey seeds of SYS on the site's server and of the agent
     sites/<site>/brokers/<name>.nk    nkey seed of each broker, `<kind>-<broker>`
     sites/<site>/seal.key, seal.pub   X25519 key pair, 32 raw bytes each: secrets are sealed to the site
@@ -40,6 +41,7 @@ from hub.stack.names import check_name, check_site
 CA_LIFETIME = dt.timedelta(days=3650)
 # A leaf certificate that ran out would cut a site off; the stack lives on one machine with its CA.
 CERTIFICATE_LIFETIME = dt.timedelta(days=3650)
+FILESYSTEM_REPOSITORY = "crb-filesystem"
 BACKDATED = dt.timedelta(hours=1)  # a clock set back a little must not make a new key invalid
 
 
@@ -72,11 +74,11 @@ class HubKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteKeys:
-    """Keys that belong to one site."""
+    """Keys that belong to one site. ``crb_tls`` has a certificate per copy repository broker, by its name."""
 
     leaf_tls: TlsFiles
     leaf: Nkey
-    crb_tls: TlsFiles
+    crb_tls: Mapping[str, TlsFiles]
     system: Nkey
     agent: Nkey
     brokers: Mapping[str, Nkey]
@@ -135,14 +137,19 @@ def _site_keys(directory: Path, authority: _Authority, site: str, brokers: Seque
     return SiteKeys(
         leaf_tls=authority.certificate(place, "leaf", common_name=site, client=True),
         leaf=_nkey(place / "leaf.nk"),
-        crb_tls=authority.certificate(
-            place,
-            "crb",
-            common_name=f"crb.{site}",
-            names=("localhost", f"crb.{site}"),
-            server=True,
-            client=True,
-        ),
+        crb_tls={
+            name: authority.certificate(
+                place,
+                # as it was called when a site had one repository
+                "crb" if name == FILESYSTEM_REPOSITORY else name,
+                common_name=f"crb.{site}",
+                names=("localhost", f"crb.{site}"),
+                server=True,
+                client=True,
+            )
+            for name in brokers
+            if name.startswith("crb-")
+        },
         system=_nkey(place / "sys.nk"),
         agent=_nkey(place / "agent.nk"),
         brokers={name: _nkey(seeds / f"{check_name(name, what='broker')}.nk") for name in brokers},

@@ -6,6 +6,7 @@ logs/<part>.log
 run/                      lock, status.json, ready files, records of running parts
 ports.json                which part has which ports
 home.json                 the layout and the version that wrote it, see `upgrade`
+repositories.json         which copy repositories each site has
 context.json              how a client reaches the hub
 hub/nats, hub/state       JetStream of the hub's server; files of the hub service
 sites/<site>/             nats, postgres, s3, volumes, repository, and state/<part> of agent and brokers
@@ -52,6 +53,11 @@ class HomeLayout:
     def record(self) -> Path:
         """Which version wrote the home."""
         return self.home / "home.json"
+
+    @property
+    def repositories(self) -> Path:
+        """Which copy repositories each site has."""
+        return self.home / "repositories.json"
 
     @property
     def context(self) -> Path:

@@ -15,7 +15,7 @@ SITE = "north"
 
 
 def reference_files() -> Mapping[str, str]:
-    """The text of each file by its name: a hub with one site, one client principal and five brokers."""
+    """The text of each file by its name: a hub with one site, one client principal and seven brokers."""
     return {
         "hub.conf": hub_config(
             HubServer(
@@ -46,6 +46,8 @@ def reference_files() -> Mapping[str, str]:
                     "dsb-volume": "U_DSB_VOLUME",
                     "psb-process": "U_PSB_PROCESS",
                     "crb-filesystem": "U_CRB_FILESYSTEM",
+                    "crb-s3": "U_CRB_S3",
+                    "crb-postgres": "U_CRB_POSTGRES",
                 },
             )
         ),

@@ -18,6 +18,7 @@ from hub.stack.servers.postgres import PostgresServer
 from hub.stack.servers.seaweed import S3Server
 
 Document = dict[str, Any]
+REPOSITORY_BUCKET = "calque-repository"
 
 
 def bus_section(url: str, key: Nkey, *, name: str) -> Document:
@@ -88,15 +89,25 @@ def volume_settings(volumes: Path) -> Document:
     return {"volumes_dir": str(volumes)}
 
 
-def filesystem_settings(keys: SiteKeys, *, repository: Path, port: int) -> Document:
-    """What `crb-filesystem` is told besides."""
-    tls = keys.crb_tls
+def repository_settings(keys: SiteKeys, *, broker: str, port: int) -> Document:
+    """What every copy repository broker is told besides."""
+    tls = keys.crb_tls[broker]
     return {
-        "repository_dir": str(repository),
         "tls": {"cert": str(tls.cert), "key": str(tls.key), "ca": str(tls.ca)},
         "host": LOOPBACK,
         "port": port,
     }
+
+
+def s3_repository_settings(server: S3Server) -> Document:
+    """Where `crb-s3` keeps its objects: a bucket that its broker makes."""
+    return {"bucket": {**s3_settings(server), "name": REPOSITORY_BUCKET, "create": True}}
+
+
+def postgres_repository_settings(server: PostgresServer) -> Document:
+    """Where `crb-postgres` keeps its objects: a schema that its broker makes."""
+    admin = postgres_settings(server)["admin"]
+    return {"database": {**admin, "database": "postgres"}}
 
 
 def client_context(ports: NatsPorts, key: Nkey, *, principal: str) -> Document:

@@ -87,7 +87,7 @@ async def test_a_newer_layout_is_left_alone(
     newer = store_of(settings)
     try:
         problem = await problem_of(newer.check)
-        assert (problem.code, problem.temporary) == ("newer_repository", False)
+        assert (problem.code, problem.temporary) == ("unknown_format", False)
     finally:
         newer.close()
 

@@ -33,11 +33,15 @@ def test_adding_a_site_and_a_broker_keeps_every_key(tmp_path: Path) -> None:
 def test_an_interrupted_first_start_is_completed(tmp_path: Path) -> None:
     keys = open_keys(tmp_path, sites=("north",), brokers=BROKERS)
     kept = keys.sites["north"].agent.public
-    for lost in (keys.sites["north"].crb_tls.cert, keys.sites["north"].seal_public_file, keys.hub.system.seed_file):
+    for lost in (
+        keys.sites["north"].crb_tls["crb-filesystem"].cert,
+        keys.sites["north"].seal_public_file,
+        keys.hub.system.seed_file,
+    ):
         lost.unlink()
     again = open_keys(tmp_path, sites=("north",), brokers=BROKERS)
     assert again.sites["north"].agent.public == kept
-    assert again.sites["north"].crb_tls.cert.exists()
+    assert again.sites["north"].crb_tls["crb-filesystem"].cert.exists()
     assert again.sites["north"].seal_public_file.exists()
 
 
@@ -48,12 +52,12 @@ def test_keys_are_closed_to_other_users(tmp_path: Path) -> None:
 
 
 def test_certificates_serve_the_ends_they_are_for(tmp_path: Path) -> None:
-    keys = open_keys(tmp_path, sites=("north",))
+    keys = open_keys(tmp_path, sites=("north",), brokers=BROKERS)
     authority = x509.load_pem_x509_certificate(keys.ca.read_bytes())
     expected = {
         keys.hub.leaf_tls.cert: ({ExtendedKeyUsageOID.SERVER_AUTH}, {"localhost", "hub"}),
         keys.sites["north"].leaf_tls.cert: ({ExtendedKeyUsageOID.CLIENT_AUTH}, {"north"}),
-        keys.sites["north"].crb_tls.cert: (
+        keys.sites["north"].crb_tls["crb-filesystem"].cert: (
             {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH},
             {"localhost", "crb.north"},
         ),
