@@ -16,6 +16,7 @@ from hub.cli.results import show_app, show_started
 from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.values import environment, plans, template_ref
 from hub.client import Client, Started
+from hub.client.names import address
 from schemas.queries import AppView
 
 site_option = click.option(
@@ -120,6 +121,21 @@ async def describe(session: Session, app_name: str, site: str | None) -> None:
     """Show an app with its services and bindings (no secrets)."""
     async with session.client() as client:
         show_app(session, await client.app(app_name, site=site))
+
+
+@app.command()
+@app_argument
+@click.option("--service", default=None, shell_complete=service_names, help="The app service; else the entry point.")
+@site_option
+@client_options
+@asynchronous
+async def url(session: Session, app_name: str, service: str | None, site: str | None) -> None:
+    """Print where an app answers, and nothing else: for scripts."""
+    async with session.client() as client:
+        found = await client.app(app_name, site=site)
+        here = address(found, service=service)
+        if not session.shown({"app": found.name, "site": found.site, "url": here}, here):
+            click.echo(here)
 
 
 @app.command()

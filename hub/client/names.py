@@ -44,3 +44,20 @@ def only_image(name: str, found: Sequence[ImageView]) -> ImageView:
         listed = ", ".join(f"{image.id} ({image.state})" for image in chosen)
         raise ConflictError(conflict("image", f"{name!r} names {len(chosen)} images: {listed}", "name the id"))
     return chosen[0]
+
+
+def address(app: AppView, *, service: str | None = None) -> str:
+    """Where the app answers, or one of its app services. Raises :class:`NotFoundError`, :class:`ConflictError`."""
+    if service is None:
+        where = app.url
+    else:
+        found = next((each for each in app.services if each.name == service), None)
+        if found is None:
+            known = ", ".join(each.name for each in app.services)
+            raise NotFoundError(not_found("service", f"app {app.name} has no service {service!r}", f"it has: {known}"))
+        where = found.url
+    if where is None:
+        what = f"service {service!r} of app {app.name}" if service else f"app {app.name}"
+        remedy = "start it, or name a service with --service" if service is None else "only public ones have one"
+        raise ConflictError(conflict("app", f"{what} has no address ({app.state})", remedy))
+    return where

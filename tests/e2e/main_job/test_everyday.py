@@ -230,3 +230,9 @@ def _bound(app: Mapping[str, Any]) -> set[str]:
     return {
         value for service in app["data_services"] for name, value in service["binding"].items() if names.fullmatch(name)
     }
+
+
+async def test_the_address_of_an_app_is_printed_for_scripts(stack: Stack, told: Told) -> None:
+    assert (await must(stack, "app", "url", "ideas")).stdout == f"{told.app['url']}\n"
+    assert (await must(stack, "app", "url", "ideas", "--service", "web")).stdout == f"{told.app['url']}\n"
+    refused(await command(stack, "app", "url", "ideas", "--service", "www"), 3, "www", "web")
