@@ -41,11 +41,14 @@ CLOSE_SECONDS = 5.0
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where and as whom to connect. ``jetstream_prefix`` is that of the account's own JetStream API.
 
+    ``credentials_file`` is a ``.creds`` file, for servers in operator mode, in place of a seed.
+
     ``inbox_prefix`` is where replies go: one of its own keeps a user's replies from the others of its account.
     """
 
     servers: list[str]
     nkey_seed_file: str | None = None
+    credentials_file: str | None = None
     name: str = "calque"
     jetstream_prefix: str = "$JS.API"
     inbox_prefix: str = "_INBOX"
@@ -284,6 +287,7 @@ class Bus:
             self.settings.servers,
             name=self.settings.name,
             nkey_seed_file=self.settings.nkey_seed_file,
+            credentials_file=self.settings.credentials_file,
             inbox_prefix=self.settings.inbox_prefix,
             deadline_seconds=deadline_seconds,
             on_error=self._on_error,

@@ -33,6 +33,7 @@ async def dial(
     *,
     name: str,
     nkey_seed_file: str | None,
+    credentials_file: str | None = None,
     inbox_prefix: str,
     deadline_seconds: float,
     on_error: Callable[[Client, Exception], Awaitable[None]],
@@ -42,6 +43,7 @@ async def dial(
 ) -> Client:
     """A connected client. Raises :class:`schemas.problems.CalqueError`: ``unreachable``, ``forbidden``."""
     check_seed_file(nkey_seed_file)
+    check_seed_file(credentials_file, field="credentials_file")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + deadline_seconds
     cause = "nothing listens"
@@ -79,6 +81,7 @@ async def dial(
                         servers=list(servers),
                         name=name,
                         nkeys_seed=nkey_seed_file,
+                        user_credentials=credentials_file,
                         inbox_prefix=inbox_prefix,
                         error_cb=failed,
                         disconnected_cb=disconnected,
@@ -107,15 +110,15 @@ async def dial(
         await asyncio.sleep(POLL_SECONDS)
 
 
-def check_seed_file(path: str | None) -> None:
-    """Raise :class:`CalqueError` when the seed of an nkey can't be read."""
+def check_seed_file(path: str | None, *, field: str = "nkey_seed_file") -> None:
+    """Raise :class:`CalqueError` when the seed of an nkey, or a file of credentials, can't be read."""
     if path is None:
         return
     try:
         Path(path).read_bytes()
     except OSError as error:
         raise CalqueError(
-            invalid("nkey_seed_file", f"{path} can't be read ({error.strerror})", "give the path of a seed file")
+            invalid(field, f"{path} can't be read ({error.strerror})", "give the path of a seed file")
         ) from None
 
 

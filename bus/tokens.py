@@ -22,6 +22,7 @@ import nkeys
 from schemas.secrets import Secret
 
 Role = Literal["operator", "account", "user"]
+Kind = Literal["operator", "account", "user", "generic"]
 
 _PREFIXES: Mapping[Role, int] = {
     "operator": nkeys.PREFIX_BYTE_OPERATOR,
@@ -64,8 +65,17 @@ def key_from_bytes(raw: bytes, role: Role) -> TokenKey:
     return TokenKey(bytes(nkeys.encode_seed(raw, _PREFIXES[role])).decode())
 
 
-def token(issuer: TokenKey, *, subject: str, name: str, kind: Role, claims: Mapping[str, Any], issued_at: int) -> str:
-    """A signed token. ``issued_at`` is in Unix seconds; the same arguments give the same token."""
+def token(
+    issuer: TokenKey,
+    *,
+    subject: str,
+    name: str,
+    kind: Kind,
+    claims: Mapping[str, Any],
+    issued_at: int,
+    expires: int | None = None,
+) -> str:
+    """A signed token. ``issued_at`` and ``expires`` are in Unix seconds; the same arguments give the same token."""
     body: dict[str, Any] = {
         "iat": issued_at,
         "iss": issuer.public,
@@ -73,6 +83,8 @@ def token(issuer: TokenKey, *, subject: str, name: str, kind: Role, claims: Mapp
         "sub": subject,
         "nats": {**claims, "type": kind, "version": 2},
     }
+    if expires is not None:
+        body["exp"] = expires
     digest = hashlib.sha256(_sorted.encode(body)).digest()
     body["jti"] = base64.b32encode(digest).decode().rstrip("=")
     signed = f"{_part(_HEADER)}.{_part(body)}"
@@ -94,7 +106,15 @@ def operator_token(key: TokenKey, *, name: str, system_account: str, issued_at: 
     return token(key, subject=key.public, name=name, kind="operator", claims=claims, issued_at=issued_at)
 
 
-def account_token(issuer: TokenKey, *, account: str, name: str, claims: Mapping[str, Any], issued_at: int) -> str:
+def account_token(
+    issuer: TokenKey,
+    *,
+    account: str,
+    name: str,
+    claims: Mapping[str, Any],
+    issued_at: int,
+    expires: int | None = None,
+) -> str:
     """An account. Limits that ``claims`` doesn't name are off, except that it has no JetStream."""
     limits = {
         "subs": UNLIMITED,
@@ -108,7 +128,7 @@ def account_token(issuer: TokenKey, *, account: str, name: str, claims: Mapping[
         **claims.get("limits", {}),
     }
     whole = {**claims, "limits": limits}
-    return token(issuer, subject=account, name=name, kind="account", claims=whole, issued_at=issued_at)
+    return token(issuer, subject=account, name=name, kind="account", claims=whole, issued_at=issued_at, expires=expires)
 
 
 def user_token(

@@ -171,8 +171,8 @@ class Deprovision(Change, frozen=True, kw_only=True):
 
 @message("request.dsb.bind")
 class Bind(Change, frozen=True, kw_only=True):
-    """Make credentials for one binding. The broker uses the proposed ``secret`` as password or secret key,
-    so that a repeated request gives the same credentials.
+    """Make credentials for one binding. The broker uses the proposed ``secret`` as password or secret key, or
+    derives them from it, so that a repeated request gives the same credentials.
 
     For a data service of type messaging there is one binding per app service: ``app_service`` says which, and
     ``channel`` what it may send and receive; without it, nothing.

@@ -3,6 +3,7 @@
 `nats_server`     a single open JetStream server
 `hub_and_sites`   the hub's NATS server and those of the sites north and south, with keys and accounts
 `postgres_server` PostgreSQL 18, reached as superuser (`run_postgres(home)` for one of one's own)
+`apps_server`     a NATS server for apps, as the messaging broker manages it
 `s3_server`       SeaweedFS, reached as administrator (`run_s3(home)` for one of one's own)
 """
 
@@ -12,11 +13,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from hub.stack.keys import StackKeys, open_keys
+from hub.stack.apps_nats import apps_nats_part
+from hub.stack.keys import AppsKeys, StackKeys, open_keys
 from hub.stack.layout import HomeLayout
 from hub.stack.nats_parts import hub_nats_part, nats_ports, site_nats_part
 from hub.stack.parts import Part
@@ -26,6 +29,7 @@ from hub.stack.servers.postgres import PostgresServer, postgres_part
 from hub.stack.servers.postgres import postgres_server as postgres_address
 from hub.stack.servers.seaweed import S3Server, s3_part, s3_ports
 from hub.stack.servers.seaweed import s3_server as s3_address
+from hub.stack.settings import messaging_settings
 from hub.stack.supervisor import Places, Supervisor
 
 SITES = ("north", "south")
@@ -131,6 +135,46 @@ async def run_hub_and_sites(home: Path) -> AsyncIterator[HubAndSites]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def hub_and_sites(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HubAndSites]:
     async with run_hub_and_sites(tmp_path_factory.mktemp("hub-and-sites")) as running:
+        yield running
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningApps:
+    """A NATS server for apps; `settings` is what the messaging broker is told of it."""
+
+    url: str
+    keys: AppsKeys
+    settings: Mapping[str, Any]
+    supervisor: Supervisor
+
+    async def restart(self) -> None:
+        await self.supervisor.restart("north-apps-nats")
+
+
+@asynccontextmanager
+async def run_apps_server(home: Path) -> AsyncIterator[RunningApps]:
+    """A server of one's own, for tests that kill it."""
+    layout = HomeLayout(home)
+    keys = open_keys(layout.keys, sites=("north",)).sites["north"].apps
+    ports = Ports(layout.ports)
+    port = ports.pick("apps")
+    part = apps_nats_part(layout, keys, site="north", port=port, monitor_port=ports.pick("monitor"))
+    supervisor = supervise(home, [part])
+    await supervisor.start()
+    try:
+        yield RunningApps(
+            url=f"nats://{LOOPBACK}:{port}",
+            keys=keys,
+            settings=messaging_settings(keys, port=port),
+            supervisor=supervisor,
+        )
+    finally:
+        await supervisor.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def apps_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningApps]:
+    async with run_apps_server(tmp_path_factory.mktemp("apps-nats")) as running:
         yield running
 
 

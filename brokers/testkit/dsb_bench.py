@@ -162,22 +162,36 @@ class DsbBench(Bench):
     async def restored(self, prepared: PrepareCopy) -> dict[str, str]:
         """What is read from a new data service that is made from a committed copy."""
         service = await self.provision(restore=self.copies.grant(prepared.copy, "read"))
-        return await (await self.probe()).read(await self.bind(service))
+        bound = await self.bind(service)
+        probe = await self.probe()
+        if not probe.keeps:
+            await self.has(bound, {})
+            raise NotApplicable("the data service keeps nothing that could be restored")
+        return await probe.read(bound)
 
     async def moment_is_lost(self, prepared: PrepareCopy) -> None:
         """The copy can't be made any more, and is not prepared anew."""
         await self.talk.refuses("copy", self.copy_request(prepared), "moment_lost")
 
     async def filled(self, **texts: str) -> tuple[str, Bound]:
-        """A data service with these texts in it, and a binding."""
+        """A data service with these texts in it, if it keeps any, and a binding."""
         service = await self.provision()
         bound = await self.bind(service)
         probe = await self.probe()
-        for key, text in texts.items():
-            await probe.write(bound, key, text)
+        if probe.keeps:
+            for key, text in texts.items():
+                await probe.write(bound, key, text)
+        await self.has(bound, texts)
+        return service, bound
+
+    async def has(self, bound: Bound, texts: dict[str, str]) -> None:
+        """Unmet unless these texts are read; of what keeps none, unless the binding opens it."""
+        probe = await self.probe()
+        if not probe.keeps:
+            holds(await probe.opens(bound), "the binding does not open it")
+            return
         found = await probe.read(bound)
         holds(found == texts, f"written was {texts}, read is {found}")
-        return service, bound
 
     def again(self, request: Any) -> Any:
         """The same as another attempt."""

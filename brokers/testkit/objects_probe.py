@@ -14,6 +14,8 @@ from schemas.brokers import Bound
 class ObjectsProbe:
     """An object per key."""
 
+    keeps = True
+
     async def write(self, bound: Bound, key: str, text: str) -> None:
         """Put the object."""
         await obstore.put_async(_store(bound), key, text.encode())

@@ -12,6 +12,8 @@ CONNECT_SECONDS = 10
 class PostgresProbe:
     """One table of keys and texts."""
 
+    keeps = True
+
     async def write(self, bound: Bound, key: str, text: str) -> None:
         """Insert or update."""
         async with await _connect(bound) as connection:

@@ -12,7 +12,12 @@ from schemas.brokers import Bound
 
 
 class Probe(Protocol):
-    """One way to use a data service. What is wrong comes out as the exception of its library."""
+    """One way to use a data service. What is wrong comes out as the exception of its library.
+
+    ``keeps`` is false for one that keeps nothing which could be read back.
+    """
+
+    keeps: bool
 
     async def write(self, bound: Bound, key: str, text: str) -> None:
         """Keep ``text`` under ``key``."""
@@ -26,6 +31,8 @@ class Probe(Protocol):
 
 class FilesProbe:
     """A directory: the binding's attribute ``path``."""
+
+    keeps = True
 
     async def write(self, bound: Bound, key: str, text: str) -> None:
         """A file per key."""
@@ -48,7 +55,7 @@ def probe_for(type: str) -> Probe:
     """The probe of a type of data service. Raises NotApplicable when there is none, or its library is missing."""
     if type in ("volume", "other"):
         return FilesProbe()
-    modules = {"database": "postgres_probe", "objectstore": "objects_probe"}
+    modules = {"database": "postgres_probe", "objectstore": "objects_probe", "messaging": "messaging_probe"}
     if type not in modules:
         raise NotApplicable(f"the kit can't use a data service of type {type}")
     try:

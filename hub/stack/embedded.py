@@ -6,9 +6,9 @@
 Parts, by name:
 
     hub-nats, hub
-    <site>-nats, <site>-postgres, <site>-s3
-    <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-dsb-volume, <site>-psb-process,
-    <site>-crb-filesystem, <site>-crb-s3, <site>-crb-postgres: those that were chosen
+    <site>-nats, <site>-apps-nats, <site>-postgres, <site>-s3
+    <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-dsb-volume, <site>-dsb-nats,
+    <site>-psb-process, <site>-crb-filesystem, <site>-crb-s3, <site>-crb-postgres: those that were chosen
 
 A site's parts depend on nothing of the hub: sites stand alone.
 """
@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hub.stack import settings
+from hub.stack.apps_nats import apps_nats_part
 from hub.stack.errors import StackError
 from hub.stack.files import private_directory, write_json
 from hub.stack.keys import StackKeys, open_keys
@@ -42,7 +43,7 @@ from hub.stack.supervisor import STOP_SECONDS, Backoff, PartState, Places, Super
 from hub.stack.upgrade import Upgrade, upgrade
 
 DEFAULT_SITES = ("north", "south")
-BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "psb-process")
+BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "dsb-nats", "psb-process")
 """Brokers of every site; its copy repositories are chosen."""
 PROCESS_BROKER_GRACE_SECONDS = 8.0
 """Longer than the others have: it stops app services first, each with a grace of its own."""
@@ -66,6 +67,8 @@ class StackPorts:
     s3: Mapping[str, S3Ports]
     copies: Mapping[str, Mapping[str, int]]
     """By site and kind of repository."""
+    apps_nats: Mapping[str, int]
+    apps_nats_monitors: Mapping[str, int]
 
 
 class EmbeddedStack:
@@ -212,6 +215,8 @@ class EmbeddedStack:
                 site: {kind: ports.pick(_copies_port(site, kind)) for kind in kinds}
                 for site, kinds in self.repositories.items()
             },
+            apps_nats={site: ports.pick(f"{site}-apps-nats") for site in self.sites},
+            apps_nats_monitors={site: ports.pick(f"{site}-apps-nats-monitor") for site in self.sites},
         )
 
     def _chosen_parts(self) -> list[Part]:
@@ -233,6 +238,7 @@ class EmbeddedStack:
         layout, ports, programs = self.layout, self.ports, self._programs
         keys, place = self.keys.sites[site], layout.site(site)
         nats, postgres, s3 = f"{site}-nats", f"{site}-postgres", f"{site}-s3"
+        apps_nats = f"{site}-apps-nats"
 
         postgres_address = postgres_server(
             directory=place / "postgres", port=ports.postgres[site], bin_dir=programs.postgres_bin_dir
@@ -265,6 +271,14 @@ class EmbeddedStack:
 
         return {
             nats: lambda: site_nats_part(layout, self.keys, ports.nats, site=site, program=programs.nats_server),
+            apps_nats: lambda: apps_nats_part(
+                layout,
+                keys.apps,
+                site=site,
+                port=ports.apps_nats[site],
+                monitor_port=ports.apps_nats_monitors[site],
+                program=programs.nats_server,
+            ),
             postgres: lambda: postgres_part(
                 postgres,
                 directory=place / "postgres",
@@ -290,6 +304,12 @@ class EmbeddedStack:
                 s3,
             ),
             f"{site}-dsb-volume": lambda: broker("dsb-volume", settings.volume_settings(layout.volumes(site))),
+            f"{site}-dsb-nats": lambda: broker(
+                "dsb-nats",
+                settings.messaging_settings(keys.apps, port=ports.apps_nats[site]),
+                apps_nats,
+                module="brokers.messaging",
+            ),
             f"{site}-psb-process": lambda: broker("psb-process", {}, stop_grace=PROCESS_BROKER_GRACE_SECONDS),
             **{f"{site}-crb-{kind}": functools.partial(repository, kind) for kind in self.repositories[site]},
         }

@@ -12,6 +12,7 @@ Below `<home>/keys` (directories 0700, files 0600):
     sites/<site>/crb-<kind>.pem, .key   the same of a repository of another kind
     sites/<site>/sys.nk, agent.nk     nkey seeds of SYS on the site's server and of the agent
     sites/<site>/brokers/<name>.nk    nkey seed of each broker, `<kind>-<broker>`
+    sites/<site>/apps.nk, apps.creds  operator's seed of the NATS server for apps, and a user of its system account
     sites/<site>/seal.key, seal.pub   X25519 key pair, 32 raw bytes each: secrets are sealed to the site
     sites/<site>/secrets.key          32 raw bytes: the key of the site's secret store
 
@@ -35,6 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from nacl.public import PrivateKey
 
+from bus.tokens import UNLIMITED, TokenKey, credentials, key_from_bytes, user_token
 from hub.stack.files import private_directory, write_atomic
 from hub.stack.names import check_name, check_site
 
@@ -73,6 +75,22 @@ class HubKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AppsKeys:
+    """Keys of a site's NATS server for apps: who signs its accounts, and who may ask its system account."""
+
+    operator_seed_file: Path
+    system_credentials_file: Path
+
+    @property
+    def operator(self) -> TokenKey:
+        return TokenKey(read_seed(self.operator_seed_file))
+
+    @property
+    def system_account(self) -> TokenKey:
+        return self.operator.derive("account", "system")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SiteKeys:
     """Keys that belong to one site. ``crb_tls`` has a certificate per copy repository broker, by its name."""
 
@@ -82,6 +100,7 @@ class SiteKeys:
     system: Nkey
     agent: Nkey
     brokers: Mapping[str, Nkey]
+    apps: AppsKeys
     seal_key_file: Path
     seal_public_file: Path
     secrets_key_file: Path
@@ -153,6 +172,7 @@ def _site_keys(directory: Path, authority: _Authority, site: str, brokers: Seque
         system=_nkey(place / "sys.nk"),
         agent=_nkey(place / "agent.nk"),
         brokers={name: _nkey(seeds / f"{check_name(name, what='broker')}.nk") for name in brokers},
+        apps=_apps_keys(place),
         seal_key_file=seal_key,
         seal_public_file=seal_public,
         secrets_key_file=_random_key(place / "secrets.key"),
@@ -169,6 +189,30 @@ def _nkey(file: Path) -> Nkey:
     except Exception as cause:
         raise ValueError(f"{file} holds no usable nkey seed ({cause}); remove it to make a new key") from cause
     return Nkey(seed_file=file, public=public)
+
+
+def _apps_keys(place: Path) -> AppsKeys:
+    keys = AppsKeys(operator_seed_file=place / "apps.nk", system_credentials_file=place / "apps.creds")
+    if not keys.operator_seed_file.exists():
+        made = key_from_bytes(os.urandom(32), "operator")
+        write_atomic(keys.operator_seed_file, made.seed.value.encode() + b"\n")
+    try:
+        system = keys.system_account
+    except ValueError as cause:
+        raise ValueError(f"{keys.operator_seed_file}: {cause}; remove it to make a new key") from cause
+    user = system.derive("user", "broker")
+    text = user_token(
+        system,
+        user=user.public,
+        name="broker",
+        account=system.public,
+        claims={"pub": {}, "sub": {}, "subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED},
+        issued_at=0,
+    )
+    wanted = credentials(text, user.seed).value.encode()
+    if not keys.system_credentials_file.exists() or keys.system_credentials_file.read_bytes() != wanted:
+        write_atomic(keys.system_credentials_file, wanted)
+    return keys
 
 
 def _sealing_pair(place: Path) -> tuple[Path, Path]:

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from hub.stack.apps_nats import AppsServer, apps_config
 from hub.stack.nats_config import HubServer, SiteLogin, SiteServer, TlsPaths, hub_config, site_config
 
 SITE = "north"
 
 
 def reference_files() -> Mapping[str, str]:
-    """The text of each file by its name: a hub with one site, one client principal and seven brokers."""
+    """The text of each file by its name: a hub with one site, one client principal and eight brokers."""
     return {
         "hub.conf": hub_config(
             HubServer(
@@ -44,11 +45,23 @@ def reference_files() -> Mapping[str, str]:
                     "dsb-postgres": "U_DSB_POSTGRES",
                     "dsb-s3": "U_DSB_S3",
                     "dsb-volume": "U_DSB_VOLUME",
+                    "dsb-nats": "U_DSB_NATS",
                     "psb-process": "U_PSB_PROCESS",
                     "crb-filesystem": "U_CRB_FILESYSTEM",
                     "crb-s3": "U_CRB_S3",
                     "crb-postgres": "U_CRB_POSTGRES",
                 },
+            )
+        ),
+        "apps.conf": apps_config(
+            AppsServer(
+                site=SITE,
+                port=4223,
+                monitor_port=8223,
+                store_dir="/var/lib/calque/north/apps-nats",
+                operator="OPERATOR_JWT",
+                system_account="A_SYS",
+                system_token="SYS_ACCOUNT_JWT",  # noqa: S106 - the place of a token, not one
             )
         ),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hub.stack.keys import Nkey, SiteKeys, StackKeys
+from hub.stack.keys import AppsKeys, Nkey, SiteKeys, StackKeys
 from hub.stack.layout import HomeLayout
 from hub.stack.names import HUB
 from hub.stack.nats_config import AGENT_INBOX
@@ -87,6 +87,15 @@ def s3_settings(server: S3Server) -> Document:
 def volume_settings(volumes: Path) -> Document:
     """What `dsb-volume` is told besides."""
     return {"volumes_dir": str(volumes)}
+
+
+def messaging_settings(keys: AppsKeys, *, port: int) -> Document:
+    """What `dsb-nats` is told besides."""
+    return {
+        "servers": [f"nats://{LOOPBACK}:{port}"],
+        "operator_seed_file": str(keys.operator_seed_file),
+        "system_credentials_file": str(keys.system_credentials_file),
+    }
 
 
 def repository_settings(keys: SiteKeys, *, broker: str, port: int) -> Document:

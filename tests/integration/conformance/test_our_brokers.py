@@ -15,7 +15,7 @@ from tests.integration.broker_process import BrokerProcess
 from tests.integration.conformance.conftest import conforms
 from tests.integration.postgres.services import Postgres
 from tests.integration.s3.services import S3
-from tests.servers import NatsServer, RunningPostgres, RunningS3
+from tests.servers import NatsServer, RunningApps, RunningPostgres, RunningS3
 
 
 def skipped(report: Report) -> list[str]:
@@ -114,5 +114,30 @@ async def test_the_volume_broker_conforms(nats_server: NatsServer, bus: Bus, tmp
     await broker.start()
     try:
         assert skipped(await conforms(broker, bus)) == ["dsb.bind.secret", "dsb.unbind.works"]
+    finally:
+        await broker.stop()
+
+
+@pytest.mark.full
+async def test_the_messaging_broker_conforms(
+    apps_server: RunningApps, nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    broker = BrokerProcess(
+        "brokers.messaging",
+        bus=bus,
+        nats_url=nats_server.url,
+        kind="dsb",
+        name="conform-nats",
+        directory=tmp_path,
+        **apps_server.settings,
+    )
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus)) == [
+            "dsb.prepare.repeated",
+            "dsb.copy.moment",
+            "dsb.restore.independent",
+            "dsb.restart.moment",
+        ]
     finally:
         await broker.stop()

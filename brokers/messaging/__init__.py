@@ -1,0 +1,1 @@
+"""The messaging broker: an account of a NATS server per data service."""
