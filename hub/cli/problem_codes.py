@@ -88,9 +88,7 @@ BROKER: dict[str, Code] = {
     "unreadable": Code("The sealed secrets of a binding can't be opened.", "Ask again."),
     "corrupt": Code("Stored data is not what was written; it is never delivered.", "Transfer the copy again."),
     "refused": Code("The server behind the broker does not take what the broker asks of it.", "Do as the remedy says."),
-    "settings": Code(
-        "What the broker was told at its start is of no use.", "Correct the named field of its settings."
-    ),
+    "settings": Code("What the broker was told at its start is of no use.", "Correct the named field of its settings."),
     "wrong_copy": Code("The copy is not one that this broker can restore.", "Choose the broker that made it."),
     "parts_differ": Code("Broker and repository disagree about what was copied.", "Save again."),
     "wrong_layout": Code("A part of a copy has another form than it should.", "Choose the broker that made it."),
