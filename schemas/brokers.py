@@ -104,7 +104,11 @@ class InfoRequest(Request, frozen=True, kw_only=True):
 
 @message("reply.dsb.info")
 class DsbInfo(Reply, frozen=True, kw_only=True):
-    """``attributes`` and ``secret_attributes`` are the names that bindings offer to templates."""
+    """``attributes`` and ``secret_attributes`` are the names that bindings offer to templates.
+
+    ``can_attach``: data services that were there before may be bound and copied through it. ``limits`` says in words
+    what it can't do here, such as for want of privileges.
+    """
 
     name: str
     version: str
@@ -116,6 +120,8 @@ class DsbInfo(Reply, frozen=True, kw_only=True):
     copy_formats: tuple[str, ...]
     engine: str = ""
     engine_version: str = ""
+    can_attach: bool = False
+    limits: tuple[str, ...] = ()
 
 
 class CopyGrant(Fact, frozen=True, kw_only=True):
@@ -135,6 +141,37 @@ class CopyGrant(Fact, frozen=True, kw_only=True):
     expires_at: str
     client_fingerprint: str | None = None
     protocol: str = "http"
+
+
+class Existing(Fact, frozen=True, kw_only=True):
+    """A data service that was there before and belongs to the user: where it is, and the secret that opens it.
+
+    Brokers keep nothing of it beyond a prepared moment, and never change, overwrite or remove it: there is no request
+    that could ask for that, since ``provision``, ``deprovision`` and ``unbind`` can't name one.
+    """
+
+    url: str
+    secret: Secret | None = None
+
+
+@message("request.dsb.attach")
+class Attach(Change, frozen=True, kw_only=True):
+    """Can this existing data service be reached, bound and copied? Changes nothing and keeps nothing. Long.
+
+    What is missing for a copy, such as a privilege, is named before anything starts.
+    """
+
+    service_id: str
+    type: DataServiceType
+    existing: Existing
+    labels: dict[str, str] = {}
+
+
+@message("reply.dsb.attach")
+class Attachable(Reply, frozen=True, kw_only=True):
+    """Where and what it is, without secrets."""
+
+    resource: dict[str, str]
 
 
 @message("request.dsb.provision")
@@ -175,7 +212,8 @@ class Bind(Change, frozen=True, kw_only=True):
     derives them from it, so that a repeated request gives the same credentials.
 
     For a data service of type messaging there is one binding per app service: ``app_service`` says which, and
-    ``channel`` what it may send and receive; without it, nothing.
+    ``channel`` what it may send and receive; without it, nothing. An ``existing`` service's own credentials are
+    handed through, and the proposed secret is not used.
     """
 
     service_id: str
@@ -183,6 +221,7 @@ class Bind(Change, frozen=True, kw_only=True):
     secret: Secret
     app_service: str = ""
     channel: Channel | None = None
+    existing: Existing | None = None
 
 
 @message("reply.dsb.bind")
@@ -207,6 +246,7 @@ class StageCopy(Change, frozen=True, kw_only=True):
 
     service_id: str
     copy: str
+    existing: Existing | None = None
 
 
 @message("request.dsb.prepare_copy")
@@ -220,6 +260,7 @@ class PrepareCopy(Change, frozen=True, kw_only=True):
     service_id: str
     copy: str
     hold_seconds: float = 600.0
+    existing: Existing | None = None
 
 
 @message("reply.dsb.prepare_copy")
@@ -239,6 +280,7 @@ class CopyData(Change, frozen=True, kw_only=True):
     service_id: str
     copy: str
     grant: CopyGrant
+    existing: Existing | None = None
 
 
 @message("reply.dsb.copy")
@@ -287,6 +329,7 @@ class DataServiceHealth(Request, frozen=True, kw_only=True):
     """Is the data service well? Without a ``service_id``: the broker's technology itself."""
 
     service_id: str | None = None
+    existing: Existing | None = None
 
 
 @message("reply.any.health")
@@ -744,6 +787,7 @@ _ANY = {
 CONTRACTS: dict[BrokerKind, dict[str, OperationContract]] = {
     "dsb": {
         "info": OperationContract(InfoRequest, DsbInfo),
+        "attach": OperationContract(Attach, Attachable, long=True),
         "provision": OperationContract(Provision, Provisioned, long=True),
         "deprovision": OperationContract(Deprovision, Done, long=True),
         "bind": OperationContract(Bind, Bound),

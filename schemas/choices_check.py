@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from schemas.artifact_check import check_artifact
+from schemas.attachment import check_attachments
 from schemas.channels import no_channel
 from schemas.configuration import artifacts_of, configured, effective, left_out, named, parts, without_parts
 from schemas.environment_check import check_variables, unknown
@@ -20,6 +21,7 @@ def check_choices(template: Template, choices: Choices) -> list[Problem]:
     """What is wrong with the values that a deployment lays over ``template``; fields as in the command."""
     found = [*_environment(template, choices), *_parts(template, choices), *_plans(template, choices)]
     found.extend(_artifacts(template, choices))
+    found.extend(_attached(template, choices))
     if found:
         return found
     return [*check_left_out(template, choices), *_without_channel(template, choices), *_circle(template, choices)]
@@ -121,6 +123,24 @@ def _plans(template: Template, choices: Choices) -> Iterator[Problem]:
             yield unknown(field, "data service", data_service, template.data_services)
         if problem := check_name(plan, field=field):
             yield problem
+
+
+def _attached(template: Template, choices: Choices) -> Iterator[Problem]:
+    there = without_parts(template, left_out(template, choices)).data_services
+    yield from check_attachments(choices.attach, known=there)
+    for name in sorted(choices.attach.keys() & choices.plans.keys()):
+        yield invalid(f"plans.{name}", f"{name!r} is attached and has no plan", "leave the plan out")
+    if not choices.adopted:
+        return
+    for name in there:
+        if name not in choices.attach:
+            yield invalid(
+                f"attach.{name}",
+                f"an adopted app uses the data services that it has, and nothing says where {name!r} is",
+                f"add --attach {name}=URL",
+            )
+    if not there:
+        yield invalid("template", f"{template.name} has no data service, so there is nothing to adopt")
 
 
 def _artifacts(template: Template, choices: Choices) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ import msgspec
 from schemas.base import Demand, Fact
 from schemas.problems import Problem
 from schemas.registry import command, message
-from schemas.values import Artifact, Choices, ImageContent, Requester, Template, TemplateRef, Value
+from schemas.values import Artifact, Attachment, Choices, ImageContent, Requester, Template, TemplateRef, Value
 
 
 class Command(Demand, frozen=True, kw_only=True):
@@ -56,6 +56,8 @@ class DeployInstance(Planned, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     including: tuple[str, ...] = ()
     artifacts: dict[str, Artifact] = {}
+    attach: dict[str, Attachment] = {}
+    adopted: bool = False
 
 
 @command("hub", "instance", "save")
@@ -147,6 +149,8 @@ class SiteDeployInstance(SiteCommand, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     including: tuple[str, ...] = ()
     artifacts: dict[str, Artifact] = {}
+    attach: dict[str, Attachment] = {}
+    adopted: bool = False
 
 
 @command("site", "instance", "run")
@@ -233,9 +237,14 @@ def choices(command: DeployInstance | RunImage | SiteDeployInstance | SiteRunIma
         without=command.without,
         including=command.including,
         artifacts=command.artifacts,
+        attach=command.attach if isinstance(command, DeployInstance | SiteDeployInstance) else {},
+        adopted=command.adopted if isinstance(command, DeployInstance | SiteDeployInstance) else False,
     )
 
 
 def chosen(command: DeployInstance | RunImage) -> dict[str, Any]:
     """The fields of :func:`choices` as they are, for the command that it is passed on as."""
-    return msgspec.structs.asdict(choices(command))
+    fields = msgspec.structs.asdict(choices(command))
+    if isinstance(command, RunImage):  # an image gets data services of its own
+        return {name: value for name, value in fields.items() if name not in ("attach", "adopted")}
+    return fields

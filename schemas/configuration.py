@@ -107,11 +107,11 @@ def effective(
 
     ``absent`` are the parts that are left out, when that is settled already; else it follows from ``choices``.
     ``picked`` is what the site chose for services that may run several artifacts. ``choices`` must have been checked
-    (:func:`schemas.choices_check.check_choices`).
+    (:func:`schemas.choices_check.check_choices`). Of what is adopted no app service is ours to run.
     """
     reduced = without_parts(template, left_out(template, choices) if absent is None else absent)
     services = {}
-    for name, spec in reduced.services.items():
+    for name, spec in ({} if choices.adopted else reduced.services).items():
         offered = artifacts_of(spec, choices.artifacts.get(name))
         services[name] = msgspec.structs.replace(
             spec,

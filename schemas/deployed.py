@@ -14,9 +14,15 @@ def deployed(event: InstanceDeploying) -> Template:
 
 def variables(event: InstanceDeploying) -> dict[str, dict[str, Configured]]:
     """App service -> variable -> its value and where that comes from."""
-    reduced = without_parts(event.template, event.without)
+    reduced = without_parts(event.template, (*event.without, *(event.template.services if event.adopted else ())))
     return {name: configured(reduced, name, _choices(event)) for name in reduced.services}
 
 
 def _choices(event: InstanceDeploying) -> Choices:
-    return Choices(environment=event.environment, environment_name=event.environment_name, artifacts=event.artifacts)
+    return Choices(
+        environment=event.environment,
+        environment_name=event.environment_name,
+        artifacts=event.artifacts,
+        attach=event.attached,
+        adopted=event.adopted,
+    )

@@ -7,7 +7,7 @@ A site writes the aggregates ``instance``, ``copy``, ``location``, ``image``, ``
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from schemas.base import Fact
 from schemas.operations import Step
@@ -15,6 +15,7 @@ from schemas.problems import Problem
 from schemas.registry import event
 from schemas.values import (
     Artifact,
+    Attachment,
     Binding,
     BrokerKind,
     Cleanup,
@@ -22,6 +23,7 @@ from schemas.values import (
     DataServiceSpec,
     ImageContent,
     Level,
+    Origin,
     Plan,
     Requester,
     Template,
@@ -185,7 +187,8 @@ class InstanceDeploying(Event, frozen=True, kw_only=True):
     its plan, ``copies`` (of an image) every data service to the copy that it is restored from. ``template`` is as it
     was applied; what runs of it follows from ``environment``, ``environment_name``, ``without`` (all parts that are
     left out) and ``artifacts`` (asked for instead of the template's) by :func:`schemas.configuration.effective`.
-    ``picked`` is the artifact that was chosen for each app service which has alternatives.
+    ``picked`` is the artifact that was chosen for each app service which has alternatives. ``attached`` are the data
+    services that were there before; of an ``adopted`` instance no app service is ours.
     """
 
     name: str
@@ -200,6 +203,8 @@ class InstanceDeploying(Event, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     artifacts: dict[str, Artifact] = {}
     picked: dict[str, Artifact] = {}
+    attached: dict[str, Attachment] = {}
+    adopted: bool = False
 
 
 @event("instance", "running")
@@ -259,7 +264,7 @@ class DataServiceProvisioned(Event, frozen=True, kw_only=True):
     plan: str
     resource: dict[str, str] = {}
     copy: str | None = None
-    origin: Literal["provisioned", "attached"] = "provisioned"
+    origin: Origin = "provisioned"
 
 
 @event("instance", "data_service_bound")
@@ -282,6 +287,22 @@ class DataServiceRemoved(Event, frozen=True, kw_only=True):
     """The data service and its data are gone."""
 
     data_service: str
+
+
+@event("instance", "data_service_detached")
+class DataServiceDetached(Event, frozen=True, kw_only=True):
+    """A data service that was there before is no longer part of the app. Nothing of it was changed."""
+
+    data_service: str
+
+
+@event("instance", "data_service_health_changed")
+class DataServiceHealthChanged(Event, frozen=True, kw_only=True):
+    """The broker's check of a data service changed its mind."""
+
+    data_service: str
+    healthy: bool
+    message: str = ""
 
 
 @event("instance", "service_deployed")
@@ -452,6 +473,8 @@ class BrokerRegistered(Event, frozen=True, kw_only=True):
     engine: str = ""
     engine_version: str = ""
     hooks: tuple[str, ...] = ("http",)
+    can_attach: bool = False
+    limits: tuple[str, ...] = ()
 
 
 @event("broker", "lost")

@@ -14,8 +14,8 @@ from schemas.events import BrokerRegistered
 from schemas.hook_check import kinds_of_hooks
 from schemas.problems import Problem, conflict, invalid, not_found
 from schemas.references import references
-from schemas.site_secrets import secret_not_set
-from schemas.values import Artifact, Choices, DataServiceSpec, ServiceSpec, Template
+from schemas.site_secrets import name_in, secret_not_set
+from schemas.values import Artifact, Attachment, Choices, DataServiceSpec, ServiceSpec, Template
 from schemas.versions import satisfies
 
 
@@ -109,6 +109,8 @@ def _data_service(
     """The DSB for a data service: the one that made the copy, the one that the template names, or the first."""
     field = f"data_services.{name}"
     there = offer.of_kind("dsb")
+    if name in choices.attach:
+        return _attaching(offer, name, spec, choices.attach[name])
     choice = wanted or spec.broker
     named = [one for one in there if spec.type in one.types and choice in (None, one.name)]
     if not named:
@@ -135,6 +137,23 @@ def _data_service(
         f"broker {fitting[0].name!r} at site {offer.site} has no plan {plan!r}",
         f"choose one of: {names}",
     )
+
+
+def _attaching(offer: Offer, name: str, spec: DataServiceSpec, attachment: Attachment) -> _Chosen | Problem:
+    """The DSB for a data service that was there before. It has no plan."""
+    field = f"attach.{name}"
+    there = [one for one in offer.of_kind("dsb") if spec.type in one.types]
+    fitting = [one for one in there if one.can_attach and spec.broker in (None, one.name)]
+    if not fitting:
+        has = ", ".join(one.name for one in there) or "none"
+        return conflict(
+            field,
+            f"site {offer.site} has no {spec.type} broker that can attach what was there before; it has: {has}",
+            "choose another site",
+        )
+    if attachment.secret is not None and offer.secrets is not None and name_in(attachment.secret) not in offer.secrets:
+        return secret_not_set(name_in(attachment.secret), site=offer.site, field=f"{field}.secret")
+    return _Chosen(fitting[0], "")
 
 
 def _serves(broker: BrokerRegistered, spec: DataServiceSpec) -> bool:

@@ -34,6 +34,7 @@ from schemas.values import (
     InstanceState,
     Level,
     OperationState,
+    Origin,
     Plan,
     ServiceState,
     ServiceType,
@@ -58,7 +59,11 @@ class ServiceView(Fact, frozen=True, kw_only=True):
 
 
 class DataServiceView(Fact, frozen=True, kw_only=True):
-    """A data service of an instance with its binding's plain attributes (no secrets)."""
+    """A data service of an instance with its binding's plain attributes (no secrets).
+
+    ``origin`` is ``attached`` for one that was there before and is never ours to remove; ``healthy`` is what the
+    broker's check of such a one said last.
+    """
 
     name: str
     type: DataServiceType
@@ -69,10 +74,14 @@ class DataServiceView(Fact, frozen=True, kw_only=True):
     binding: dict[str, str] = {}
     secret_refs: dict[str, str] = {}
     copy: str | None = None
+    origin: Origin = "provisioned"
+    healthy: bool | None = None
+    message: str = ""
 
 
 class AppView(Fact, frozen=True, kw_only=True):
-    """An app instance. ``stale`` when its site has stopped reporting."""
+    """An app instance. ``stale`` when its site has stopped reporting; ``adopted`` when its app services run somewhere
+    else and only its data services are known."""
 
     id: str
     name: str
@@ -90,6 +99,7 @@ class AppView(Fact, frozen=True, kw_only=True):
     operation: str | None = None
     created_at: str = ""
     changed_at: str = ""
+    adopted: bool = False
 
 
 class ImagePartView(Fact, frozen=True, kw_only=True):
@@ -173,6 +183,8 @@ class BrokerView(Fact, frozen=True, kw_only=True):
     plans: tuple[Plan, ...] = ()
     engine: str = ""
     engine_version: str = ""
+    can_attach: bool = False
+    limits: tuple[str, ...] = ()
 
 
 class SiteView(Fact, frozen=True, kw_only=True):

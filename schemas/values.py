@@ -27,6 +27,7 @@ InstanceState = Literal[
     "failed",
 ]
 ServiceState = Literal["pending", "deploying", "running", "stopping", "stopped", "failed", "removed"]
+Origin = Literal["provisioned", "attached"]
 DataServiceState = Literal[
     "pending",
     "provisioning",
@@ -37,6 +38,7 @@ DataServiceState = Literal[
     "unbinding",
     "removing",
     "removed",
+    "detached",
     "failed",
 ]
 CopyState = Literal["preparing", "prepared", "copying", "committed", "expired", "failed"]
@@ -195,6 +197,14 @@ class Template(Fact, frozen=True, kw_only=True):
     requires: AppRequirement | None = None
 
 
+class Attachment(Fact, frozen=True, kw_only=True):
+    """A data service that was there before. ``url`` says where it is and as whom, with no password in it; ``secret``
+    is ``secret:<name>`` of the site, or none is needed. See :mod:`schemas.attachment`."""
+
+    url: str
+    secret: str | None = None
+
+
 class Choices(Fact, frozen=True, kw_only=True):
     """What whoever deploys a template or runs an image chooses.
 
@@ -202,7 +212,9 @@ class Choices(Fact, frozen=True, kw_only=True):
     the template's environments, ``plans`` is data service -> plan. ``without`` are optional services to leave out,
     ``including`` those to take in that the named environment or the image leaves out. ``artifacts`` (service ->
     artifact) run instead of the template's; where one has no ``command``, that of the template's artifact of the
-    same type is used.
+    same type is used. ``attach`` (data service -> where it is) names those that were there before and are never ours
+    to overwrite or remove. ``adopted``: the app services run somewhere else and are not ours to run; every data
+    service has to be attached then.
     """
 
     environment: dict[str, dict[str, Value]] = {}
@@ -211,6 +223,8 @@ class Choices(Fact, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     including: tuple[str, ...] = ()
     artifacts: dict[str, Artifact] = {}
+    attach: dict[str, Attachment] = {}
+    adopted: bool = False
 
 
 class TemplateRef(Fact, frozen=True, kw_only=True):
@@ -280,6 +294,7 @@ class ImagePart(Fact, frozen=True, kw_only=True):
     size: int = 0
     stored: int = 0
     data_class: DataClass = "restricted"
+    origin: Origin = "provisioned"
 
 
 class InstanceConfiguration(Fact, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.actions import Actions
 from site_agent.application.answers import Answers
 from site_agent.application.commands import CommandHandler
+from site_agent.application.existing_watch import EXISTING_SECONDS, ExistingWatch
 from site_agent.application.grants import Grants
 from site_agent.application.runner import Runner
 from site_agent.application.site_secrets import SiteSecrets
@@ -107,6 +108,7 @@ class _Agent:
         self._commands = CommandHandler(self._journal, self._runner, bus)
         self._broker_watch = BrokerWatch(self._journal, bus, brokers)
         self._health_watch = HealthWatch(self._journal, brokers)
+        self._existing_watch = ExistingWatch(self._journal, brokers, site_secrets)
         answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants, site_secrets=site_secrets)
         self._service = answers.service(bus, version=SERVICE_VERSION)
 
@@ -134,6 +136,7 @@ class _Agent:
             asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
             asyncio.create_task(self._watch_brokers(), name="brokers"),
             asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
+            asyncio.create_task(for_ever(self._existing_watch.look, every_seconds=EXISTING_SECONDS), name="attached"),
             *(
                 asyncio.create_task(queue.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), name="commands")
                 for queue in queues

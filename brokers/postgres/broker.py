@@ -10,17 +10,21 @@ from urllib.parse import quote
 import msgspec
 
 from brokers.postgres.databases import CONNECTION_LIMIT, Databases, Mark
-from brokers.postgres.moments import Moment, Moments, SequenceValue
+from brokers.postgres.existing import ExistingDatabase, check_readable, explained
+from brokers.postgres.moments import Moment, Moments, SequenceValue, Source
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
+from brokers.postgres.tools import Tools
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from schemas.brokers import (
     SERVICE_VERSION,
+    Attach,
+    Attachable,
     Bind,
     Bound,
     Copied,
@@ -71,7 +75,8 @@ class PostgresBroker(Broker):
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings)
         self._own = settings
-        self._server = Server(settings)
+        self._server = Server(settings.admin.login)
+        self._tools = Tools(settings.bin_dir)
         self._databases = Databases(self._server)
         self._moments = Moments(
             self._server, self._databases, bin_dir=settings.bin_dir, notes=settings.state_dir / "moments"
@@ -105,7 +110,18 @@ class PostgresBroker(Broker):
             copy_formats=(COPY_FORMAT,),
             engine="postgresql",
             engine_version=await self._engine_version(),
+            can_attach=True,
         )
+
+    async def attach(self, request: Attach, _reporter: Reporter) -> Attachable:
+        """Look whether the database is there and all of it can be read; nothing is written."""
+        if request.type != "database":
+            raise CalqueError(invalid("type", f"PostgreSQL has no {request.type}", "attach a database"))
+        existing = ExistingDatabase(request.existing)
+        async with existing.session() as session:
+            await check_readable(session, user=existing.login.user)
+            await self._tools.check_dump(session)
+            return Attachable(resource=existing.resource(version=session.version))
 
     async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
         """A database, blank or restored. Half of one, from a run that was cut off, is dropped and made anew."""
@@ -140,7 +156,9 @@ class PostgresBroker(Broker):
         return Done()
 
     async def bind(self, request: Bind) -> Bound:
-        """A login role with the proposed secret as its password."""
+        """A login role with the proposed secret as its password; of an existing database, the user's own."""
+        if request.existing is not None:
+            return ExistingDatabase(request.existing).bound()
         login = await self._databases.bind(
             service_id=request.service_id, binding_id=request.binding_id, secret=request.secret
         )
@@ -169,9 +187,16 @@ class PostgresBroker(Broker):
 
     async def prepare_copy(self, request: PrepareCopy) -> Prepared:
         """An exported snapshot with all its locks."""
-        return await self._moments.prepare(
-            service_id=request.service_id, copy=request.copy, hold_seconds=request.hold_seconds
-        )
+        if request.existing is None:
+            return await self._moments.prepare(
+                service_id=request.service_id, copy=request.copy, hold_seconds=request.hold_seconds
+            )
+        existing = ExistingDatabase(request.existing)
+        source = Source(existing.server, existing.login.database, existing.login)
+        async with explained():
+            return await self._moments.prepare(
+                service_id=request.service_id, copy=request.copy, hold_seconds=request.hold_seconds, source=source
+            )
 
     async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
         """Stream the dump and the sequences of the moment."""
@@ -196,6 +221,10 @@ class PostgresBroker(Broker):
     async def health(self, request: DataServiceHealth) -> Health:
         """Whether the server, or the data service's database, answers."""
         try:
+            if request.existing is not None:
+                async with ExistingDatabase(request.existing).session() as session:
+                    await session.value("SELECT 1")
+                return Health(healthy=True)
             if request.service_id is None:
                 async with self._server.session() as session:
                     await session.value("SELECT 1")

@@ -16,13 +16,17 @@ import hashlib
 import logging
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from brokers.postgres.databases import Databases
+from brokers.postgres.existing import check_readable
+from brokers.postgres.logins import Login
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.programs import Program
 from brokers.postgres.server import Lost, Server, Session, Vanished
+from brokers.postgres.tools import Tools
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.errors import moment_lost, temporary_error
 from schemas.brokers import Prepared
@@ -48,6 +52,12 @@ _SEQUENCES = """
       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
     ORDER BY 1
 """
+_TIMEOUTS = ("idle_in_transaction_session_timeout", "statement_timeout", "idle_session_timeout", "transaction_timeout")
+_WITHOUT_TIMEOUTS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY(%s)"
+_AT = """
+    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,
+           to_char(now(), 'YYYY-MM-DD HH24:MI:SS.US TZ')
+"""
 _ESTIMATE = """
     SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -63,6 +73,14 @@ class SequenceValue(msgspec.Struct, frozen=True):
     is_called: bool
 
 
+class Source(NamedTuple):
+    """The database that a moment is of: one of ours, or one that was there before (``login``)."""
+
+    server: Server
+    database: str
+    login: Login | None = None
+
+
 class Moment:
     """One prepared moment. ``copying`` counts the copies that stream from it now."""
 
@@ -70,6 +88,7 @@ class Moment:
         self,
         *,
         service_id: str,
+        source: Source,
         session: Session,
         snapshot: str,
         answer: Prepared,
@@ -77,6 +96,7 @@ class Moment:
         hold_seconds: float,
     ) -> None:
         self.service_id = service_id
+        self.source = source
         self.session = session
         self.snapshot = snapshot
         self.answer = answer
@@ -116,7 +136,7 @@ class Moments:
     def __init__(self, server: Server, databases: Databases, *, bin_dir: Path, notes: Path) -> None:
         self._server = server
         self._databases = databases
-        self._pg_dump = bin_dir / "pg_dump"
+        self._tools = Tools(bin_dir)
         self._notes = notes
         self._held: dict[str, Moment] = {}
         self._discarding: set[asyncio.Task[None]] = set()
@@ -135,8 +155,13 @@ class Moments:
             await self._drop(copy)
         await asyncio.gather(*self._discarding, return_exceptions=True)
 
-    async def prepare(self, *, service_id: str, copy: str, hold_seconds: float) -> Prepared:
-        """Fix the moment of ``copy`` or repeat its answer. Raises ``moment_lost`` for one that was fixed and lost."""
+    async def prepare(
+        self, *, service_id: str, copy: str, hold_seconds: float, source: Source | None = None
+    ) -> Prepared:
+        """Fix the moment of ``copy`` or repeat its answer. Raises ``moment_lost`` for one that was fixed and lost.
+
+        ``source`` is a database that was there before; else it is the one that we made for the service.
+        """
         held = self._held.get(copy)
         if held:
             if await held.alive():
@@ -144,7 +169,8 @@ class Moments:
             await self._drop(copy)
         if self._note(copy).exists():
             raise moment_lost(copy, self._note(copy).read_text())
-        moment = await self._fix(service_id=service_id, copy=copy, hold_seconds=hold_seconds)
+        own = Source(self._server, database_of(service_id))
+        moment = await self._fix(source or own, service_id=service_id, copy=copy, hold_seconds=hold_seconds)
         if self._note(copy).exists():  # discarded meanwhile
             await moment.release()
             raise moment_lost(copy, self._note(copy).read_text())
@@ -164,7 +190,7 @@ class Moments:
     async def dump(self, copy: str, moment: Moment) -> Program:
         """A ``pg_dump`` that reads the moment: the one that waits, or, for another try, a new one."""
         dump, moment.waiting_dump = moment.waiting_dump, None
-        moment.streaming = dump or await self._start_dump(copy, moment.service_id, moment.snapshot)
+        moment.streaming = dump or await self._start_dump(copy, moment.source, moment.snapshot)
         return moment.streaming
 
     def begin_copy(self, moment: Moment) -> None:
@@ -194,30 +220,40 @@ class Moments:
         for copy in [copy for copy, moment in self._held.items() if moment.service_id == service_id]:
             await self.discard(copy)
 
-    async def _fix(self, *, service_id: str, copy: str, hold_seconds: float) -> Moment:
-        database = database_of(service_id)
+    async def _open(self, source: Source, *, service_id: str, copy: str) -> Session:
+        """A session in the database, which is whole and can be copied."""
         try:
-            session = await self._server.connect(database=database, application=application_of(copy))
+            session = await source.server.connect(database=source.database, application=application_of(copy))
         except Lost:
-            async with self._server.session() as other:  # the server, or only the database, is not there
-                await self._databases.require(other, service_id)
+            if source.login is None:
+                async with self._server.session() as other:  # the server, or only the database, is not there
+                    await self._databases.require(other, service_id)
             raise
         try:
-            await self._databases.require(session, service_id)
-            for name in ("idle_in_transaction_session_timeout", "statement_timeout", "idle_session_timeout"):
-                await session.run(f"SET {name} = 0")
+            if source.login is None:
+                await self._databases.require(session, service_id)
+            else:
+                await check_readable(session, user=source.login.user)
+            await self._tools.check_dump(session)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def _fix(self, source: Source, *, service_id: str, copy: str, hold_seconds: float) -> Moment:
+        session = await self._open(source, service_id=service_id, copy=copy)
+        try:
+            await session.rows(_WITHOUT_TIMEOUTS, (list(_TIMEOUTS),))
             await session.run(f"SET lock_timeout = {LOCK_WAIT_MILLISECONDS}")
             for _ in range(LISTING_ATTEMPTS):
                 if snapshot := await _snapshot_of_all_tables(session):
                     break
             else:
                 raise temporary_error("busy", "tables are being made and dropped all the time", field="service_id")
-            dumping = asyncio.create_task(self._start_dump(copy, service_id, snapshot))
+            dumping = asyncio.create_task(self._start_dump(copy, source, snapshot))
             try:
                 sequences = [await _sequence(session, name) for (name,) in await session.rows(_SEQUENCES)]
-                at = await session.rows(
-                    "SELECT pg_current_wal_lsn()::text, to_char(now(), 'YYYY-MM-DD HH24:MI:SS.US TZ')"
-                )
+                at = await session.rows(_AT)
                 estimate = int(await session.value(_ESTIMATE))
             except BaseException:
                 dumping.cancel()
@@ -225,6 +261,7 @@ class Moments:
                 raise
             moment = Moment(
                 service_id=service_id,
+                source=source,
                 session=session,
                 snapshot=snapshot,
                 answer=Prepared(
@@ -241,11 +278,9 @@ class Moments:
             raise
         return moment
 
-    async def _start_dump(self, copy: str, service_id: str, snapshot: str) -> Program:
+    async def _start_dump(self, copy: str, source: Source, snapshot: str) -> Program:
         """A ``pg_dump`` that has its locks and its view of the schema: it writes nothing before."""
-        environment = self._server.program_environment(
-            database=database_of(service_id), application=application_of(copy)
-        )
+        environment = source.server.program_environment(database=source.database, application=application_of(copy))
         arguments = (
             "--format=custom",
             "--compress=0",
@@ -253,7 +288,7 @@ class Moments:
             f"--lock-wait-timeout={LOCK_WAIT_MILLISECONDS}",
             "--no-password",
         )
-        dump = await Program.start(self._pg_dump, arguments, environment=environment)
+        dump = await Program.start(self._tools.pg_dump, arguments, environment=environment)
         try:
             await dump.first_block()
         except BaseException:

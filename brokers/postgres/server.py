@@ -1,4 +1,4 @@
-"""The broker's way to the PostgreSQL server: connections of the administrator, and what their errors mean.
+"""The broker's way to PostgreSQL servers: connections, and what their errors mean.
 
 The only module that imports psycopg. Statements are built from names of ours, which need no quoting; all else is
 passed as parameters or quoted by the server's own ``format()``.
@@ -6,17 +6,19 @@ passed as parameters or quoted by the server's own ``format()``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 
-from brokers.postgres.settings import PostgresSettings
+from brokers.postgres.logins import Login
 from schemas.problems import Problem, permanent, temporary
 
 CONNECT_SECONDS = 5
 Row = tuple[Any, ...]
+ServerError = psycopg.Error
+"""Whatever a server refuses or fails at."""
 Lost = psycopg.OperationalError
 """The session is gone, or could not be made."""
 Vanished = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
@@ -66,6 +68,11 @@ class Session:
         return made.decode()
 
     @property
+    def server_version(self) -> int:
+        """The server's version as a number, e.g. 180004."""
+        return self._connection.info.server_version
+
+    @property
     def version(self) -> str:
         """The server's version, e.g. ``18.4``."""
         return self._connection.info.parameter_status("server_version") or ""
@@ -76,19 +83,22 @@ class Session:
 
 
 class Server:
-    """The PostgreSQL server that the broker speaks for."""
+    """A PostgreSQL server and the way into it. ``login`` is asked at each connect: a password may change."""
 
-    def __init__(self, settings: PostgresSettings) -> None:
-        self._admin = settings.admin
+    def __init__(self, login: Callable[[], Login]) -> None:
+        self._login = login
 
     async def connect(self, *, database: str | None = None, application: str = "calque broker") -> Session:
-        """A session of the administrator, to be closed by the caller. Raises :data:`Lost`."""
+        """A session, to be closed by the caller. Raises :data:`Lost`."""
+        login = self._login()
+        options: dict[str, Any] = dict(login.options)
         connection = await psycopg.AsyncConnection.connect(
-            host=self._admin.host,
-            port=self._admin.port,
-            user=self._admin.user,
-            password=self._admin.password(),
-            dbname=database or self._admin.database,
+            host=login.host,
+            port=login.port,
+            user=login.user,
+            password=login.password.value if login.password is not None else None,
+            dbname=database or login.database,
+            **options,
             application_name=application,
             connect_timeout=CONNECT_SECONDS,
             keepalives_idle=10,
@@ -110,10 +120,7 @@ class Server:
     def program_environment(self, *, database: str, application: str, options: str = "") -> dict[str, str]:
         """Where and as whom the programs of PostgreSQL connect. In the environment, never in the arguments."""
         return {
-            "PGHOST": self._admin.host,
-            "PGPORT": str(self._admin.port),
-            "PGUSER": self._admin.user,
-            "PGPASSWORD": self._admin.password(),
+            **self._login().environment,
             "PGDATABASE": database,
             "PGAPPNAME": application,
             "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),

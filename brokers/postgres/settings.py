@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from brokers.postgres.logins import Login
 from brokers.sdk.errors import read_value
 from brokers.sdk.settings import BrokerSettings, Section
+from schemas.secrets import Secret
 
 
 class AdminSection(Section):
@@ -19,9 +21,10 @@ class AdminSection(Section):
     password_file: Path
     database: str = "postgres"
 
-    def password(self) -> str:
-        """The password in its file. Raises :class:`CalqueError` when it can't be read."""
-        return read_value(self.password_file, field="admin.password_file")
+    def login(self) -> Login:
+        """The way in. Raises :class:`CalqueError` when the password's file can't be read."""
+        password = Secret(value=read_value(self.password_file, field="admin.password_file"))
+        return Login(self.host, self.port, self.user, self.database, password)
 
 
 class AdvertiseSection(Section):

@@ -30,7 +30,7 @@ from schemas.commands import (
     choices,
     chosen,
 )
-from schemas.configuration import effective, inherited
+from schemas.configuration import effective, inherited, without_parts
 from schemas.deployed import deployed
 from schemas.names import check_name, claim_token
 from schemas.problems import Problem, conflict, not_found
@@ -97,7 +97,8 @@ def check_values(
     if found := check_choices(template, asked):
         return together(found)
     running = effective(template, inherited(captured, asked) if captured else asked)
-    return check_site_serves(running, site=site, plans=asked.plans, brokers=broker_views(context.state, site=site))
+    needed = without_parts(running, tuple(asked.attach))  # what is attached is there already, and has no plan
+    return check_site_serves(needed, site=site, plans=asked.plans, brokers=broker_views(context.state, site=site))
 
 
 async def save(context: Context, received: Received) -> Outcome:

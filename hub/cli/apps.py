@@ -14,7 +14,7 @@ from hub.cli.output import shown_line
 from hub.cli.planning import Planning, name_option, new_site_option, planning_options
 from hub.cli.results import show_app, show_started
 from hub.cli.session import Session, asynchronous, confirm
-from hub.cli.values import environment, plans, template_ref
+from hub.cli.values import attachments, environment, plans, template_ref
 from hub.client import Client, Started
 from hub.client.names import address
 from schemas.queries import AppView
@@ -31,6 +31,22 @@ set_option = click.option(
 )
 plan_option = click.option(
     "--plan", "chosen", multiple=True, metavar="DATA-SERVICE=PLAN", help="Choose a plan; may be repeated."
+)
+
+
+attach_option = click.option(
+    "--attach",
+    "attach",
+    multiple=True,
+    metavar="DATA-SERVICE=URL",
+    help="Use what was there before, never to be changed or removed by us; may be repeated. No password in the URL.",
+)
+attach_secret_option = click.option(
+    "--attach-secret",
+    "attach_secrets",
+    multiple=True,
+    metavar="DATA-SERVICE=SECRET",
+    help="The site's secret that opens it, see 'calque secret set'; may be repeated.",
 )
 
 
@@ -58,6 +74,8 @@ def _show_outcome(session: Session, app: AppView) -> None:
 @name_option
 @set_option
 @plan_option
+@attach_option
+@attach_secret_option
 @planning_options
 @wait_options
 @client_options
@@ -69,15 +87,18 @@ async def deploy(
     name: str | None,
     assignments: tuple[str, ...],
     chosen: tuple[str, ...],
+    attach: tuple[str, ...],
+    attach_secrets: tuple[str, ...],
     planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
-    """Deploy a template as a new app, with empty data services.
+    """Deploy a template as a new app, with empty data services, or those that --attach names.
 
     Without a version, the newest that was applied.
     """
     wanted, values, picked = template_ref(template), environment(assignments), plans(chosen)
+    existing = attachments(attach, attach_secrets)
 
     async def verb(client: Client) -> Started:
         return await client.deploy(
@@ -86,6 +107,7 @@ async def deploy(
             site=planning.placed(site),
             environment=values,
             plans=picked,
+            attach=existing,
             expected_plan=planning.expected,
         )
 
@@ -248,5 +270,45 @@ async def delete(
 
         if await planning.shown(session, client, verb):
             return
-        confirm(session, kind="app", name=app_name, yes=yes, consequence=f"This removes {where} with all its data.")
+        kept = ", ".join(data.name for data in found.data_services if data.origin == "attached")
+        consequence = f"This removes {where} with all its data"
+        consequence += f", but for what is attached: {kept}." if kept else "."
+        confirm(session, kind="app", name=app_name, yes=yes, consequence=consequence)
         await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=f"{where} is being deleted")
+
+
+@app.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--template",
+    required=True,
+    metavar="NAME[@VERSION]",
+    shell_complete=template_names,
+    help="What the app looks like.",
+)
+@click.option("--site", required=True, shell_complete=site_names, help="The site whose brokers reach its data.")
+@attach_option
+@attach_secret_option
+@wait_options
+@client_options
+@asynchronous
+async def adopt(
+    session: Session,
+    name: str,
+    template: str,
+    site: str,
+    attach: tuple[str, ...],
+    attach_secrets: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """Take in an app that runs already, deployed by somebody else, so that it can be saved.
+
+    Its app services stay what and where they are; its data services are attached, each named with --attach. An image
+    of it runs elsewhere as any other does, with data services of its own.
+    """
+    wanted, existing = template_ref(template), attachments(attach, attach_secrets)
+    async with session.client() as client:
+        started = await client.deploy(wanted, name=name, site=site, attach=existing, adopted=True)
+        said = f"{name} is being adopted at {site}"
+        await finish(session, client, started, wait=wait, timeout=timeout, said=said)

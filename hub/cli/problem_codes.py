@@ -102,6 +102,7 @@ BROKER: dict[str, Code] = {
     "not_permitted": Code("The broker may not read or write there.", "Let the broker's user own it."),
     "state_dir": Code("The broker can't use its state directory.", "Make it writable for the broker."),
     "program_missing": Code("A program of PostgreSQL is not where it should be.", "Correct `bin_dir`."),
+    "program_too_old": Code("The broker's PostgreSQL programs are older than the server.", "Give it newer ones."),
     "postgres": Code("PostgreSQL refuses; the message has its SQLSTATE.", "See the message."),
     "s3": Code("The object store refuses.", "See the message."),
     "no_bucket": Code("The bucket of the repository does not exist.", "Make it, or correct the broker's settings."),

@@ -35,7 +35,7 @@ def show_app(session: Session, app: AppView) -> None:
             "site": app.site,
             "template": app.template,
             "image": app.image,
-            "state": app.state,
+            "state": f"{app.state} (adopted: its app services run somewhere else)" if app.adopted else app.state,
             "status": f"{app.status} (stale: the site does not report)" if app.stale else app.status,
             "url": app.url,
             "message": app.message,
@@ -52,12 +52,14 @@ def show_app(session: Session, app: AppView) -> None:
     if app.data_services:
         click.echo("")
         show_table(
-            ("data service", "type", "state", "broker", "plan", "copy", "binding"),
+            ("data service", "type", "origin", "state", "healthy", "broker", "plan", "copy", "binding"),
             [
                 (
                     d.name,
                     d.type,
+                    d.origin,
                     d.state,
+                    d.healthy,
                     d.broker,
                     d.plan,
                     d.copy,
@@ -174,6 +176,8 @@ def show_broker(session: Session, broker: BrokerView) -> None:
             "types": broker.types,
             "engine": f"{broker.engine} {broker.engine_version}".strip(),
             "version": broker.version,
+            "can attach": broker.can_attach if broker.kind == "dsb" else None,
+            "limits": "; ".join(broker.limits),
         }
     )
     if broker.plans:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import click
 
-from schemas.values import TemplateRef
+from schemas.site_secrets import secret_reference
+from schemas.values import Attachment, TemplateRef
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
@@ -59,3 +60,28 @@ def template_ref(text: str) -> TemplateRef:
     if not name or (at and not version):
         raise click.BadParameter(f"{text!r} is not NAME or NAME@VERSION", param_hint="TEMPLATE")
     return TemplateRef(name=name, version=version or None)
+
+
+def attachments(urls: Iterable[str], secrets: Iterable[str]) -> dict[str, Attachment]:
+    """``data-service=URL`` and ``data-service=name of a secret`` by data service."""
+    where = _pairs(urls, hint="--attach", form="data-service=URL")
+    opened_by = _pairs(secrets, hint="--attach-secret", form="data-service=SECRET")
+    if stray := sorted(opened_by.keys() - where.keys()):
+        raise click.BadParameter(
+            f"{stray[0]!r} is not attached: add --attach {stray[0]}=URL", param_hint="--attach-secret"
+        )
+    return {
+        name: Attachment(url=url, secret=secret_reference(opened_by[name]) if name in opened_by else None)
+        for name, url in where.items()
+    }
+
+
+def _pairs(assignments: Iterable[str], *, hint: str, form: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, text in enumerate(assignments, start=1):
+        name, equals, value = text.partition("=")
+        if not (equals and name and value) or name in found:
+            # not repeated: somebody may have typed a password into it
+            raise click.BadParameter(f"number {number} is not {form}, or names a service again", param_hint=hint)
+        found[name] = value
+    return found

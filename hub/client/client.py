@@ -20,6 +20,7 @@ from hub.client.secrets import sealed_for
 from hub.client.started import Started, derived_id
 from hub.client.watching import Observer, watch
 from schemas import commands, queries, subjects
+from schemas.attachment import check_attachment
 from schemas.commands import Command
 from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
@@ -28,7 +29,7 @@ from schemas.problems import CalqueError, not_found
 from schemas.secrets import Secret
 from schemas.signals import LogLine
 from schemas.site_secrets import RemoveSecret, SecretChanged, SecretsQuery, SecretsView, SecretView, SetSecret
-from schemas.values import OperationState, Template, TemplateRef
+from schemas.values import Attachment, OperationState, Template, TemplateRef
 
 T = TypeVar("T", bound=queries.View)
 
@@ -105,11 +106,20 @@ class Client:
         site: str,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         plans: Mapping[str, str] | None = None,
+        attach: Mapping[str, Attachment] | None = None,
+        adopted: bool = False,
         expected_plan: str | None = None,
         command: str | None = None,
     ) -> Started:
-        """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id."""
+        """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id.
+
+        ``attach`` names data services that were there before; ``adopted``: the app services run somewhere else. A URL
+        with a password in it is refused here, since the command is stored.
+        """
         self._named(name, field="name")
+        for service, attachment in (attach or {}).items():
+            if problem := check_attachment(attachment, field=f"attach.{service}"):
+                raise client_error(problem)
         id = command or new_id()
         data = commands.DeployInstance(
             name=name,
@@ -117,6 +127,8 @@ class Client:
             template=template,
             environment={service: dict(values) for service, values in (environment or {}).items()},
             plans=dict(plans or {}),
+            attach=dict(attach or {}),
+            adopted=adopted,
             expected_plan=expected_plan,
         )
         return await self._send(data, target=derived_id(id, "instance"), command=id)

@@ -8,6 +8,8 @@ import msgspec
 
 from schemas.events import (
     DataServiceBound,
+    DataServiceDetached,
+    DataServiceHealthChanged,
     DataServiceProvisioned,
     DataServiceRemoved,
     DataServiceUnbound,
@@ -26,7 +28,7 @@ from schemas.events import (
     ServiceRemoved,
     ServiceStopped,
 )
-from schemas.values import DataServiceSpec, DataServiceState, InstanceState, ServiceState
+from schemas.values import DataServiceSpec, DataServiceState, InstanceState, Origin, ServiceState
 
 
 class ServiceRow(msgspec.Struct, kw_only=True):
@@ -40,7 +42,7 @@ class ServiceRow(msgspec.Struct, kw_only=True):
 
 
 class DataServiceRow(msgspec.Struct, kw_only=True):
-    """A data service. ``spec`` is ``None`` until an event has told of it."""
+    """A data service. ``spec`` is ``None`` until an event has told of it, ``healthy`` until one of its health has."""
 
     state: DataServiceState = "pending"
     spec: DataServiceSpec | None = None
@@ -50,6 +52,9 @@ class DataServiceRow(msgspec.Struct, kw_only=True):
     binding: dict[str, str] = {}
     secret_refs: dict[str, str] = {}
     copy: str | None = None
+    origin: Origin = "provisioned"
+    healthy: bool | None = None
+    message: str = ""
 
 
 class AppRow(msgspec.Struct, kw_only=True):
@@ -120,7 +125,7 @@ def _whole(row: AppRow, event: Event) -> bool:
     match event:
         case InstanceDeploying(template=template):
             row.deploying, row.state = event, "deploying"
-            for name in template.services:
+            for name in () if event.adopted else template.services:
                 row.services.setdefault(name, ServiceRow(broker=event.brokers.get(name)))
             for name, spec in template.data_services.items():
                 row.data_services.setdefault(
@@ -131,6 +136,7 @@ def _whole(row: AppRow, event: Event) -> bool:
                         broker=event.brokers.get(name),
                         plan=event.plans.get(name),
                         copy=event.copies.get(name),
+                        origin="attached" if name in event.attached else "provisioned",
                     ),
                 )
         case InstanceRunning(url=url):
@@ -154,7 +160,8 @@ def _whole(row: AppRow, event: Event) -> bool:
             for service in row.services.values():
                 service.state, service.healthy = "removed", False
             for data in row.data_services.values():
-                data.state, data.binding, data.secret_refs = "removed", {}, {}
+                data.state = "detached" if data.origin == "attached" else "removed"
+                data.binding, data.secret_refs = {}, {}
         case InstanceFailed(problem=problem, cleaned=cleaned):
             row.state, row.message, row.cleaned = "failed", problem.sentence(), cleaned
             if cleaned:
@@ -191,6 +198,8 @@ def _part(row: AppRow, event: Event) -> None:
                 plan=event.plan,
                 resource=event.resource,
                 copy=event.copy,
+                origin=event.origin,
+                healthy=True if event.origin == "attached" else None,
             )
         case DataServiceBound(data_service=name, binding=binding):
             data = _data_service(row, name)
@@ -201,6 +210,12 @@ def _part(row: AppRow, event: Event) -> None:
         case DataServiceRemoved(data_service=name):
             data = _data_service(row, name)
             data.state, data.binding, data.secret_refs, data.resource = "removed", {}, {}, {}
+        case DataServiceDetached(data_service=name):
+            data = _data_service(row, name)
+            data.state, data.binding, data.secret_refs, data.healthy = "detached", {}, {}, None
+        case DataServiceHealthChanged(data_service=name, healthy=healthy, message=message):
+            data = _data_service(row, name)
+            data.healthy, data.message = healthy, message
 
 
 def _service(row: AppRow, name: str) -> ServiceRow:

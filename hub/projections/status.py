@@ -21,7 +21,8 @@ def of_service(service: ServiceRow) -> Status:
 
 
 def of_app(row: AppRow) -> Status:
-    """The status of an app: the worst of its services; an app with no services is not UP."""
+    """The status of an app: the worst of its services, and of its data services where their health is watched; an app
+    with neither is not UP."""
     if row.state == "failed":
         return "ERROR"
     if row.state in ("stopped", "deleted"):
@@ -29,5 +30,6 @@ def of_app(row: AppRow) -> Status:
     if row.state in ("pending", "deploying", "stopping", "starting", "deleting"):
         return "PENDING"
     found = {of_service(service) for service in row.services.values()}
+    found |= {"UP" if data.healthy else "DOWN" for data in row.data_services.values() if data.healthy is not None}
     worst: Status = next((status for status in _WORST_FIRST if status in found), "DOWN")
     return "DOWN" if row.state == "degraded" and worst == "UP" else worst

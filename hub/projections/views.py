@@ -84,6 +84,7 @@ def app_view(state: Projections, row: AppRow, *, operation: str | None) -> AppVi
         operation=operation,
         created_at=row.created_at,
         changed_at=row.changed_at,
+        adopted=row.deploying.adopted,
     )
 
 
@@ -112,6 +113,9 @@ def _data_service_view(name: str, data: DataServiceRow) -> DataServiceView:
         binding=data.binding,
         secret_refs=data.secret_refs,
         copy=data.copy,
+        origin=data.origin,
+        healthy=data.healthy,
+        message=data.message,
     )
 
 
@@ -305,6 +309,8 @@ def broker_views(state: Projections, *, site: str | None = None) -> tuple[Broker
             plans=row.registered.plans,
             engine=row.registered.engine,
             engine_version=row.registered.engine_version,
+            can_attach=row.registered.can_attach,
+            limits=row.registered.limits,
         )
         for (where, _), row in sorted(state.sites.brokers.items(), key=lambda item: item[0])
         if site in (None, where)

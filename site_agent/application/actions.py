@@ -22,6 +22,7 @@ from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.bindings import Bindings
 from site_agent.application.calls import Call, Result
+from site_agent.application.existing import existing_of
 from site_agent.application.grants import Grants
 from site_agent.application.repository_actions import RepositoryActions
 from site_agent.application.site_secrets import SiteSecrets
@@ -47,13 +48,15 @@ class Actions:
     ) -> None:
         self._site = site
         self._brokers = brokers
-        self._bindings = Bindings(site, brokers=brokers, secrets=secrets)
+        self._bindings = Bindings(site, brokers=brokers, secrets=secrets, given=given)
         self._grants = grants
         self._given = given
         self._actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
             plans.PROVISION: self._provision,
             plans.RESTORE: self._restore,
             plans.DEPROVISION: self._deprovision,
+            plans.ATTACH: self._attach,
+            plans.DETACH: self._detach,
             plans.BIND: self._bind,
             plans.UNBIND: self._unbind,
             plans.DEPLOY: self._deploy,
@@ -91,7 +94,7 @@ class Actions:
             await self._brokers.cancel(*broker, id, on=operation.id)
 
     def _long_broker(self, operation: Operation, step: Step) -> tuple[BrokerKind, str] | None:
-        if step.action in (plans.RESTORE, plans.PROVISION, plans.STAGE, plans.COPY):
+        if step.action in (plans.RESTORE, plans.PROVISION, plans.ATTACH, plans.STAGE, plans.COPY):
             return "dsb", self._instance(operation).data_services[step.part].broker
         if step.action == plans.DEPLOY:
             return "psb", self._instance(operation).services[step.part].broker
@@ -144,6 +147,28 @@ class Actions:
         request = wire.Deprovision(id=call.id, operation=call.operation.id, service_id=instance.service_id(call.part))
         await self._brokers.run("dsb", service.broker, "deprovision", request, wire.Done)
         return {}
+
+    async def _attach(self, call: Call) -> Result:
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        existing = self._existing(instance, call.part)
+        assert existing is not None
+        request = wire.Attach(
+            id=call.id,
+            operation=call.operation.id,
+            service_id=instance.service_id(call.part),
+            type=service.spec.type,
+            existing=existing,
+            labels=_labels(instance, self._site(), data_service=call.part),
+        )
+        found = await self._brokers.run("dsb", service.broker, "attach", request, wire.Attachable)
+        return {"resource": found.resource}
+
+    async def _detach(self, _call: Call) -> Result:
+        return {}  # nothing was made at the broker, and nothing of the user's is ours to touch
+
+    def _existing(self, instance: Instance, part: str) -> wire.Existing | None:
+        return existing_of(instance.data_services[part], secrets=self._given)
 
     async def _bind(self, call: Call) -> Result:
         instance = self._instance(call.operation)
@@ -237,6 +262,7 @@ class Actions:
             operation=call.operation.id,
             service_id=instance.service_id(call.part),
             copy=call.request["copies"][call.part],
+            existing=self._existing(instance, call.part),
         )
         await self._brokers.run("dsb", instance.data_services[call.part].broker, "stage_copy", request, wire.Done)
         return {}
@@ -307,6 +333,7 @@ class Actions:
             service_id=instance.service_id(call.part),
             copy=call.request["copies"][call.part],
             hold_seconds=MOMENT_SECONDS,
+            existing=self._existing(instance, call.part),
         )
         broker = instance.data_services[call.part].broker
         prepared = await self._brokers.call("dsb", broker, "prepare_copy", request, wire.Prepared, on=call.operation.id)
@@ -336,6 +363,7 @@ class Actions:
             service_id=instance.service_id(call.part),
             copy=copy,
             grant=granted.grant,
+            existing=self._existing(instance, call.part),
         )
         copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
         return {"copied": msgspec.to_builtins(copied)}

@@ -18,6 +18,8 @@ from schemas.secrets import Secret
 from schemas.values import Binding, Channel
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.secret_store import SecretStore, reference
+from site_agent.application.existing import existing_of
+from site_agent.application.site_secrets import SiteSecrets
 from site_agent.domain.instance import DataService, Instance
 from site_agent.domain.site import Site
 
@@ -34,10 +36,11 @@ class _Share(NamedTuple):
 class Bindings:
     """Makes, looks up and removes the bindings of one site."""
 
-    def __init__(self, site: Callable[[], Site], *, brokers: Brokers, secrets: SecretStore) -> None:
+    def __init__(self, site: Callable[[], Site], *, brokers: Brokers, secrets: SecretStore, given: SiteSecrets) -> None:
         self._site = site
         self._brokers = brokers
         self._secrets = secrets
+        self._given = given
 
     async def bind(self, instance: Instance, part: str, *, id: str, operation: str) -> dict[str, Any]:
         """Have the broker make the credentials; what is stored of them, without secrets."""
@@ -55,6 +58,7 @@ class Bindings:
                 secret=proposed,
                 app_service=share.app_service,
                 channel=share.channel,
+                existing=existing_of(service, secrets=self._given),
             )
             bound = await self._brokers.call("dsb", service.broker, "bind", request, wire.Bound, on=operation)
             attributes |= {f"{share.prefix}{name}": value for name, value in bound.attributes.items()}
@@ -65,9 +69,9 @@ class Bindings:
         return {"binding": msgspec.to_builtins(binding)}
 
     async def unbind(self, instance: Instance, part: str, *, id: str, operation: str) -> None:
-        """Have the broker remove the credentials, and forget them."""
+        """Have the broker remove the credentials, and forget them. Those of an attached service are the user's."""
         service = instance.data_services[part]
-        for share in _shares(instance, part):
+        for share in _shares(instance, part) if service.attached is None else ():
             request = wire.Unbind(
                 id=_own(id, share),
                 operation=operation,

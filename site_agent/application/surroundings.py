@@ -15,7 +15,7 @@ from schemas.problems import CalqueError
 from schemas.values import BrokerKind
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.journal import Journal
-from site_agent.domain.instance import Instance
+from site_agent.domain import health
 from site_agent.domain.site import Draft, Site
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ class BrokerWatch:
                     copy_formats=dsb.copy_formats,
                     engine=dsb.engine,
                     engine_version=dsb.engine_version,
+                    can_attach=dsb.can_attach,
+                    limits=dsb.limits,
                 )
             case "psb":
                 psb = await self._brokers.once(kind, name, "info", asked, wire.PsbInfo)
@@ -142,13 +144,33 @@ def announcement(site: Site, *, version: str, seal_key: str, fingerprints: dict[
     return ev.SiteAnnounced(version=version, seal_key=seal_key, crb_fingerprint=first, crb_fingerprints=merged)
 
 
+class Doubts:
+    """A change is believed when it was seen several times in a row."""
+
+    def __init__(self) -> None:
+        self._doubts: dict[tuple[str, str], tuple[bool, int]] = {}
+
+    def believed(self, key: tuple[str, str], known: bool, seen: bool) -> bool:
+        """Whether ``seen`` is to be taken for the state of ``key``, which was ``known`` to be another."""
+        if known == seen:
+            self._doubts.pop(key, None)
+            return False
+        verdict, times = self._doubts.get(key, (seen, 0))
+        times = times + 1 if verdict == seen else 1
+        if times < PROBES_UNTIL_BELIEVED:
+            self._doubts[key] = (seen, times)
+            return False
+        self._doubts.pop(key, None)
+        return True
+
+
 class HealthWatch:
     """Records how the app services of running instances are, as their platforms' probes say."""
 
     def __init__(self, journal: Journal, brokers: Brokers) -> None:
         self._journal = journal
         self._brokers = brokers
-        self._doubts: dict[tuple[str, str], tuple[bool, int]] = {}
+        self._doubts = Doubts()
 
     async def look(self) -> None:
         """One round over all platforms; a change is believed when it was seen twice."""
@@ -166,7 +188,7 @@ class HealthWatch:
                 silent.add(name)
                 continue
             statuses.update({(one.instance, one.service): one for one in said.services})
-        changed: list[tuple[str, str, bool, str, wire.ServiceStatus | None]] = []
+        changed: list[health.Change] = []
         for instance in watched:
             for service in instance.services.values():
                 if service.broker in silent:
@@ -175,57 +197,14 @@ class HealthWatch:
                 # a service that is held for a copy is well: its probe can't answer
                 healthy = status is not None and (status.healthy or status.paused)
                 message = "" if healthy else _why(status)
-                if self._believed((instance.id, service.name), service.healthy, healthy):
-                    changed.append((instance.id, service.name, healthy, message, status))
-        if changed or any(_moved(instance) for instance in watched):
-            await self._journal.record(lambda site: _verdicts(site, changed))
-
-    def _believed(self, key: tuple[str, str], known: bool, seen: bool) -> bool:
-        if known == seen:
-            self._doubts.pop(key, None)
-            return False
-        verdict, times = self._doubts.get(key, (seen, 0))
-        times = times + 1 if verdict == seen else 1
-        if times < PROBES_UNTIL_BELIEVED:
-            self._doubts[key] = (seen, times)
-            return False
-        self._doubts.pop(key, None)
-        return True
+                if self._doubts.believed((instance.id, service.name), service.healthy, healthy):
+                    said_now = ev.ServiceHealthChanged(service=service.name, healthy=healthy, message=message)
+                    changed.append((instance.id, said_now))
+        if changed or any(health.moved(instance) for instance in watched):
+            await self._journal.record(lambda site: health.verdicts(site, changed))
 
 
 def _why(status: wire.ServiceStatus | None) -> str:
     if status is None:
         return "the platform does not know it"
     return status.message or f"it is {status.state}"
-
-
-def _moved(instance: Instance) -> bool:
-    """Whether the state of the instance does not say what the health of its services says."""
-    healthy = all(service.healthy for service in instance.services.values())
-    return (instance.state == "running") != healthy
-
-
-def _verdicts(site: Site, changed: Iterable[tuple[str, str, bool, str, wire.ServiceStatus | None]]) -> list[Draft]:
-    drafts: list[Draft] = []
-    health: dict[str, dict[str, tuple[bool, str]]] = {}
-    for id, service, healthy, message, _ in changed:
-        instance = site.instances[id]
-        if instance.state in ("running", "degraded") and site.busy(id) is None:
-            drafts.append(
-                Draft("instance", id, ev.ServiceHealthChanged(service=service, healthy=healthy, message=message))
-            )
-            health.setdefault(id, {})[service] = (healthy, message)
-    for instance in site.instances.values():
-        if instance.state not in ("running", "degraded") or site.busy(instance.id) is not None:
-            continue
-        now = {
-            name: health.get(instance.id, {}).get(name, (service.healthy, service.message))
-            for name, service in instance.services.items()
-        }
-        ill = {name: message for name, (healthy, message) in now.items() if not healthy}
-        if ill and instance.state == "running":
-            words = "; ".join(f"{name}: {message or 'not healthy'}" for name, message in ill.items())
-            drafts.append(Draft("instance", instance.id, ev.InstanceDegraded(message=words)))
-        elif not ill and instance.state == "degraded":
-            drafts.append(Draft("instance", instance.id, ev.InstanceRunning(url=instance.url)))
-    return drafts

@@ -100,6 +100,18 @@ def _step_done(instance: Instance, action: str, part: str, result: dict[str, Any
                 resource=result.get("resource", {}),
                 copy=service.copy,
             )
+        case plans.ATTACH:
+            service = instance.data_services[part]
+            return ev.DataServiceProvisioned(
+                data_service=part,
+                spec=service.spec,
+                broker=service.broker,
+                plan="",
+                resource=result.get("resource", {}),
+                origin="attached",
+            )
+        case plans.DETACH:
+            return ev.DataServiceDetached(data_service=part)
         case plans.BIND:
             return ev.DataServiceBound(data_service=part, binding=msgspec.convert(result["binding"], Binding))
         case plans.UNBIND:
@@ -126,6 +138,8 @@ def _step_undone(undo: str | None, part: str) -> ev.Event | None:
     match undo:
         case plans.DEPROVISION:
             return ev.DataServiceRemoved(data_service=part)
+        case plans.DETACH:
+            return ev.DataServiceDetached(data_service=part)
         case plans.UNBIND:
             return ev.DataServiceUnbound(data_service=part)
         case plans.REMOVE:
@@ -157,9 +171,8 @@ def _ended(operation: saga.Operation, instance: Instance | None) -> ev.Event | N
 
 
 def _entry_url(instance: Instance | None) -> str | None:
-    if instance is None or instance.template.entrypoint is None:
-        return None
-    return instance.services[instance.template.entrypoint].url
+    entry = instance.services.get(instance.template.entrypoint or "") if instance is not None else None
+    return entry.url if entry is not None else None
 
 
 def ending_problem(operation: saga.Operation) -> Problem:
@@ -250,6 +263,8 @@ def image_content(site: Site, operation: saga.Operation) -> ImageContent:
     parts = tuple(_part(instance, name, copy, results) for name, copy in request["copies"].items())
     held = [step for step in operation.steps.values() if step.step.action == plans.QUIESCE]
     level: Level = "paused" if any(step.result.get("how") == "pause" for step in held) else "application"
+    if instance.adopted:
+        level = "crash"  # its writers are not ours to hold: each part is of its own moment
     weakest = min([level, *(part.level for part in parts)], key=_LEVELS.index)
     return ImageContent(
         image=request["image"],
@@ -321,4 +336,5 @@ def _part(instance: Instance, name: str, copy: str, results: dict[str, dict[str,
         size=summary.size,
         stored=summary.stored,
         data_class=service.spec.data_class,
+        origin="attached" if service.attached else "provisioned",
     )

@@ -16,7 +16,7 @@ from schemas.names import check_name
 from schemas.problems import Problem, conflict, invalid, not_found
 from schemas.template_check import check_choices, check_template
 from schemas.values import Choices, ImageContent, ImagePart, Template
-from site_agent.domain import consequences, decide_images, plans
+from site_agent.domain import attachments, consequences, decide_images, plans
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
 from site_agent.domain.repositories import home
@@ -95,8 +95,10 @@ def _new_instance(
         without=absent,
         artifacts=choices.artifacts,
         picked=chosen.picked,
+        attached=choices.attach,
+        adopted=choices.adopted,
     )
-    steps = plans.deploy(chosen.template, restored=held)
+    steps = plans.deploy(chosen.template, restored=held, attached=choices.attach)
     request = {"formats": _formats(content)} if content else {}
     return [
         Draft("instance", target, begun),
@@ -245,6 +247,8 @@ def _stop(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decisio
     instance = _usable(site, target, "running", "degraded", verb="stop")
     if isinstance(instance, Problem):
         return instance
+    if problem := attachments.not_run_here(instance, verb="stop"):
+        return problem
     steps = plans.stop(instance.template)
     return accept(site, command, id, kind="stop", target=target, name=instance.name, steps=steps)
 
@@ -253,7 +257,9 @@ def _start(site: Site, command: cmd.SiteCommand, id: str, target: str) -> Decisi
     instance = _usable(site, target, "stopped", "degraded", verb="start")
     if isinstance(instance, Problem):
         return instance
-    steps = plans.start(instance.template)
+    if problem := attachments.not_run_here(instance, verb="start"):
+        return problem
+    steps = plans.start(instance)
     return accept(site, command, id, kind="start", target=target, name=instance.name, steps=steps)
 
 

@@ -10,6 +10,7 @@ from schemas.deployed import deployed
 from schemas.problems import Problem
 from schemas.values import (
     Artifact,
+    Attachment,
     Binding,
     DataServiceSpec,
     DataServiceState,
@@ -37,7 +38,8 @@ class AppService(Fact, frozen=True, kw_only=True):
 
 
 class DataService(Fact, frozen=True, kw_only=True):
-    """A data service of an instance. ``copy`` is what it was restored from."""
+    """A data service of an instance. ``copy`` is what it was restored from; ``attached`` where it is when it was there
+    before: then it is never ours to overwrite or remove."""
 
     name: str
     spec: DataServiceSpec
@@ -47,6 +49,9 @@ class DataService(Fact, frozen=True, kw_only=True):
     resource: dict[str, str] = {}
     copy: str | None = None
     binding: Binding | None = None
+    attached: Attachment | None = None
+    healthy: bool = True
+    message: str = ""
 
 
 class Instance(Fact, frozen=True, kw_only=True):
@@ -54,7 +59,7 @@ class Instance(Fact, frozen=True, kw_only=True):
 
     ``template`` is what runs: the parts that are there, each app service with its one artifact and all its values.
     ``written`` is the template as it was applied, of which images are made; the choices that lead from one to the
-    other are kept beside it.
+    other are kept beside it. Of an ``adopted`` one no app service is ours to run.
     """
 
     id: str
@@ -73,6 +78,14 @@ class Instance(Fact, frozen=True, kw_only=True):
     cleaned: bool = False
     services: dict[str, AppService] = {}
     data_services: dict[str, DataService] = {}
+    adopted: bool = False
+
+    @property
+    def ill(self) -> dict[str, str]:
+        """The parts that are not healthy, and why."""
+        existing = (one for one in self.data_services.values() if one.attached)
+        parts: tuple[AppService | DataService, ...] = (*self.services.values(), *existing)
+        return {one.name: one.message for one in parts if not one.healthy}
 
     @property
     def holds_name(self) -> bool:
@@ -119,6 +132,10 @@ def evolve(instance: Instance | None, id: str, event: ev.Event) -> Instance | No
             return _data(instance, name, state="provisioned", binding=None)
         case ev.DataServiceRemoved(data_service=name):
             return _data(instance, name, state="removed", binding=None)
+        case ev.DataServiceDetached(data_service=name):
+            return _data(instance, name, state="detached", binding=None, healthy=True, message="")
+        case ev.DataServiceHealthChanged(data_service=name, healthy=healthy, message=message):
+            return _data(instance, name, healthy=healthy, message=message)
         case ev.ServiceDeployed(service=name, url=url, host=host, port=port):
             return _service(instance, name, state="running", url=url, host=host, port=port, healthy=True, message="")
         case ev.ServiceStopped(service=name):
@@ -144,6 +161,7 @@ def _begin(id: str, event: ev.InstanceDeploying) -> Instance:
         state="deploying",
         environment=event.environment,
         image=event.image,
+        adopted=event.adopted,
         services={
             name: AppService(name=name, spec=spec, broker=event.brokers.get(name, ""))
             for name, spec in template.services.items()
@@ -155,6 +173,7 @@ def _begin(id: str, event: ev.InstanceDeploying) -> Instance:
                 broker=event.brokers.get(name, ""),
                 plan=event.plans.get(name, ""),
                 copy=event.copies.get(name),
+                attached=event.attached.get(name),
             )
             for name, spec in template.data_services.items()
         },

@@ -24,8 +24,8 @@ from site_agent.domain.site import Draft, Site
 
 KEEP = "keep"
 TELLING = (
-    plans.PROVISION, plans.RESTORE, plans.DEPROVISION, plans.COPY, plans.DEPLOY, plans.STOP, plans.REMOVE,
-    plans.QUIESCE, plans.DROP,
+    plans.PROVISION, plans.RESTORE, plans.ATTACH, plans.DETACH, plans.DEPROVISION, plans.COPY, plans.DEPLOY, plans.STOP,
+    plans.REMOVE, plans.QUIESCE, plans.DROP,
 )  # fmt: skip
 """What of the steps about one part says what happens to it; the others only come along."""
 

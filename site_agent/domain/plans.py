@@ -18,6 +18,8 @@ from site_agent.domain.instance import Instance
 PROVISION: Final = "provision"
 RESTORE: Final = "restore"
 DEPROVISION: Final = "deprovision"
+ATTACH: Final = "attach"
+DETACH: Final = "detach"
 BIND: Final = "bind"
 UNBIND: Final = "unbind"
 DEPLOY: Final = "deploy"
@@ -38,8 +40,8 @@ FETCH: Final = "fetch"
 
 ACTIONS: Final = frozenset(
     {
-        PROVISION, RESTORE, DEPROVISION, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE, THAW, COPY,
-        ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH,
+        PROVISION, RESTORE, DEPROVISION, ATTACH, DETACH, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE,
+        THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH,
     }
 )  # fmt: skip
 
@@ -60,22 +62,28 @@ def ids(action: str, parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(step_id(action, part) for part in parts)
 
 
-def deploy(template: Template, *, restored: Iterable[str] = ()) -> tuple[Step, ...]:
-    """Data services (blank, or from copies), their bindings, then app services in the order of their needs."""
-    from_copies = set(restored)
+def deploy(template: Template, *, restored: Iterable[str] = (), attached: Iterable[str] = ()) -> tuple[Step, ...]:
+    """Data services (blank, from copies, or those that are there), their bindings, then app services in the order of
+    their needs."""
+    from_copies, existing = set(restored), set(attached)
     steps: list[Step] = []
     for name in template.data_services:
-        action = RESTORE if name in from_copies else PROVISION
+        action = ATTACH if name in existing else RESTORE if name in from_copies else PROVISION
         seconds = BULK_SECONDS if action == RESTORE else 120.0
-        steps.append(_step(action, name, undo=DEPROVISION, timeout_seconds=seconds))
+        undo = DETACH if action == ATTACH else DEPROVISION
+        steps.append(_step(action, name, undo=undo, timeout_seconds=seconds))
         steps.append(_step(BIND, name, needs=(step_id(action, name),), undo=UNBIND, timeout_seconds=30.0))
     steps += _deploy_services(template.services, undo=REMOVE)
     return tuple(steps)
 
 
-def start(template: Template) -> tuple[Step, ...]:
-    """App services in the order of their needs; the bindings are there."""
-    return tuple(_deploy_services(template.services, undo=STOP, bound=False))
+def start(instance: Instance) -> tuple[Step, ...]:
+    """App services in the order of their needs. Bindings are there; those of attached data services are made again,
+    since their credentials are the user's and may have changed."""
+    existing = [name for name, service in instance.data_services.items() if service.attached]
+    steps = [_step(BIND, name, timeout_seconds=30.0) for name in existing]
+    first = ids(BIND, existing)
+    return (*steps, *_deploy_services(instance.template.services, undo=STOP, bound=False, first=first))
 
 
 def stop(template: Template) -> tuple[Step, ...]:
@@ -84,14 +92,16 @@ def stop(template: Template) -> tuple[Step, ...]:
 
 
 def delete(instance: Instance) -> tuple[Step, ...]:
-    """App services, then bindings, then data services with their data. Repeated, not undone, when it fails."""
+    """App services, then bindings, then data services with their data; attached ones are let go of and stay as they
+    are. Repeated, not undone, when it fails."""
     template = instance.template
     steps = _take_down(template.services, REMOVE)
     gone = tuple(step.id for step in steps)
     for name, service in instance.data_services.items():
         if service.broker:
             steps.append(_step(UNBIND, name, needs=gone, attempts=20))
-            steps.append(_step(DEPROVISION, name, needs=(step_id(UNBIND, name),), attempts=20))
+            last = DETACH if service.attached else DEPROVISION
+            steps.append(_step(last, name, needs=(step_id(UNBIND, name),), attempts=20))
     return tuple(steps)
 
 
@@ -156,11 +166,13 @@ def _step(
     )
 
 
-def _deploy_services(services: dict[str, ServiceSpec], *, undo: str, bound: bool = True) -> list[Step]:
+def _deploy_services(
+    services: dict[str, ServiceSpec], *, undo: str, bound: bool = True, first: tuple[str, ...] = ()
+) -> list[Step]:
     steps: list[Step] = []
     wanted = needs(services)
     for name, spec in services.items():
-        bindings = ids(BIND, _data_references(spec, services)) if bound else ()
+        bindings = ids(BIND, _data_references(spec, services)) if bound else first
         seconds = 30.0 + (spec.health.start_period_seconds if spec.health else 60.0)
         steps.append(
             _step(DEPLOY, name, needs=(*bindings, *ids(DEPLOY, wanted[name])), undo=undo, timeout_seconds=seconds)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from schemas import events as ev
-from schemas.problems import Problem, not_found
-from schemas.site_secrets import check_reference, name_in, secret_not_set
+from schemas.problems import Problem, conflict, not_found
+from schemas.site_secrets import check_reference, name_in, secret_not_set, secret_reference
 from schemas.values import Requester
 from site_agent.domain.site import Draft, Site
 
@@ -22,6 +22,15 @@ def why_not_removed(site: Site, name: str) -> Problem | None:
     known = site.secrets.get(name)
     if known is None or not known.there:
         return not_found("name", f"site {site.name} has no secret {name!r}", "see: calque secret list")
+    for instance in site.instances.values():
+        for service in instance.data_services.values():
+            needed = service.attached is not None and service.attached.secret == secret_reference(name)
+            if needed and instance.holds_name and service.state != "detached":
+                return conflict(
+                    "name",
+                    f"app {instance.name!r} reaches its data service {service.name!r} with it",
+                    "set it anew to change it, or delete that app first (its data stays)",
+                )
     return None
 
 

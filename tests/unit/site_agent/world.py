@@ -140,7 +140,13 @@ class World:
 
 def _broker(kind: Any, name: str, *, types: tuple[str, ...], attributes: tuple[str, ...] = ()) -> Draft:
     event = ev.BrokerRegistered(
-        kind=kind, name=name, version="1", types=types, plans=(Plan(name="small"),), attributes=attributes
+        kind=kind,
+        name=name,
+        version="1",
+        types=types,
+        plans=(Plan(name="small"),),
+        attributes=attributes,
+        can_attach=kind == "dsb" and name != "old",
     )
     return Draft("broker", f"{kind}-{name}", event)
 
