@@ -7,9 +7,9 @@ import re
 
 import aiohttp
 
-from brokers.process.masking import Mask
 from brokers.process.ports import HOST
 from brokers.sdk.errors import permanent_error, temporary_error
+from brokers.sdk.masking import Mask
 from schemas.problems import CalqueError, invalid
 from schemas.values import HealthCheck, Hook
 

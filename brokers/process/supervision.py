@@ -17,12 +17,12 @@ from brokers.process.calls import ServiceCalls
 from brokers.process.environment import command_of, environment_of
 from brokers.process.layout import ServiceFiles
 from brokers.process.logfiles import LogFollower, last_lines
-from brokers.process.masking import Mask
 from brokers.process.processes import ServiceProcesses
 from brokers.process.records import Record, save_record
 from brokers.process.run import ServiceRun, recorded_run, start_run
 from brokers.process.vault import Vault
 from brokers.sdk.errors import permanent_error, temporary_error
+from brokers.sdk.masking import Mask
 from schemas.brokers import ServiceStatus
 from schemas.problems import CalqueError
 from schemas.values import HealthCheck, ServiceState

@@ -136,7 +136,7 @@ async def health_told(bench: PsbBench) -> None:
 
     await bench.tell(url, "/ill")
     await bench.until(unhealthy, "its probe fails and describe says healthy")
-    await bench.tell(url, "/well")
+    await bench.reach(url, "/well")
     await bench.until(healthy, "its probe is well and describe says unhealthy")
 
 

@@ -20,6 +20,7 @@ from schemas.brokers import (
     DescribeServices,
     Done,
     ExecHook,
+    Held,
     LogLines,
     LogsRequest,
     PauseService,
@@ -189,6 +190,11 @@ class PsbBench(Bench):
     async def tell(self, url: str, path: str) -> None:
         """Make the app do something."""
         await self._call("POST", f"{url}{path}", seconds=self.talk.patience_seconds)
+
+    async def reach(self, url: str, path: str) -> None:
+        """As :meth:`tell`, also when the platform lets nothing but hooks through to a service that is ill."""
+        if await self._call("POST", f"{url}{path}", seconds=self.talk.patience_seconds) is None:
+            await self.talk.ask("exec_hook", self.hook_request("thaw", operation=new_id(), path=path), Held)
 
     async def _call(self, method: str, url: str, *, seconds: float) -> bytes | None:
         timeout = aiohttp.ClientTimeout(total=seconds)

@@ -13,6 +13,8 @@ from brokers.testkit.run import conform
 from bus.connection import Bus
 from tests.integration.broker_process import BrokerProcess
 from tests.integration.conformance.conftest import conforms
+from tests.integration.kubernetes.services import SPEC, Kubernetes, give_app
+from tests.integration.kubernetes.simulated.api import SimulatedCluster
 from tests.integration.postgres.services import Postgres
 from tests.integration.s3.services import S3
 from tests.servers import NatsServer, RunningApps, RunningPostgres, RunningS3
@@ -60,6 +62,21 @@ async def test_the_process_broker_conforms(nats_server: NatsServer, bus: Bus, tm
         assert skipped(await conforms(broker, bus)) == []
     finally:
         await broker.stop()
+
+
+@pytest.mark.full
+async def test_the_kubernetes_broker_conforms(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    cluster = SimulatedCluster()
+    give_app(cluster, tmp_path)
+    await cluster.start()
+    broker = Kubernetes(cluster, bus=bus, nats_url=nats_server.url, directory=tmp_path, name="conform-kube")
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus, options=Options(spec=SPEC))) == []
+        assert [cluster.store.all(kind) for kind in ("pods", "services", "secrets", "jobs")] == [[], [], [], []]
+    finally:
+        await broker.stop()
+        await cluster.stop()
 
 
 @pytest.mark.full

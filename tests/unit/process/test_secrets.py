@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from brokers.process.masking import Mask
+from brokers.sdk.masking import Mask
 from brokers.process.vault import Vault
 from schemas.problems import CalqueError
 from schemas.secrets import Secret

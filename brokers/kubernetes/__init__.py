@@ -1,0 +1,1 @@
+"""The Kubernetes platform broker: app services as Deployments, spaces as namespaces."""

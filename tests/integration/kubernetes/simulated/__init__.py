@@ -1,0 +1,1 @@
+"""A cluster in this process: enough of the API server, its controllers, and a node that runs pods as processes."""
