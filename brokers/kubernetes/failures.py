@@ -54,12 +54,12 @@ def problem_of(error: BaseException) -> Problem | None:
         wait = error.retry_after_seconds or 2.0
         return temporary("unavailable", f"the API server answered {error.status}: {said}", retry_after_seconds=wait)
     if error.status == 409:
-        return temporary("conflict_in_cluster", f"somebody else changed it meanwhile: {said}", retry_after_seconds=1.0)
+        return temporary("changed_in_cluster", f"somebody else changed it meanwhile: {said}", retry_after_seconds=1.0)
     if error.status in (401, 403):
         if "exceeded quota" in said:
             return temporary("quota", said, retry_after_seconds=30.0)
         return permanent(
-            "not_permitted",
+            "no_rights",
             f"the cluster does not let the broker do this: {said}",
             remedy="give the broker's account the rights in deploy/kubernetes/role.yaml",
         )
