@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from brokers.sdk.masking import Mask
 from brokers.process.vault import Vault
+from brokers.sdk.masking import Mask
 from schemas.problems import CalqueError
 from schemas.secrets import Secret
 
