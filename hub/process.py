@@ -30,7 +30,7 @@ from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError
-from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK, AskGrant, GrantView
+from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK
 from schemas.signals import Beat
 from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
 
@@ -175,21 +175,22 @@ class Hub:
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(changes, what))
         for site in self._settings.sites:
             # The subject says who asks: a site's credentials let it ask as itself only.
-            service.endpoint(
-                f"grant-{site}",
-                site_ask(site=site, operation="grant"),
-                SITE_ASK["grant"].query,
-                SITE_ASK["grant"].reply,
-                _asking(queries, site),
-            )
+            for what, contract in SITE_ASK.items():
+                service.endpoint(
+                    f"{what}-{site}",
+                    site_ask(site=site, operation=what),
+                    contract.query,
+                    contract.reply,
+                    _asking(getattr(queries, what), site),
+                )
         return service
 
 
-def _asking(queries: Queries, site: str) -> Any:
-    async def grant(question: AskGrant, _envelope: Envelope) -> GrantView:
-        return await queries.grant(site, question)
+def _asking(answer: Callable[[str, Any], Awaitable[Any]], site: str) -> Any:
+    async def asked(question: Any, _envelope: Envelope) -> Any:
+        return await answer(site, question)
 
-    return grant
+    return asked
 
 
 def _now() -> datetime:

@@ -543,7 +543,8 @@ class LogLines(Reply, frozen=True, kw_only=True):
 
 @message("reply.crb.info")
 class CrbInfo(Reply, frozen=True, kw_only=True):
-    """``fingerprint`` is the SHA-256 (hex) of the certificate that the repository serves and fetches with."""
+    """``fingerprint`` is the SHA-256 (hex) of the certificate that the repository serves and fetches with,
+    ``signing_key`` the key (Ed25519, hex) that it signs manifests with."""
 
     name: str
     version: str
@@ -551,6 +552,7 @@ class CrbInfo(Reply, frozen=True, kw_only=True):
     protocols: tuple[str, ...]
     fingerprint: str
     format: int = 0
+    signing_key: str = ""
 
 
 @message("request.crb.repositories")

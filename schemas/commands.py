@@ -122,6 +122,26 @@ class DeleteImage(Command, frozen=True, kw_only=True):
     """Delete an image: a tombstone first, then its copies at every site that holds them."""
 
 
+@command("hub", "repository", "import")
+class ImportRepository(Command, frozen=True, kw_only=True):
+    """Record what lies in a copy repository and nobody recorded yet; its id in the subject is
+    ``names.repository_token``. What is signed by a key in ``trust`` (Ed25519, hex) is taken from here on."""
+
+    trust: tuple[str, ...] = ()
+
+
+@command("hub", "repository", "verify")
+class VerifyRepository(Command, frozen=True, kw_only=True):
+    """Read all copies of a repository, or those named, and compare every digest."""
+
+    copies: tuple[str, ...] = ()
+
+
+@command("hub", "repository", "collect")
+class CollectRepository(Command, frozen=True, kw_only=True):
+    """Remove data from a repository that nothing refers to."""
+
+
 @command("hub", "operation", "cancel")
 class CancelOperation(Command, frozen=True, kw_only=True):
     """Cancel a running operation; what it did is undone."""
@@ -206,6 +226,25 @@ class SiteForgetImage(SiteCommand, frozen=True, kw_only=True):
     """Delete the image's copies from this site's repositories, those that no other image here holds."""
 
     content: ImageContent
+
+
+@command("site", "repository", "import")
+class SiteImportRepository(SiteCommand, frozen=True, kw_only=True):
+    """Record what lies in a repository of this site and was not recorded yet."""
+
+    trust: tuple[str, ...] = ()
+
+
+@command("site", "repository", "verify")
+class SiteVerifyRepository(SiteCommand, frozen=True, kw_only=True):
+    """Read copies of a repository of this site and compare every digest."""
+
+    copies: tuple[str, ...] = ()
+
+
+@command("site", "repository", "collect")
+class SiteCollectRepository(SiteCommand, frozen=True, kw_only=True):
+    """Remove data from a repository of this site that nothing refers to."""
 
 
 @command("site", "operation", "cancel")

@@ -1,6 +1,6 @@
 """Events: facts, past tense, never changed. ``AGGREGATE`` and ``EVENT`` are those of the subject.
 
-A site writes the aggregates ``instance``, ``copy``, ``location``, ``image``, ``operation``, ``command``,
+A site writes the aggregates ``instance``, ``copy``, ``location``, ``image``, ``signer``, ``operation``, ``command``,
 ``broker``, ``secret`` and ``site``; the hub writes ``template``, ``catalog``, ``claim``, ``operation``, ``command`` and
 ``membership``. No event holds a secret.
 """
@@ -390,17 +390,27 @@ class CopyExpired(Event, frozen=True, kw_only=True):
 
 @event("location", "added")
 class LocationAdded(Event, frozen=True, kw_only=True):
-    """A copy lies in a repository: the aggregate's id is ``names.location_token``."""
+    """A copy lies in a repository: the aggregate's id is ``names.location_token``. ``found`` when the site did not put
+    it there itself but came upon it."""
 
     copy: str
     repository: str
     image: str
     stored: int = 0
+    found: bool = False
 
 
 @event("location", "removed")
 class LocationRemoved(Event, frozen=True, kw_only=True):
     """A copy no longer lies in a repository."""
+
+    copy: str
+    repository: str
+
+
+@event("location", "lost")
+class LocationLost(Event, frozen=True, kw_only=True):
+    """A copy lies no longer where it lay, and this site did not remove it."""
 
     copy: str
     repository: str
@@ -451,6 +461,23 @@ class SecretRemoved(Event, frozen=True, kw_only=True):
     by: Requester
 
 
+@event("image", "found")
+class ImageFound(Event, frozen=True, kw_only=True):
+    """A site came upon an image that it did not make: the manifest lies in ``repository`` (``<site>/<name>``), signed
+    by the key ``signer``, which the site trusts, and all copies that it names lie at the site."""
+
+    content: ImageContent
+    repository: str
+    signer: str
+
+
+@event("signer", "trusted")
+class SignerTrusted(Event, frozen=True, kw_only=True):
+    """From here on the site takes what is signed by this key, which is the aggregate's id (Ed25519, hex)."""
+
+    by: Requester
+
+
 # --- broker and site (the site)
 
 
@@ -459,12 +486,13 @@ class BrokerRegistered(Event, frozen=True, kw_only=True):
     """A broker answered discovery. The aggregate's id is ``<kind>-<name>``.
 
     ``attributes`` are the names that its bindings offer to templates; ``hooks`` the kinds of hooks that a platform
-    can call.
+    can call; ``signing_key`` is what a repository signs manifests with.
     """
 
     kind: BrokerKind
     name: str
     version: str
+    signing_key: str = ""
     types: tuple[str, ...] = ()
     plans: tuple[Plan, ...] = ()
     attributes: tuple[str, ...] = ()
@@ -515,8 +543,10 @@ class TemplateApplied(Event, frozen=True, kw_only=True):
 
 @event("catalog", "entered")
 class CatalogEntered(Event, frozen=True, kw_only=True):
-    """An image got a name. The aggregate's id is the image's."""
+    """An image got a name. The aggregate's id is the image's. ``origin`` says whether it was saved by a command, or
+    found by ``site`` in one of its repositories."""
 
+    origin: Literal[saved, found] = "saved"
     name: str
     site: str
     instance: str

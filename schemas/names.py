@@ -53,6 +53,17 @@ def location_token(copy: str, repository: str) -> str:
     return f"{copy}@{repository}"
 
 
+def repository_token(site: str, name: str) -> str:
+    """The id of a copy repository in subjects: ``<site>@<name>``."""
+    return f"{site}@{name}"
+
+
+def parse_repository_token(token: str) -> tuple[str, str] | None:
+    """The site and the name in such an id, ``None`` when it is none."""
+    site, at, name = token.partition("@")
+    return (site, name) if at and NAME.fullmatch(site) and NAME.fullmatch(name) else None
+
+
 def is_token(text: str) -> bool:
     """Whether ``text`` may stand between two dots of a subject."""
     return TOKEN.fullmatch(text) is not None

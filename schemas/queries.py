@@ -3,7 +3,7 @@ site (``calque.rpc``), what a site asks the hub (``calque.ask``), and their repl
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from schemas.base import Fact
 from schemas.commands import Answer
@@ -14,6 +14,18 @@ from schemas.questions import Query as Query
 from schemas.questions import QueryContract as QueryContract
 from schemas.questions import View as View
 from schemas.registry import message
+from schemas.repositories import (
+    AskSigners,
+    RepositoriesQuery,
+    RepositoriesView,
+    RepositoryCondition,
+    RepositoryQuery,
+    ScanQuery,
+    ScanView,
+    SignersView,
+    SiteRepositoryQuery,
+    SiteScan,
+)
 from schemas.secrets import Sealed
 from schemas.site_secrets import (
     RemoveSecret,
@@ -117,12 +129,16 @@ class ImagePartView(Fact, frozen=True, kw_only=True):
 
 
 class ImageView(Fact, frozen=True, kw_only=True):
-    """An image in the catalog; sizes in bytes."""
+    """An image in the catalog; sizes in bytes. A ``found`` one was come upon by ``site`` in the repository ``found_in``
+    (``<site>/<name>``), signed by the key ``signer``."""
 
     id: str
     name: str
     state: ImageState
     site: str
+    origin: Literal["saved", "found"] = "saved"
+    found_in: str = ""
+    signer: str = ""
     instance: str
     instance_name: str
     template: str
@@ -436,6 +452,9 @@ QUERIES: dict[str, QueryContract] = {
     "binding": QueryContract(BindingQuery, BindingView),
     "secrets": QueryContract(SecretsQuery, SecretsView),
     "plan": QueryContract(PlanQuery, PlanView),
+    "repositories": QueryContract(RepositoriesQuery, RepositoriesView),
+    "repository": QueryContract(RepositoryQuery, RepositoryCondition),
+    "scan": QueryContract(ScanQuery, ScanView),
 }
 
 CLIENT_ACTS: dict[str, QueryContract] = {
@@ -450,8 +469,11 @@ SITE_RPC: dict[str, QueryContract] = {
     "secret_set": QueryContract(SiteSetSecret, SecretChanged),
     "secret_remove": QueryContract(SiteRemoveSecret, SecretChanged),
     "plan": QueryContract(SitePlanQuery, SitePlanView),
+    "repository": QueryContract(SiteRepositoryQuery, RepositoryCondition),
+    "scan": QueryContract(SiteScan, ScanView),
 }
 
 SITE_ASK: dict[str, QueryContract] = {
     "grant": QueryContract(AskGrant, GrantView),
+    "signers": QueryContract(AskSigners, SignersView),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -17,8 +17,9 @@ from bus.work import SITE_PREFIX, WorkQueue
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import timestamp, wrap
 from schemas.ids import new_id
+from schemas.repositories import AskSigners, SignersView
 from schemas.signals import Beat
-from schemas.subjects import beat
+from schemas.subjects import beat, site_ask
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.journal import Journal
 from site_agent.adapters.sealing import SealKey
@@ -28,6 +29,8 @@ from site_agent.application.answers import Answers
 from site_agent.application.commands import CommandHandler
 from site_agent.application.existing_watch import EXISTING_SECONDS, ExistingWatch
 from site_agent.application.grants import Grants
+from site_agent.application.repository_answers import RepositoryAnswers
+from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.runner import Runner
 from site_agent.application.site_secrets import SiteSecrets
 from site_agent.application.surroundings import (
@@ -48,6 +51,9 @@ logger = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 CONNECT_SECONDS = 30.0
 COMMANDS_AT_ONCE = 16
+REPOSITORY_SECONDS = 1.0
+"""How often it is looked whether it is time to look at the repositories."""
+ASK_SECONDS = 5.0
 
 
 class Heart:
@@ -101,8 +107,20 @@ class _Agent:
         brokers = Brokers(bus, site=settings.site)
         grants = Grants(lambda: self._journal.site, bus=bus, brokers=brokers, key=self._seal_key)
         site_secrets = SiteSecrets(self._journal, store=secrets, key=self._seal_key)
+        self._repositories = RepositoryWatch(
+            self._journal,
+            brokers,
+            ask_signers=self._peer_signers,
+            trusted=settings.repositories.trusted_signers,
+            look_seconds=settings.repositories.look_every_seconds,
+        )
         actions = Actions(
-            lambda: self._journal.site, brokers=brokers, secrets=secrets, grants=grants, given=site_secrets
+            lambda: self._journal.site,
+            brokers=brokers,
+            secrets=secrets,
+            grants=grants,
+            given=site_secrets,
+            repositories=self._repositories,
         )
         self._runner = Runner(self._journal, actions)
         self._commands = CommandHandler(self._journal, self._runner, bus)
@@ -111,6 +129,7 @@ class _Agent:
         self._existing_watch = ExistingWatch(self._journal, brokers, site_secrets)
         answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants, site_secrets=site_secrets)
         self._service = answers.service(bus, version=SERVICE_VERSION)
+        RepositoryAnswers(self._journal, brokers=brokers, repositories=self._repositories).add_to(self._service)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Future[None]]:
@@ -137,6 +156,7 @@ class _Agent:
             asyncio.create_task(self._watch_brokers(), name="brokers"),
             asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
             asyncio.create_task(for_ever(self._existing_watch.look, every_seconds=EXISTING_SECONDS), name="attached"),
+            asyncio.create_task(self._watch_repositories(), name="repositories"),
             *(
                 asyncio.create_task(queue.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), name="commands")
                 for queue in queues
@@ -155,6 +175,17 @@ class _Agent:
             await asyncio.gather(*loops, return_exceptions=True)
             await self._service.stop()
             await self._runner.stop()
+
+    async def _watch_repositories(self) -> None:
+        await for_ever(self._repositories.look, every_seconds=REPOSITORY_SECONDS)
+
+    async def _peer_signers(self, keys: Sequence[str]) -> dict[str, str]:
+        if not self._settings.hub:
+            return {}
+        site = self._settings.site
+        subject, question = site_ask(site=site, operation="signers"), AskSigners(keys=tuple(keys))
+        said = await self._bus.ask(subject, question, SignersView, source=site, timeout_seconds=ASK_SECONDS)
+        return said.known
 
     async def _watch_brokers(self) -> None:
         await for_ever(

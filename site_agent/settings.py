@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -38,10 +39,13 @@ class RepositoryRule(Section):
 
 
 class RepositorySection(Section):
-    """Which of the site's repositories copies go into: the first rule that fits, else ``default``."""
+    """Which of the site's repositories copies go into (the first rule that fits, else ``default``), how often the agent
+    looks what lies there, and whose signatures count besides those of the hub's sites."""
 
     rules: list[RepositoryRule] = []
     default: str | None = None
+    look_every_seconds: float = Field(default=30.0, gt=0)
+    trusted_signers: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = []
 
     def policy(self) -> Policy:
         """The same as decisions take it."""

@@ -148,6 +148,7 @@ class RepositoryBroker(Broker, abc.ABC):
             protocols=("http",),
             fingerprint=self._issuer.fingerprint,
             format=self._store.format,
+            signing_key=self._store.public_key,
         )
 
     async def repositories(self, _request: RepositoriesRequest) -> Repositories:

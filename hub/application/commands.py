@@ -20,7 +20,7 @@ import msgspec
 
 from bus.events import Conflict, NewEvent
 from bus.work import Delivery
-from hub.application import images, instances, operations, templates
+from hub.application import images, instances, operations, repositories, templates
 from hub.application.aggregates import load
 from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
@@ -49,6 +49,9 @@ DECISIONS: dict[str, Decide] = {
     "image.run": images.run,
     "image.transfer": images.transfer,
     "image.delete": images.delete,
+    "repository.import": repositories.tend,
+    "repository.verify": repositories.tend,
+    "repository.collect": repositories.tend,
     "operation.cancel": operations.cancel,
 }
 

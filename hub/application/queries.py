@@ -12,6 +12,7 @@ from hub.domain.children import operation_of
 from hub.domain.grants import check_grant
 from hub.projections import status, views
 from hub.projections.apps import AppRow
+from hub.projections.repositories import repository_views
 from schemas import saga
 from schemas.brokers import SERVICE_VERSION
 from schemas.commands import Answer
@@ -44,6 +45,18 @@ from schemas.queries import (
     StatusView,
     TemplatesQuery,
     TemplatesView,
+)
+from schemas.repositories import (
+    AskSigners,
+    RepositoriesQuery,
+    RepositoriesView,
+    RepositoryCondition,
+    RepositoryQuery,
+    ScanQuery,
+    ScanView,
+    SignersView,
+    SiteRepositoryQuery,
+    SiteScan,
 )
 from schemas.site_secrets import SecretsQuery, SecretsView
 
@@ -180,6 +193,27 @@ class Queries:
     async def plan(self, query: PlanQuery, envelope: Envelope) -> PlanView:
         """``plan``"""
         return await self._planner.plan(query, envelope)
+
+    async def repositories(self, query: RepositoriesQuery, _envelope: Envelope) -> RepositoriesView:
+        """``repositories``"""
+        self._check_site(query.site)
+        return RepositoriesView(repositories=repository_views(self._context.state, site=query.site))
+
+    async def repository(self, query: RepositoryQuery, _envelope: Envelope) -> RepositoryCondition:
+        """``repository``, from its site"""
+        self._check_site(query.site)
+        question = SiteRepositoryQuery(name=query.name)
+        return await self._context.outbound.ask_site(query.site, "repository", question, RepositoryCondition)
+
+    async def scan(self, query: ScanQuery, _envelope: Envelope) -> ScanView:
+        """``scan``, from the site"""
+        self._check_site(query.site)
+        return await self._context.outbound.ask_site(query.site, "scan", SiteScan(name=query.name), ScanView)
+
+    async def signers(self, _asking: str, question: AskSigners) -> SignersView:
+        """A site asks whose keys these are."""
+        known = self._context.state.sites.signers
+        return SignersView(known={key: known[key] for key in question.keys if key in known})
 
     async def grant(self, asking: str, question: AskGrant) -> GrantView:
         """A site asks for a copy of another one. The grant comes sealed to the asking site."""

@@ -6,6 +6,7 @@ Every event is handled by one hub, and again by another if that one dies before 
 - a child operation of the hub ended, or an operation of the hub moved on -> the operation is driven;
 - a save came to nothing -> the image's entry is withdrawn and its name released: at the word of the site or, when
   the entry itself arrives later than that (order holds per writer only), at the entry's;
+- a site came upon an image -> it is entered into the catalog under a free name;
 - a copy of a deleted image appeared at a site -> the site is told to forget it, until it has.
 """
 
@@ -24,7 +25,7 @@ from hub.domain import catalog, claim
 from hub.domain.children import operation_of
 from hub.domain.claim import ClaimState
 from hub.domain.images import DELETE_KIND, copies_of
-from hub.domain.received import reply_subject
+from hub.domain.received import TEAM, reply_subject
 from schemas.commands import Answer, SiteCommand, SiteForgetImage
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.events import (
@@ -33,6 +34,7 @@ from schemas.events import (
     CommandRejected,
     Event,
     ImageFailed,
+    ImageFound,
     LocationAdded,
     OperationAccepted,
     OperationCancelled,
@@ -77,6 +79,8 @@ class Reactor:
         await self._answer(recorded.writer, recorded.id, event, recorded.envelope)
         await self._child(recorded.id, event)
         await self._saving(recorded.writer, recorded.id, event)
+        if isinstance(event, ImageFound):
+            await self._found(recorded.writer, recorded.id, event)
         if isinstance(event, LocationAdded):
             await self._forget(recorded.writer, event.image, arrival=recorded.envelope.id.rpartition("/")[2])
 
@@ -123,6 +127,31 @@ class Reactor:
         saving = self._context.state.child(event.site, command) if command is not None else None
         if saving is not None and saving.ended and saving.state != "succeeded":
             await self._withdraw(image, saving.problem, causation=command)
+
+    async def _found(self, site: str, image: str, event: ImageFound) -> None:
+        """A site came upon an image. One that is in the catalog, or was, keeps the entry that it has."""
+        for number in count(1):
+            name = catalog.found_name(event.content, number)
+            for _ in range(TRIES):
+                claimed = await load(self._context.events, "claim", claim_token(TEAM, IMAGE, name))
+                entry = await load(self._context.events, "catalog", image)
+                change = catalog.enter_found(
+                    entry.fold(catalog.evolve, NOT_ENTERED),
+                    claimed.fold(claim.evolve, ClaimState()),
+                    event,
+                    image=image,
+                    site=site,
+                    name=name,
+                )
+                if change is None:
+                    break
+                try:
+                    await append(self._context.events, (entry, change.catalog), (claimed, change.claim))
+                except Conflict:
+                    continue
+                return
+            else:
+                raise contended(f"image name {name}")
 
     async def _rejected(self, command: str, event: CommandRejected) -> None:
         """A hub that died after it had entered an image left a save that another hub found reason to reject."""

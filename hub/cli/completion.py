@@ -96,6 +96,11 @@ async def _repositories(client: Client, ctx: click.Context) -> Iterable[tuple[st
     return [(view.name, f"{view.state} at {view.site}") for view in views if view.kind == "crb"]
 
 
+async def _places(client: Client, _: click.Context) -> Iterable[tuple[str, str]]:
+    views = await client.repositories()
+    return [(f"{view.site}/{view.name}", f"{view.state}, {len(view.images)} images") for view in views]
+
+
 async def _services(client: Client, ctx: click.Context) -> Iterable[tuple[str, str]]:
     app = await client.app(str(ctx.params.get("app_name")), site=ctx.params.get("site"))
     return [(service.name, f"{service.type}, {service.state}") for service in app.services]
@@ -110,6 +115,7 @@ broker_names = _live(_brokers)
 secret_names = _live(_secrets)
 service_names = _live(_services)
 repository_names = _live(_repositories)
+repository_places = _live(_places)
 
 
 @click.command(epilog=f"\b\nTo install it:\n{_HOW}")

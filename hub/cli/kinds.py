@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from hub.cli.output import Format, age, seconds, size
 from schemas.queries import AppView, BrokerView, ImageView, OperationView, SiteView, TemplateView
+from schemas.repositories import RepositoryView
 from schemas.site_secrets import SecretView
 
 T = TypeVar("T")
@@ -134,6 +135,23 @@ SITES = Kind[SiteView](
     name=lambda site: site.name,
     id=lambda site: site.name,
     empty="no sites",
+)
+REPOSITORIES = Kind[RepositoryView](
+    columns=(
+        Column("site", lambda repository: repository.site),
+        Column("name", lambda repository: repository.name, firm=True),
+        Column("state", lambda repository: repository.state, firm=True),
+        Column("images", lambda repository: len(repository.images)),
+        Column("copies", lambda repository: repository.copies),
+        Column("stored", lambda repository: size(repository.stored), firm=True),
+        Column("signs with", lambda repository: repository.signing_key[:16]),
+        Column("protocols", lambda repository: repository.protocols, wide=True),
+        Column("signing key", lambda repository: repository.signing_key, wide=True, firm=True),
+        Column("version", lambda repository: repository.version, wide=True),
+    ),
+    name=lambda repository: f"{repository.site}/{repository.name}",
+    id=lambda repository: f"{repository.site}/{repository.name}",
+    empty="no copy repositories; start a copy repository broker at a site",
 )
 BROKERS = Kind[BrokerView](
     columns=(

@@ -19,6 +19,7 @@ from hub.cli.images import image, run, save
 from hub.cli.operations import events, operation
 from hub.cli.options import context_option, home_option, no_color_option
 from hub.cli.plans import plan
+from hub.cli.repositories import repository
 from hub.cli.secrets import secret
 from hub.cli.session import Session
 from hub.cli.sites import broker, site
@@ -46,7 +47,7 @@ def cli() -> None:
 
 for command in (
     up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events, site,
-    broker, secret, context, completion, version,
+    broker, repository, secret, context, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 broker.add_command(conform_broker)

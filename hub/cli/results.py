@@ -80,6 +80,8 @@ def show_image(session: Session, image: ImageView) -> None:
             "id": image.id,
             "state": image.state,
             "from": f"{image.instance_name} at {image.site}",
+            "found in": image.found_in,
+            "signed by": image.signer,
             "template": image.template,
             "parent": image.parent,
             "tags": image.tags,

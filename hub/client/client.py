@@ -16,6 +16,7 @@ from hub.client.context import Context
 from hub.client.errors import NotFoundError, client_error
 from hub.client.history import EventFilter, applied_template, read_events
 from hub.client.names import only_app, only_image
+from hub.client.repositories import RepositoryVerbs
 from hub.client.secrets import sealed_for
 from hub.client.started import Started, derived_id
 from hub.client.watching import Observer, watch
@@ -40,7 +41,7 @@ _RETRY_SECONDS = 0.2
 _SITE_AWAY = "site_unavailable"
 
 
-class Client:
+class Client(RepositoryVerbs):
     """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
 
     Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not

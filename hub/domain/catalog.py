@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from hub.domain import claim
@@ -15,10 +16,13 @@ from schemas.events import (
     CatalogWithdrawn,
     ClaimTaken,
     Event,
+    ImageFound,
 )
 from schemas.names import TAG, check_name
 from schemas.problems import Problem, conflict, invalid
-from schemas.values import Requester
+from schemas.values import ImageContent, Requester
+
+NOT_IN_NAMES = re.compile("[^a-z0-9]+")
 
 
 class CatalogState(Fact, frozen=True, kw_only=True):
@@ -26,6 +30,30 @@ class CatalogState(Fact, frozen=True, kw_only=True):
 
     entered: CatalogEntered
     status: Literal["entered", "withdrawn", "deleted"] = "entered"
+
+
+def found_name(content: ImageContent, number: int) -> str:
+    """What an image that a site came upon is called: by the app and the day it was saved, ``-2`` for the next so
+    called."""
+    app = next((one.instance_name for one in content.instances), "")
+    day = content.saved_at[:10]
+    made = NOT_IN_NAMES.sub("-", f"{app} {day}".lower()).strip("-") or "found"
+    tail = f"-{number}" if number > 1 else ""
+    return made[: 40 - len(tail)].strip("-") + tail
+
+
+def enter_found(
+    state: CatalogState | None, taken: ClaimState, event: ImageFound, *, image: str, site: str, name: str
+) -> Change | None:
+    """Enter an image that a site came upon under a free ``name``; ``None`` when that is another's."""
+    if state is not None:
+        return Change([], [])
+    if taken.owner is not None:
+        return None
+    instance = ", ".join(one.instance for one in event.content.instances)
+    by = Requester(principal=f"site-{site}")
+    entered = CatalogEntered(name=name, site=site, instance=instance, by=by, origin="found")
+    return Change([entered], [ClaimTaken(owner=image)])
 
 
 class Change(NamedTuple):

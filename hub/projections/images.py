@@ -17,9 +17,11 @@ from schemas.events import (
     CopyPreparing,
     Event,
     ImageFailed,
+    ImageFound,
     ImageSaved,
     ImageSaving,
     LocationAdded,
+    LocationLost,
     LocationRemoved,
 )
 from schemas.problems import Problem
@@ -42,6 +44,7 @@ class ContentRow(msgspec.Struct, kw_only=True):
     saving: ImageSaving | None = None
     content: ImageContent | None = None
     problem: Problem | None = None
+    found: ImageFound | None = None
 
 
 class CopyRow(msgspec.Struct, kw_only=True):
@@ -88,6 +91,8 @@ class Images:
                 row.saving = event
             case ImageSaved(content=content):
                 row.content = content
+            case ImageFound(content=content):
+                row.content, row.found = row.content or content, event
             case ImageFailed(problem=problem):
                 row.problem = problem
 
@@ -113,7 +118,7 @@ class Images:
         match event:
             case LocationAdded():
                 self.locations[site, id] = event
-            case LocationRemoved():
+            case LocationRemoved() | LocationLost():
                 self.locations.pop((site, id), None)
 
     def holders(self) -> dict[str, set[str]]:

@@ -17,12 +17,14 @@ class BrokerRow(msgspec.Struct, kw_only=True):
 
 
 class Sites:
-    """Members, brokers by (site, ``<kind>-<name>``), announcements by site."""
+    """Members, brokers by (site, ``<kind>-<name>``), announcements by site, and by key the site whose repository
+    signs or signed with it."""
 
     def __init__(self) -> None:
         self.states: dict[str, SiteState] = {}
         self.brokers: dict[tuple[str, str], BrokerRow] = {}
         self.announced: dict[str, SiteAnnounced] = {}
+        self.signers: dict[str, str] = {}
 
     def apply_membership(self, site: str, event: Event) -> None:
         """An event of the hub about a site."""
@@ -35,6 +37,8 @@ class Sites:
         match event:
             case BrokerRegistered():
                 self.brokers[site, id] = BrokerRow(registered=event)
+                if event.kind == "crb" and event.signing_key:
+                    self.signers.setdefault(event.signing_key, site)
             case BrokerLost() if (site, id) in self.brokers:
                 self.brokers[site, id].lost = True
 

@@ -101,5 +101,7 @@ class Projections:
                 self.images.apply_catalog(id, event, time=envelope.time, causation=envelope.causationid)
             case "membership":
                 self.sites.apply_membership(id, event)
+            case "signer":
+                pass  # whom a site trusts is its own affair
             case _:
                 pass  # claims are read from the hub's own stream, when they are decided

@@ -25,6 +25,7 @@ from site_agent.application.calls import Call, Result
 from site_agent.application.existing import existing_of
 from site_agent.application.grants import Grants
 from site_agent.application.repository_actions import RepositoryActions
+from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.site_secrets import SiteSecrets
 from site_agent.domain import plans
 from site_agent.domain.instance import Instance
@@ -45,6 +46,7 @@ class Actions:
         secrets: SecretStore,
         grants: Grants,
         given: SiteSecrets,
+        repositories: RepositoryWatch,
     ) -> None:
         self._site = site
         self._brokers = brokers
@@ -68,7 +70,7 @@ class Actions:
             plans.THAW: self._thaw,
             plans.COPY: self._copy,
             plans.DISCARD: self._discard,
-            **RepositoryActions(site, brokers=brokers, grants=grants).actions,
+            **RepositoryActions(site, brokers=brokers, grants=grants, repositories=repositories).actions,
         }
         assert self._actions.keys() == plans.ACTIONS
 
@@ -100,6 +102,8 @@ class Actions:
             return "psb", self._instance(operation).services[step.part].broker
         if step.action == plans.FETCH:
             return "crb", placed_at(operation.accepted.request, step.part)
+        if step.action == plans.COLLECT:
+            return "crb", step.part
         return None
 
     def _instance(self, operation: Operation) -> Instance:

@@ -7,24 +7,31 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from schemas import brokers as wire
-from schemas.problems import CalqueError, temporary
+from schemas.problems import CalqueError, permanent, temporary
 from schemas.values import ImageContent
 from site_agent.adapters.brokers import Brokers
 from site_agent.application.calls import Call, Result
 from site_agent.application.grants import Grants
+from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.domain import plans
 from site_agent.domain.consequences import image_content
 from site_agent.domain.repositories import placed_at, targets
 from site_agent.domain.site import Site
 
+MOST_NAMED = 50
+"""How many things a result or an error names: both are stored."""
+
 
 class RepositoryActions:
     """The actions of one site that concern its copy repositories, by name."""
 
-    def __init__(self, site: Callable[[], Site], *, brokers: Brokers, grants: Grants) -> None:
+    def __init__(
+        self, site: Callable[[], Site], *, brokers: Brokers, grants: Grants, repositories: RepositoryWatch
+    ) -> None:
         self._site = site
         self._brokers = brokers
         self._grants = grants
+        self._repositories = repositories
         self.actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
             plans.ABORT: self._abort,
             plans.COMMIT: self._commit,
@@ -32,6 +39,9 @@ class RepositoryActions:
             plans.RECORD: self._record,
             plans.FORGET: self._forget,
             plans.FETCH: self._fetch,
+            plans.SCAN: self._scan,
+            plans.VERIFY: self._verify,
+            plans.COLLECT: self._collect,
         }
 
     async def _abort(self, call: Call) -> Result:
@@ -119,3 +129,50 @@ class RepositoryActions:
         request = wire.TransferCopy(id=call.id, operation=call.operation.id, copy=copy, grant=grant)
         done = await self._brokers.run("crb", repository, "transfer", request, wire.Committed)
         return {"summary": msgspec.to_builtins(done.summary)}
+
+    # --- a repository as a whole
+
+    async def _scan(self, call: Call) -> Result:
+        """Record what lies in the repository and is on no record. What was found stays, whatever becomes of this."""
+        found = await self._repositories.take_in(call.part)
+        result: Result = {}
+        for status in ("new", "untrusted", "incomplete", "damaged"):
+            images = [one for one in found.images if one.status == status]
+            if images:
+                result[status] = [one.image for one in images[:MOST_NAMED]]
+        signers = sorted({one.signer for one in found.images if one.status == "untrusted"})
+        return {**result, "signers": signers} if signers else result
+
+    async def _verify(self, call: Call) -> Result:
+        site = self._site()
+        place = site.place(call.part)
+        chosen = call.request.get("copies") or [
+            location.copy for location in site.locations.values() if location.repository == place
+        ]
+        faults: list[str] = []
+        for copy in chosen:
+            request = wire.VerifyCopy(id=f"{call.id}-{copy}", operation=call.operation.id, copy=copy)
+            try:
+                verified = await self._brokers.run("crb", call.part, "verify", request, wire.Verified)
+            except CalqueError as error:
+                if error.problem.temporary:
+                    raise
+                faults.append(f"copy {copy}: {error.problem.message}")
+                continue
+            faults += [f"copy {copy}: {fault}" for fault in verified.faults]
+        if faults:
+            more = f" and {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
+            raise CalqueError(
+                permanent(
+                    "corrupt",
+                    f"{'; '.join(faults[:MOST_NAMED])}{more}",
+                    field="repository",
+                    remedy="have the image copied here again from another site or repository: calque image transfer",
+                )
+            )
+        return {"copies": len(chosen)}
+
+    async def _collect(self, call: Call) -> Result:
+        request = wire.Collect(id=call.id, operation=call.operation.id)
+        done = await self._brokers.run("crb", call.part, "collect", request, wire.Collected)
+        return {"chunks": done.chunks, "bytes": done.bytes}

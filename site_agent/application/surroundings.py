@@ -113,7 +113,12 @@ class BrokerWatch:
                 crb = await self._brokers.once(kind, name, "info", asked, wire.CrbInfo)
                 self.crb_fingerprints[name] = crb.fingerprint
                 return ev.BrokerRegistered(
-                    kind=kind, name=name, version=crb.version, types=crb.repositories, protocols=crb.protocols
+                    kind=kind,
+                    name=name,
+                    version=crb.version,
+                    types=crb.repositories,
+                    protocols=crb.protocols,
+                    signing_key=crb.signing_key,
                 )
 
 

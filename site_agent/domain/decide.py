@@ -16,7 +16,7 @@ from schemas.names import check_name
 from schemas.problems import Problem, conflict, invalid, not_found
 from schemas.template_check import check_choices, check_template
 from schemas.values import Choices, ImageContent, ImagePart, Template
-from site_agent.domain import attachments, consequences, decide_images, plans
+from site_agent.domain import attachments, consequences, decide_images, decide_repositories, plans
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
 from site_agent.domain.repositories import home
@@ -44,6 +44,8 @@ def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Dec
             return decide_images.transfer(site, command, id, target)
         case cmd.SiteForgetImage():
             return decide_images.forget(site, command, id, target)
+        case cmd.SiteImportRepository() | cmd.SiteVerifyRepository() | cmd.SiteCollectRepository():
+            return decide_repositories.tend(site, command, id, target)
         case cmd.SiteCancelOperation():
             return _cancel(site, command, target)
     return invalid("type", f"{type(command).__name__} is no command to a site")

@@ -37,11 +37,14 @@ DISCARD: Final = "discard"
 RECORD: Final = "record"
 FORGET: Final = "forget"
 FETCH: Final = "fetch"
+SCAN: Final = "scan"
+VERIFY: Final = "verify"
+COLLECT: Final = "collect"
 
 ACTIONS: Final = frozenset(
     {
         PROVISION, RESTORE, DEPROVISION, ATTACH, DETACH, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE,
-        THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH,
+        THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH, SCAN, VERIFY, COLLECT,
     }
 )  # fmt: skip
 
@@ -144,6 +147,11 @@ def forget(held: Iterable[str]) -> tuple[Step, ...]:
     """Remove the image's manifest, then the copies of the data services that are ``held`` here."""
     first = _step(FORGET, "image", attempts=20, timeout_seconds=30.0)
     return (first, *(_step(DROP, name, needs=(first.id,), attempts=20, timeout_seconds=600.0) for name in held))
+
+
+def tend(action: str, repository: str) -> tuple[Step, ...]:
+    """One step about a whole repository: ``scan``, ``verify`` or ``collect``."""
+    return (_step(action, repository, timeout_seconds=BULK_SECONDS),)
 
 
 def _step(

@@ -80,7 +80,7 @@ def place(
     ``there`` are the repositories that answer, in the order of their registration; ``known`` also those that are
     lost. ``wanted`` is what the command names.
     """
-    if problem := _unusable(wanted, site=site, there=there, known=known):
+    if problem := check_usable(wanted, site=site, there=there, known=known):
         return problem
     placed: dict[str, str] = {}
     for item in items:
@@ -113,17 +113,26 @@ def targets(request: dict[str, Any]) -> set[str]:
     return {request["repository"], *request.get("repositories", {}).values()}
 
 
-def _unusable(wanted: str | None, *, site: str, there: Sequence[str], known: Sequence[str]) -> Problem | None:
-    if not there:
+def check_usable(
+    wanted: str | None, *, site: str, there: Sequence[str], known: Sequence[str], to_write: bool = True
+) -> Problem | None:
+    """``None`` when a repository can be used: the one that is ``wanted``, or any when it is ``None``."""
+    if not there and to_write:
         return conflict("site", f"site {site} has no copy repository", "start a copy repository broker there")
     if wanted is None or wanted in there:
         return None
     listed = ", ".join(there)
     if wanted in known:
         return conflict(
-            "repository", f"copy repository {wanted!r} of site {site} does not answer", f"start it, or use: {listed}"
+            "repository",
+            f"copy repository {wanted!r} of site {site} does not answer",
+            f"start it, or use: {listed}" if listed else "start it",
         )
-    return not_found("repository", f"site {site} has no copy repository {wanted!r}", f"use one of: {listed}")
+    return not_found(
+        "repository",
+        f"site {site} has no copy repository {wanted!r}",
+        f"use one of: {listed}" if listed else "start a copy repository broker there",
+    )
 
 
 def _named(name: str, patterns: tuple[str, ...]) -> bool:

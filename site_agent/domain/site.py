@@ -43,7 +43,7 @@ class Copy(Fact, frozen=True, kw_only=True):
 
 
 class Image(Fact, frozen=True, kw_only=True):
-    """An image that was made at this site."""
+    """An image that was made at this site, or found in one of its repositories."""
 
     id: str
     instance: str
@@ -75,6 +75,7 @@ class Site:
     brokers: dict[str, ev.BrokerRegistered] = field(default_factory=dict)
     secrets: dict[str, SiteSecret] = field(default_factory=dict)
     repository_order: dict[str, None] = field(default_factory=dict)
+    signers: dict[str, None] = field(default_factory=dict)
     rejected: dict[str, Problem] = field(default_factory=dict)
     announced: ev.SiteAnnounced | None = None
     started_at: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -115,10 +116,14 @@ class Site:
                     self.brokers[id] = event
                     if event.kind == "crb":
                         self.repository_order[event.name] = None
+                    if event.signing_key:
+                        self.signers[event.signing_key] = None
                 else:
                     self.brokers.pop(id, None)
             case "secret":
                 self._secret(id, event)
+            case "signer":
+                self.signers[id] = None
             case "command":
                 if isinstance(event, ev.CommandRejected):
                     self.rejected[id] = event.problem
@@ -183,6 +188,8 @@ class Site:
         match event:
             case ev.ImageSaving(instance=instance, instance_name=name, copies=copies):
                 self.images[id] = Image(id=id, instance=instance, instance_name=name, copies=copies)
+            case ev.ImageFound(content=content):
+                self.images[id] = _found(content)
             case ev.ImageSaved(content=content) if id in self.images:
                 self.images[id] = msgspec.structs.replace(self.images[id], state="saved", content=content)
             case ev.ImageFailed(problem=problem) if id in self.images:
@@ -226,3 +233,14 @@ class Site:
         """Names of this site's copy repositories that answer, in the order of their first registration."""
         there = {one.name for one in self.brokers.values() if one.kind == "crb"}
         return [name for name in self.repository_order if name in there]
+
+
+def _found(content: ImageContent) -> Image:
+    return Image(
+        id=content.image,
+        instance=", ".join(one.instance for one in content.instances),
+        instance_name=", ".join(one.instance_name for one in content.instances),
+        copies={part.data_service: part.copy for one in content.instances for part in one.parts},
+        state="saved",
+        content=content,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,7 +12,9 @@ from bus.connection import Bus
 from bus.events import EventStore
 from schemas import queries
 from schemas.problems import CalqueError, permanent
+from schemas.repositories import AskSigners, SignersView
 from schemas.secrets import Secret
+from schemas.subjects import site_ask
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.journal import Journal
 from site_agent.adapters.sealing import SealKey
@@ -19,6 +22,7 @@ from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.actions import Actions
 from site_agent.application.commands import CommandHandler
 from site_agent.application.grants import Grants
+from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.runner import Runner
 from site_agent.application.site_secrets import SiteSecrets
 from site_agent.application.surroundings import BrokerWatch, HealthWatch, announcement, for_ever
@@ -33,6 +37,7 @@ from tests.simulation.streams import Consumer, Stream
 BEAT_SECONDS = 4.0
 LOOK_SECONDS = 12.0
 HEALTH_SECONDS = 9.0
+REPOSITORY_SECONDS = 25.0
 COMMANDS_AT_ONCE = 16
 
 
@@ -97,7 +102,23 @@ class Agent:
         key = FixedKey(site)
         grants = Grants(lambda: journal.site, bus=bus, brokers=brokers, key=key)
         given = SiteSecrets(journal, store=secrets, key=cast(SealKey, key))
-        actions = Actions(lambda: journal.site, brokers=brokers, secrets=secrets, grants=grants, given=given)
+
+        async def ask_signers(keys: Sequence[str]) -> dict[str, str]:
+            subject, question = site_ask(site=site, operation="signers"), AskSigners(keys=tuple(keys))
+            said = await bus.ask(subject, question, SignersView, source=site, timeout_seconds=5.0)
+            return said.known
+
+        repositories = RepositoryWatch(
+            journal, brokers, ask_signers=ask_signers, look_seconds=REPOSITORY_SECONDS, seconds=self.loop.time
+        )
+        actions = Actions(
+            lambda: journal.site,
+            brokers=brokers,
+            secrets=secrets,
+            grants=grants,
+            given=given,
+            repositories=repositories,
+        )
         runner = Runner(journal, actions, clock=node.now, chance=self.fate.network.random)
         commands = CommandHandler(journal, runner, bus, clock=node.now)
         watch = BrokerWatch(journal, bus, brokers)
@@ -128,6 +149,7 @@ class Agent:
         process.spawn(for_ever(beat, every_seconds=BEAT_SECONDS), "heartbeat")
         process.spawn(for_ever(look, every_seconds=LOOK_SECONDS), "brokers")
         process.spawn(for_ever(health.look, every_seconds=HEALTH_SECONDS), "health")
+        process.spawn(for_ever(repositories.look, every_seconds=LOOK_SECONDS), "repositories")
         process.spawn(queue.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
 
     @property

@@ -15,7 +15,6 @@ from hub.application.queries import Queries
 from hub.application.reactor import Reactor
 from hub.application.sagas import Sagas
 from schemas.envelope import Envelope
-from schemas.queries import GrantView
 from schemas.subjects import HUB
 from tests.simulation.fate import Fate
 from tests.simulation.loop import Process, SimLoop
@@ -92,10 +91,10 @@ class HubNode:
         process.spawn(jobs.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
 
     def _asking(self, queries: Queries, site: str) -> Any:
-        async def grant(_operation: str, question: Any) -> GrantView:
-            return await queries.grant(site, question)
+        async def asked(operation: str, question: Any) -> Any:
+            return await getattr(queries, operation)(site, question)
 
-        return grant
+        return asked
 
     @property
     def busy(self) -> bool:

@@ -24,6 +24,13 @@ class RepositoryDisk:
     staging: dict[str, dict[str, CopyPart]] = field(default_factory=dict)
     committed: dict[str, tuple[CopySummary, wire.Copied]] = field(default_factory=dict)
     images: dict[str, ImageContent] = field(default_factory=dict)
+    signers: dict[str, str] = field(default_factory=dict)
+    """Images that others have signed."""
+
+
+def signing_key(site: str, name: str) -> str:
+    """What the repository ``name`` of ``site`` signs manifests with."""
+    return f"{site}/{name}".encode().hex().ljust(64, "0")
 
 
 class Repositories:
@@ -71,11 +78,17 @@ class Repository(SimBroker):
         self._disk = disk
         self._repositories = repositories
         self._imaging = asyncio.Lock()
+        self._key = signing_key(around.site, name)
         repositories.open(around.site, process, disk)
 
     async def info(self, _request: wire.InfoRequest) -> wire.CrbInfo:
         return wire.CrbInfo(
-            name=self.settings.name, version="1", repositories=("main",), protocols=("http",), fingerprint="f" * 64
+            name=self.settings.name,
+            version="1",
+            repositories=("main",),
+            protocols=("http",),
+            fingerprint="f" * 64,
+            signing_key=self._key,
         )
 
     async def open_write(self, request: wire.OpenWrite) -> wire.Granted:
@@ -138,10 +151,36 @@ class Repository(SimBroker):
                 raise
         return wire.Committed(summary=disk.committed[request.copy][0])
 
+    async def list(self, _request: wire.ListCopies) -> wire.CopyList:
+        await self.point("list", "before")
+        found = tuple(summary for summary, _ in self._disk.committed.values())
+        await self.point("list", "after")
+        return wire.CopyList(copies=found)
+
+    async def images(self, request: wire.ListImages) -> wire.ImageList:
+        await self.point("images", "before")
+        behind = [image for image in sorted(self._disk.images) if image > request.after]
+        found = tuple(
+            wire.ListedImage(content=self._disk.images[image], signed_by=self._disk.signers.get(image, self._key))
+            for image in behind[: request.limit]
+        )
+        await self.point("images", "after")
+        return wire.ImageList(images=found, more=len(behind) > len(found))
+
+    async def verify(self, request: wire.VerifyCopy, _reporter: Reporter) -> wire.Verified:
+        await self.point("verify", "before")
+        faults = () if request.copy in self._disk.committed else ("it is not there",)
+        return wire.Verified(copy=request.copy, faults=faults)
+
+    async def collect(self, _request: wire.Collect, _reporter: Reporter) -> wire.Collected:
+        await self.point("collect", "before")
+        return wire.Collected(chunks=0, bytes=0)
+
     async def record_image(self, request: wire.RecordImage) -> wire.Done:
         async with self._imaging:
             await self.point("record_image", "before")
             self._disk.images[request.content.image] = request.content
+            self._disk.signers.pop(request.content.image, None)
             await self.point("record_image", "after")
         return wire.Done()
 
