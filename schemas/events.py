@@ -7,7 +7,7 @@ A site writes the aggregates ``instance``, ``copy``, ``location``, ``image``, ``
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from schemas.base import Fact
 from schemas.operations import Step
@@ -546,7 +546,7 @@ class CatalogEntered(Event, frozen=True, kw_only=True):
     """An image got a name. The aggregate's id is the image's. ``origin`` says whether it was saved by a command, or
     found by ``site`` in one of its repositories."""
 
-    origin: Literal[saved, found] = "saved"
+    origin: Literal["saved", "found"] = "saved"
     name: str
     site: str
     instance: str
