@@ -74,6 +74,7 @@ class PostgresBroker(Broker):
 
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings)
+        self._plans = settings.priced(PLANS)
         self._own = settings
         self._server = Server(settings.admin.login)
         self._tools = Tools(settings.bin_dir)
@@ -103,7 +104,7 @@ class PostgresBroker(Broker):
             name=self.settings.name,
             version=SERVICE_VERSION,
             types=("database",),
-            plans=PLANS,
+            plans=self._plans,
             attributes=("host", "port", "database", "user"),
             secret_attributes=("password", "uri"),
             protocols=("http",),

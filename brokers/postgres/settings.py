@@ -8,7 +8,8 @@ from pydantic import Field
 
 from brokers.postgres.logins import Login
 from brokers.sdk.errors import read_value
-from brokers.sdk.settings import BrokerSettings, Section
+from brokers.sdk.prices import PricedSettings
+from brokers.sdk.settings import Section
 from schemas.secrets import Secret
 
 
@@ -34,7 +35,7 @@ class AdvertiseSection(Section):
     port: int = Field(gt=0, lt=65536)
 
 
-class PostgresSettings(BrokerSettings):
+class PostgresSettings(PricedSettings):
     """``bin_dir`` holds ``pg_dump`` and ``pg_restore`` of the server's major version or a newer one."""
 
     admin: AdminSection

@@ -63,6 +63,7 @@ class S3Broker(Broker):
 
     def __init__(self, settings: S3Settings) -> None:
         super().__init__(settings)
+        self._plans = settings.priced(PLANS)
         self._own = settings
         self._control = Control(settings)
         self._listings = Listings(settings.state_dir / "moments")
@@ -85,7 +86,7 @@ class S3Broker(Broker):
             name=self.settings.name,
             version=SERVICE_VERSION,
             types=("objectstore",),
-            plans=PLANS,
+            plans=self._plans,
             attributes=("endpoint", "bucket", "region", "access_key"),
             secret_attributes=("secret_key",),
             protocols=("http",),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from brokers.sdk.settings import BrokerSettings
+from brokers.sdk.prices import PricedSettings
 
 
-class S3Settings(BrokerSettings):
+class S3Settings(PricedSettings):
     """The administrator's keys stand in files, one value each. ``advertise_endpoint`` is where app services reach
     the server, when it is not ``endpoint``. ``iam_endpoint`` is the IAM API, when it is not ``endpoint``."""
 

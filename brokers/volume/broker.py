@@ -75,6 +75,7 @@ class VolumeBroker(Broker):
 
     def __init__(self, settings: VolumeSettings) -> None:
         super().__init__(settings)
+        self._plans = settings.priced(PLANS)
         self._volumes = Volumes(settings.volumes_dir)
         self._moments = Moments(self._volumes.moments, trash=self._volumes.trash)
         self._sweeping: asyncio.Task[None] | None = None
@@ -111,7 +112,7 @@ class VolumeBroker(Broker):
             name=self.settings.name,
             version=SERVICE_VERSION,
             types=("volume",),
-            plans=PLANS,
+            plans=self._plans,
             attributes=("path",),
             secret_attributes=(),
             protocols=("http",),

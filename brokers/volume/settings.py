@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import field_validator
 
-from brokers.sdk.settings import BrokerSettings
+from brokers.sdk.prices import PricedSettings
 
 
-class VolumeSettings(BrokerSettings):
+class VolumeSettings(PricedSettings):
     """``volumes_dir`` is absolute and the broker's alone: trees, their labels and prepared copies lie below it, on
     one file system. App services must be able to reach the trees by the same path."""
 

@@ -12,6 +12,7 @@ from hub.domain import images as domain
 from hub.domain.claim import ClaimState
 from hub.domain.images import Across, Here
 from hub.domain.received import Received
+from hub.domain.template import together
 from hub.projections.views import image_facts
 from schemas import saga
 from schemas.commands import Answer, RunImage, SiteRunImage, SiteTransferImage, TransferImage, choices, chosen
@@ -60,12 +61,20 @@ def find_way(context: Context, received: Received) -> Here | Across | Problem:
         context, received, instance=command.instance, field="instance", name=command.name, site=command.site
     ):
         return problem
-    for instance in way.content.instances:
-        captured = instance.configuration
-        problem = check_values(context, captured.template, choices(command), site=command.site, captured=captured)
-        if problem:
-            return problem
+    if found := lacking_to_run(context, command, way.content):
+        return together(found)
     return way
+
+
+def lacking_to_run(context: Context, command: RunImage, content: ImageContent) -> list[Problem]:
+    """What of the choices does not fit the image, or what the site lacks to run it, as far as the hub can see."""
+    return [
+        problem
+        for one in content.instances
+        for problem in check_values(
+            context, one.configuration.template, choices(command), site=command.site, captured=one
+        )
+    ]
 
 
 async def transfer(context: Context, received: Received) -> Outcome:

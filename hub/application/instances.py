@@ -10,14 +10,13 @@ from hub.application.aggregates import append, load
 from hub.application.context import TRIES, Context, contended
 from hub.application.outcome import Forward, Outcome
 from hub.domain import catalog, claim
-from hub.domain.capability import check_site_serves
+from hub.domain.capability import lacking
 from hub.domain.catalog import CatalogState
 from hub.domain.claim import ClaimState
 from hub.domain.images import check_site_known
 from hub.domain.received import Received, check_id
 from hub.domain.template import together
 from hub.projections.apps import AppRow
-from hub.projections.views import broker_views
 from schemas.commands import (
     DeployInstance,
     Planned,
@@ -30,12 +29,13 @@ from schemas.commands import (
     choices,
     chosen,
 )
-from schemas.configuration import effective, inherited, without_parts
+from schemas.configuration import inherited
 from schemas.deployed import deployed
+from schemas.fitting import Offer
 from schemas.names import check_name, claim_token
 from schemas.problems import Problem, conflict, not_found
 from schemas.template_check import check_choices
-from schemas.values import Choices, InstanceConfiguration, Template
+from schemas.values import Choices, ImageInstance, Template
 
 IMAGE = "image"
 NOT_ENTERED: CatalogState | None = None
@@ -52,8 +52,8 @@ async def deploy(context: Context, received: Received) -> Outcome:
     template = await templates.find(context, command.template)
     if isinstance(template, Problem):
         return template
-    if problem := check_values(context, template, choices(command), site=command.site):
-        return problem
+    if found := check_values(context, template, choices(command), site=command.site):
+        return together(found)
     return Forward(
         command.site,
         received.aggregate_id,
@@ -86,19 +86,24 @@ def check_new_instance(
 
 
 def check_values(
-    context: Context,
-    template: Template,
-    asked: Choices,
-    *,
-    site: str,
-    captured: InstanceConfiguration | None = None,
-) -> Problem | None:
-    """Whether the choices fit the template, and what is deployed the site; ``captured`` is what an image brings."""
+    context: Context, template: Template, asked: Choices, *, site: str, captured: ImageInstance | None = None
+) -> list[Problem]:
+    """What of the choices does not fit the template, or what the site lacks; ``captured`` is what an image brings."""
     if found := check_choices(template, asked):
-        return together(found)
-    running = effective(template, inherited(captured, asked) if captured else asked)
-    needed = without_parts(running, tuple(asked.attach))  # what is attached is there already, and has no plan
-    return check_site_serves(needed, site=site, plans=asked.plans, brokers=broker_views(context.state, site=site))
+        return found
+    if captured is None:
+        return lacking(template, asked, _offer(context, site), made_by={})
+    whole = inherited(captured.configuration, asked)
+    made_by = {part.data_service: part.broker for part in captured.parts}
+    return lacking(template, whole, _offer(context, site), made_by=made_by)
+
+
+def _offer(context: Context, site: str) -> Offer:
+    sites = context.state.sites
+    rows = [row for (where, _), row in sites.brokers.items() if where == site and not row.lost]
+    announced = sites.announced.get(site)
+    # Secrets are changed at the site, and the news may be on its way: it is the site that knows.
+    return Offer(site, tuple(row.registered for row in rows), version=announced.version if announced else "")
 
 
 async def save(context: Context, received: Received) -> Outcome:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from hub.application import images, instances
+from hub.application import images, instances, templates
 from hub.application.aggregates import load
 from hub.application.context import Context
 from hub.application.outcome import Forward
@@ -18,6 +18,7 @@ from hub.domain.images import Across
 from hub.domain.received import HUB_COMMANDS, TEAM, Received
 from hub.projections.views import image_facts
 from schemas.commands import (
+    Command,
     DeleteImage,
     DeployInstance,
     Planned,
@@ -26,6 +27,7 @@ from schemas.commands import (
     SiteCommand,
     SiteForgetImage,
     SiteTransferImage,
+    choices,
 )
 from schemas.envelope import Envelope
 from schemas.ids import new_id
@@ -90,13 +92,16 @@ class Planner:
             return await self._run(received, received.command)
         outcome = await _DECISIONS[received.kind](self._context, received)
         if isinstance(outcome, Problem):
-            return self._refused(received, outcome)
+            return self._refused(received, outcome, await self._lacking(received.command))
         return await self._asked(outcome.site, outcome.command, target=outcome.aggregate_id)
 
     async def _run(self, received: Received, command: RunImage) -> Candidate:
         way = images.find_way(self._context, received)
         if isinstance(way, Problem):
-            return self._refused(received, way)
+            image = image_facts(self._context.state, received.aggregate_id)
+            content = image.content if image else None
+            lacks = images.lacking_to_run(self._context, command, content) if content else []
+            return self._refused(received, way, lacks)
         told = images.command_to_run(received, way.content)
         if not isinstance(way, Across):
             return await self._asked(command.site, told, target=command.instance)
@@ -147,12 +152,21 @@ class Planner:
             digest=plan_digest(view.plan),
         )
 
-    def _refused(self, received: Received, problem: Problem) -> Candidate:
+    async def _lacking(self, command: Command) -> list[Problem]:
+        """All that the site lacks, where the decision names it in one breath."""
+        if not isinstance(command, DeployInstance):
+            return []
+        template = await templates.find(self._context, command.template)
+        if isinstance(template, Problem):
+            return []
+        return instances.check_values(self._context, template, choices(command), site=command.site)
+
+    def _refused(self, received: Received, problem: Problem, lacks: Sequence[Problem]) -> Candidate:
         command = received.command
         if not isinstance(command, DeployInstance | RunImage) or command.site not in self._context.site_states():
             raise CalqueError(problem)
         state = self._context.site_states()[command.site]
-        return Candidate(site=command.site, state=state, fits=False, lacks=(problem,))
+        return Candidate(site=command.site, state=state, fits=False, lacks=tuple(lacks) or (problem,))
 
 
 def _received(query: PlanQuery, command: Planned | DeleteImage, envelope: Envelope) -> Received:

@@ -12,7 +12,7 @@ from schemas import queries
 from schemas.commands import SiteCommand
 from schemas.envelope import Envelope
 from schemas.planning import SitePlanQuery, SitePlanView
-from schemas.problems import CalqueError, Problem, conflict, invalid, not_found
+from schemas.problems import CalqueError, conflict, invalid, not_found
 from schemas.registry import MESSAGES
 from schemas.site_secrets import SecretChanged, SiteRemoveSecret, SiteSetSecret
 from schemas.subjects import site_rpc
@@ -88,7 +88,7 @@ class Answers:
         except msgspec.ValidationError as error:
             raise CalqueError(invalid("data", str(error))) from None
         found = planning.plan(self._journal.site, command, target=request.target, arriving=request.arriving)
-        return SitePlanView(lacks=(found,)) if isinstance(found, Problem) else SitePlanView(plan=found)
+        return SitePlanView(lacks=tuple(found)) if isinstance(found, list) else SitePlanView(plan=found)
 
     async def _logs(self, request: queries.SiteLogs, _: Envelope) -> queries.LogsView:
         instance = self._instance(request.instance)

@@ -118,6 +118,23 @@ def _fit(site: Site, template: Template, choices: Choices, *, made_by: Mapping[s
     return found[0] if isinstance(found, list) else found
 
 
+def unserved(site: Site, command: cmd.SiteCommand) -> list[Problem]:
+    """All that this site lacks to carry out a command that makes an instance; nothing for other commands."""
+    made_by: dict[str, str] = {}
+    if isinstance(command, cmd.SiteDeployInstance):
+        template, choices = command.template, cmd.choices(command)
+    elif isinstance(command, cmd.SiteRunImage) and len(command.content.instances) == 1:
+        source = command.content.instances[0]
+        template, choices = source.configuration.template, inherited(source.configuration, cmd.choices(command))
+        made_by = {part.data_service: part.broker for part in source.parts}
+    else:
+        return []
+    if found := check_template(template) or check_choices(template, choices):
+        return found
+    fitting = fit(template, choices, offer(site), made_by=made_by)
+    return fitting if isinstance(fitting, list) else []
+
+
 def offer(site: Site) -> Offer:
     """What this site has for templates."""
     return Offer(

@@ -18,7 +18,7 @@ from schemas.values import Artifact
 from site_agent.domain import instance as instances
 from site_agent.domain import plans
 from site_agent.domain.accepting import Decision
-from site_agent.domain.decide import decide
+from site_agent.domain.decide import decide, unserved
 from site_agent.domain.instance import AppService, DataService
 from site_agent.domain.site import Draft, Site
 
@@ -30,11 +30,15 @@ TELLING = (
 """What of the steps about one part says what happens to it; the others only come along."""
 
 
-def plan(site: Site, command: cmd.SiteCommand, *, target: str, arriving: Iterable[str] = ()) -> SitePlan | Problem:
-    """The plan of ``command`` about ``target``, with the copies in ``arriving`` taken to be here."""
+def plan(
+    site: Site, command: cmd.SiteCommand, *, target: str, arriving: Iterable[str] = ()
+) -> SitePlan | list[Problem]:
+    """The plan of ``command`` about ``target``, or all that speaks against it. The copies in ``arriving`` are taken
+    to be here."""
     decision = decide(_with(site, arriving), command, id="plan", target=target)
     if isinstance(decision, Problem):
-        return decision
+        everything = unserved(site, command)
+        return everything if decision in everything else [decision, *everything]
     return describe(site, decision, target=target, sizes=_sizes(command))
 
 

@@ -63,7 +63,7 @@ async def test_a_site_that_can_not_serve_it_says_what_it_lacks(stack: Stack, tmp
     assert ended.code == 1
     assert ended.stdout.count("mail") >= 2  # one line per site
     ended = await command(stack, "deploy", "wish-mail", "--site", "north", "--name", "wish", "--dry-run")
-    assert ended.code == 3
+    assert ended.code == 5
     assert "data_services.post" in ended.stdout
 
 

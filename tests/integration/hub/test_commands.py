@@ -146,17 +146,18 @@ async def test_an_expired_command_is_rejected(client: Client) -> None:
 async def test_a_site_that_lacks_a_broker_is_refused_early(client: Client, sites: Sites) -> None:
     await client.apply()
     broker = ev.BrokerRegistered(kind="dsb", name="postgres", version="1", types=("database",))
-    await sites["north"].write(("broker", "dsb-postgres", broker))
+    platform = ev.BrokerRegistered(kind="psb", name="process", version="1", types=("process",))
+    await sites["north"].write(("broker", "dsb-postgres", broker), ("broker", "psb-process", platform))
 
     async def registered() -> bool:
-        return len((await client.query("brokers", BrokersQuery(site="north"), BrokersView)).brokers) == 1
+        return len((await client.query("brokers", BrokersQuery(site="north"), BrokersView)).brokers) == 2
 
-    await until(registered, what="the broker is registered")
+    await until(registered, what="the brokers are registered")
     answer = await client.ask(DeployInstance(name="shop", site="north", template=REF), new_id())
     assert answer.problem is not None
     assert answer.problem.field == "data_services.docs"
     assert "objectstore" in answer.problem.sentence()
-    assert "database (postgres)" in answer.problem.sentence()
+    assert "postgres (database)" in answer.problem.sentence()
 
 
 async def test_the_sites_rejection_is_the_answer(client: Client, sites: Sites) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hub.application.instances import copy_id
 from hub.domain import catalog, claim, membership, template
-from hub.domain.capability import check_site_serves
+from hub.domain.capability import lacking
 from hub.domain.catalog import CatalogState
 from hub.domain.claim import ClaimState
 from hub.domain.images import Across, Here, ImageFacts, check_deletable, plan_delete, route_run
@@ -18,11 +18,11 @@ from hub.domain.template import TemplateState
 from schemas import events as ev
 from schemas.commands import ApplyTemplate, SaveInstance, StopInstance
 from schemas.envelope import Envelope, wrap
+from schemas.fitting import Offer
 from schemas.problems import Problem
-from schemas.queries import BrokerView
 from schemas.subjects import CommandSubject
 from schemas.template_check import template_digest
-from schemas.values import Plan, SiteState
+from schemas.values import BrokerKind, Choices, Plan, SiteState
 from tests.unit.hub.scenes import BY, SHOP, content
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -181,23 +181,28 @@ def test_sites_come_and_go(state: SiteState | None, heard: bool, silence: float,
 
 
 def broker(
-    *types: str, name: str = "postgres", plans: tuple[str, ...] = ("small",), state: str = "registered"
-) -> BrokerView:
+    *types: str, name: str = "postgres", kind: BrokerKind = "dsb", plans: tuple[str, ...] = ("small",)
+) -> ev.BrokerRegistered:
     offered = tuple(Plan(name=plan) for plan in plans)
-    return BrokerView(site="north", kind="dsb", name=name, state=state, types=types, plans=offered)
+    attributes = ("uri",)
+    return ev.BrokerRegistered(kind=kind, name=name, version="1", types=types, plans=offered, attributes=attributes)
 
 
 def test_a_site_serves_what_its_brokers_offer() -> None:
-    def check(*brokers: BrokerView, plans: dict[str, str] | None = None) -> Problem | None:
-        return check_site_serves(SHOP, site="north", plans=plans or {}, brokers=brokers)
+    platform = broker("process", name="process", kind="psb", plans=())
 
-    assert check(broker("database")) is None
-    assert check() is None  # nothing is known yet: the site decides
-    lacking = refused(check(broker("objectstore", name="s3")))
-    assert (lacking.field, "objectstore (s3)" in lacking.sentence()) == ("data_services.db", True)
-    assert refused(check(broker("database", state="lost"), broker("cache", name="redis"))).field == "data_services.db"
-    plan = refused(check(broker("database"), plans={"db": "huge"}))
+    def check(*brokers: ev.BrokerRegistered, plans: dict[str, str] | None = None) -> list[Problem]:
+        return lacking(SHOP, Choices(plans=plans or {}), Offer("north", brokers), made_by={})
+
+    assert check(broker("database"), platform) == []
+    assert check() == []  # nothing is known yet: the site decides
+    [problem] = check(broker("objectstore", name="s3"), platform)
+    assert (problem.field, "s3 (objectstore)" in problem.sentence()) == ("data_services.db", True)
+    [plan] = check(broker("database"), platform, plans={"db": "huge"})
     assert (plan.field, "small" in str(plan.remedy)) == ("plans.db", True)
+    other = broker("image", name="kubernetes", kind="psb", plans=())
+    fields = {each.field for each in check(broker("cache", name="redis"), other)}
+    assert fields == {"data_services.db", "services.web.artifact"}
 
 
 # --- images

@@ -116,8 +116,20 @@ def test_an_image_whose_copies_are_on_their_way_is_planned_as_if_they_were_here(
     other.site.announced = ev.SiteAnnounced(version="1", seal_key="00")
     run = cmd.SiteRunImage(by=BY, name="again", content=content)
     refused = planning.plan(other.site, run, target=new_id())
-    assert isinstance(refused, Problem)
+    assert isinstance(refused, list)
     shown = made(other.site, run, new_id(), arriving=copies.values())
     assert {one.copy: one.does for one in shown.data_services} == dict.fromkeys(copies.values(), "restore")
     assert {one.bytes for one in shown.data_services} == {10}
     assert not other.site.locations
+
+
+def test_all_that_a_site_lacks_is_told_at_once() -> None:
+    world = World()
+    del world.site.brokers["dsb-s3"], world.site.brokers["psb-process"]
+    lacks = planning.plan(world.site, DEPLOY, target=new_id())
+    assert isinstance(lacks, list)
+    assert {one.field for one in lacks} == {
+        "data_services.files",
+        "services.web.artifact",
+        "services.api.artifact",
+    }
