@@ -20,8 +20,9 @@ from nats.aio.msg import Msg
 
 from bus.client import BusClient as Client
 from bus.dialling import dial
-from bus.errors import timed_out, too_large, unavailable
+from bus.errors import forbidden, timed_out, too_large, unavailable
 from bus.logs import RateLimitedLog
+from bus.refusals import Refusals
 from bus.subscription import Handler, Message, Sink, Subscription, message_of
 from schemas.envelope import CONTENT_TYPE, Envelope, decode, encode, timestamp, unwrap, wrap
 from schemas.ids import new_id
@@ -78,6 +79,7 @@ class Bus:
         self._closing = False
         self._watchdog: asyncio.Task[None] | None = None
         self._faults = RateLimitedLog(logger)
+        self._refusals = Refusals()
         self._past = Traffic(0, 0, 0, 0, 0)
 
     @classmethod
@@ -206,12 +208,13 @@ class Bus:
         await self.wait_connected(timeout_seconds, subject=subject)
         try:
             remaining = max(deadline - loop.time(), 0.001)
-            return message_of(
-                await self._client.request(
-                    subject, payload, timeout=remaining, headers=dict(headers) if headers else None
-                )
-            )
-        except nats_errors.TimeoutError as error:
+            given = dict(headers) if headers else None
+            async with asyncio.timeout(None) as limit:
+                with self._refusals.watching(subject, limit):
+                    return message_of(await self._client.request(subject, payload, timeout=remaining, headers=given))
+        except (nats_errors.TimeoutError, TimeoutError) as error:
+            if self._refusals.took(limit):
+                raise forbidden(subject) from None
             raise timed_out(subject, seconds=timeout_seconds) from error
         except (nats_errors.Error, OSError) as error:
             raise self._problem(error, subject=subject, size=len(payload)) from error
@@ -298,6 +301,7 @@ class Bus:
 
     async def _on_error(self, client: Client, error: Exception) -> None:
         if client is self._client and not self._closing:
+            self._refusals.note(error)
             self._faults.warning(type(error).__name__, f"{self.settings.name}: {type(error).__name__}: {error}")
 
     async def _on_disconnected(self, client: Client) -> None:

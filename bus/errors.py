@@ -48,3 +48,15 @@ def too_large(subject: str, *, size: int, limit: int) -> CalqueError:
     return CalqueError(
         invalid("message", f"{size} bytes for {subject} exceed the limit of {limit}", "send bulk data by digest")
     )
+
+
+def forbidden(subject: str) -> CalqueError:
+    """The server does not let this connection publish there."""
+    return CalqueError(
+        Problem(
+            code="forbidden",
+            message=f"the credentials do not allow to publish to {subject}",
+            actor=Actor.CALLER,
+            remedy="ask an operator for a principal that may: see 'calque principal add --help'",
+        )
+    )

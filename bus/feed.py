@@ -6,9 +6,10 @@ import logging
 from collections.abc import AsyncGenerator
 
 from bus.connection import Bus
+from bus.direct import DirectReader
 from bus.jetstream import JetStream
 from bus.logs import RateLimitedLog
-from bus.reader import StreamReader
+from bus.reader import Stored, StreamReader
 from bus.records import Recorded, record
 
 logger = logging.getLogger(__name__)
@@ -41,17 +42,40 @@ class EventsFeed:
         batches = reader.read()
         try:
             async for stored in batches:
-                batch: list[Recorded] = []
-                for sequence, subject, payload in stored:
-                    recorded = record(sequence=sequence, subject=subject, payload=payload)
-                    if recorded.refused is None:
-                        batch.append(recorded)
-                        continue
-                    self.refused += 1
-                    self._log.warning(
-                        "refused", f"{self._stream} {sequence}: refused an event of {subject}: {recorded.refused}"
-                    )
+                batch = self._accepted(stored)
                 self.position = reader.position
                 yield batch
         finally:
             await batches.aclose()
+
+    async def read_direct(
+        self, *, after: int = 0, since: str | None = None, filter_subject: str | None = None, follow: bool = False
+    ) -> AsyncGenerator[list[Recorded], None]:
+        """The same by direct gets, which is what a principal may do; without ``follow`` it ends at the end.
+
+        ``since`` (RFC 3339) begins at the first event stored then or later.
+        """
+        self.position = after
+        reader = DirectReader(self._bus, stream=self._stream, after=after, since=since, filter_subject=filter_subject)
+        batches = reader.read(follow=follow)
+        try:
+            async for stored in batches:
+                batch = self._accepted(stored)
+                self.position = reader.position
+                yield batch
+        finally:
+            await batches.aclose()
+
+    def _accepted(self, stored: list[Stored]) -> list[Recorded]:
+        """Those events that their writer may have written."""
+        batch: list[Recorded] = []
+        for sequence, subject, payload in stored:
+            recorded = record(sequence=sequence, subject=subject, payload=payload)
+            if recorded.refused is None:
+                batch.append(recorded)
+                continue
+            self.refused += 1
+            self._log.warning(
+                "refused", f"{self._stream} {sequence}: refused an event of {subject}: {recorded.refused}"
+            )
+        return batch

@@ -18,6 +18,7 @@ from bus.jetstream import NANOSECONDS, JetStream, Position, position
 from bus.logs import RateLimitedLog
 from schemas.envelope import Envelope, encode
 from schemas.problems import CalqueError
+from schemas.subjects import HUB_JETSTREAM
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ FIRST_BACKOFF_SECONDS = 0.1
 LAST_BACKOFF_SECONDS = 5.0
 LAST_DELAY_SECONDS = 30.0
 STOP_SECONDS = 20.0
-SITE_PREFIX = "JSHUB.API"
+SITE_PREFIX = HUB_JETSTREAM
 """The prefix under which a site's account imports its share of the hub's JetStream."""
 
 

@@ -13,6 +13,9 @@ COMMANDS_TO_HUB = f"{ROOT}.cmd.hub.>"
 COMMANDS_TO_SITES = f"{ROOT}.cmd.site.>"
 QUERIES = f"{ROOT}.qry.>"
 ACTS = f"{ROOT}.act.>"
+SUBSCRIPTIONS_PER_PRINCIPAL = 16
+HUB_JETSTREAM = "JSHUB.API"
+"""Where sites and principals find their share of the hub's JetStream: below ``$JS.API`` an account finds its own."""
 
 
 class SubjectError(ValueError):
@@ -94,6 +97,15 @@ def events_of_aggregate(*, writer: str, aggregate: str, id: str) -> str:
     return _join("evt", writer, aggregate, id) + ".>"
 
 
+def events_matching(writer: str, aggregate: str, id: str, event: str = "*") -> str:
+    """The filter of events whose parts are these; ``*`` is any."""
+    parts = (writer, aggregate, id, event)
+    for part in parts:
+        if part != "*" and not is_token(part):
+            raise SubjectError(f"{part!r} can't stand in a subject")
+    return ".".join((ROOT, "evt", *parts))
+
+
 def parse_event(subject: str) -> EventSubject:
     """The parts of an event's subject."""
     match subject.split("."):
@@ -141,6 +153,16 @@ def principal_of(subject: str) -> str:
         case [ROOT_, "act", principal, _] if ROOT_ == ROOT:
             return principal
     raise SubjectError(f"{subject!r} is no client's act")
+
+
+def subscription_consumers(principal: str) -> tuple[str, ...]:
+    """The names that consumers of a principal's subscriptions may have: its credential holds just these."""
+    return tuple(f"{principal}_{number}" for number in range(1, SUBSCRIPTIONS_PER_PRINCIPAL + 1))
+
+
+def reply_prefix(principal: str) -> str:
+    """Below which answers to a principal's commands go: ``_INBOX.<principal>``; no other principal hears them."""
+    return f"_INBOX.{principal}"
 
 
 def site_rpc(*, site: str, operation: str) -> str:

@@ -24,14 +24,14 @@ from hub.application import images, instances, operations, repositories, templat
 from hub.application.aggregates import load
 from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
-from hub.domain.received import ID, Received, read, reply_subject
+from hub.domain.received import ID, Received, foreign_inbox, read, reply_subject
 from hub.projections.views import answer_of
 from schemas.commands import Answer, SiteCommand
 from schemas.envelope import Envelope, decode, timestamp, wrap
 from schemas.events import CommandForwarded, CommandRejected
 from schemas.problems import CalqueError, Problem, invalid, permanent
 from schemas.registry import MESSAGES
-from schemas.subjects import HUB, SubjectError, parse_command, site_command
+from schemas.subjects import HUB, CommandSubject, SubjectError, parse_command, site_command
 
 logger = logging.getLogger(__name__)
 
@@ -80,14 +80,14 @@ class CommandHandler:
             received = read(subject, envelope, now=self._context.clock())
             if isinstance(received, Problem):
                 if not ID.fullmatch(envelope.id):
-                    await self._tell(envelope, Answer(command=envelope.id, state="rejected", problem=received))
+                    await self._tell(subject, envelope, Answer(command=envelope.id, state="rejected", problem=received))
                     raise CalqueError(received)  # nothing can be recorded under such an id: it goes to the dead letters
                 kind = f"{subject.aggregate}.{subject.verb}"
                 answer = await self._reject(envelope, received, kind=kind)
             else:
                 answer = await self._settled(received)
         if answer is not None:
-            await self._tell(envelope, answer)
+            await self._tell(subject, envelope, answer)
 
     async def _settled(self, received: Received) -> Answer | None:
         """As decided; what can't be carried out for good is rejected, so that its sender does not wait in vain."""
@@ -213,7 +213,7 @@ class CommandHandler:
         )
         await self._context.outbound.command(subject, envelope)
 
-    async def _tell(self, envelope: Envelope, answer: Answer) -> None:
+    async def _tell(self, subject: CommandSubject, envelope: Envelope, answer: Answer) -> None:
         to = reply_subject(envelope)
-        if to is not None:
+        if to is not None and foreign_inbox(envelope, principal=subject.principal) is None:
             await self._context.outbound.answer(to, answer)

@@ -22,6 +22,7 @@ from hub.client.contexts import (
     save_contexts,
     used,
 )
+from hub.client.credentials import named_context
 
 _name = click.argument("name", shell_complete=context_names)
 
@@ -41,6 +42,12 @@ def context() -> None:
 @click.option("--server", "servers", multiple=True, metavar="URL", help="The hub's NATS server; may be repeated.")
 @click.option("--principal", default=None, help="As whom to speak, as the hub's configuration knows it.")
 @click.option("--seed-file", type=click.Path(dir_okay=False), default=None, help="File with the principal's nkey seed.")
+@click.option(
+    "--credentials",
+    type=click.Path(dir_okay=False, exists=True),
+    default=None,
+    help="Credentials file of a principal, as 'calque principal add' writes it; in place of all others.",
+)
 @click.option("--replace", is_flag=True, help="Even if there is another one of that name.")
 @click.pass_obj
 def add_context(
@@ -50,17 +57,20 @@ def add_context(
     servers: tuple[str, ...],
     principal: str | None,
     seed_file: str | None,
+    credentials: str | None,
     replace: bool,
 ) -> None:
     """Give a hub a name: that of a stack's home, or one at a server. The first one added is the current one."""
-    if bool(stack_home) == bool(servers):
-        raise click.UsageError("name either the --home of a stack, or one --server or more")
+    if [bool(stack_home), bool(servers), bool(credentials)].count(True) != 1:
+        raise click.UsageError("name either the --home of a stack, or one --server or more, or --credentials")
     if servers and not principal:
         raise click.UsageError("--server needs --principal: as whom to speak")
-    if stack_home and (principal or seed_file):
-        raise click.UsageError("--principal and --seed-file go with --server; a home has its own")
+    if not servers and (principal or seed_file):
+        raise click.UsageError("--principal and --seed-file go with --server; a home and credentials have their own")
     made = (
-        NamedContext(home=str(home_directory(stack_home)))
+        named_context(Path(credentials).absolute())
+        if credentials
+        else NamedContext(home=str(home_directory(stack_home)))
         if stack_home
         else NamedContext(
             servers=servers,

@@ -19,6 +19,7 @@ from hub.cli.images import image, run, save
 from hub.cli.operations import events, operation
 from hub.cli.options import context_option, home_option, no_color_option
 from hub.cli.plans import plan
+from hub.cli.principals import principal
 from hub.cli.repositories import repository
 from hub.cli.secrets import secret
 from hub.cli.session import Session
@@ -47,7 +48,7 @@ def cli() -> None:
 
 for command in (
     up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events, site,
-    broker, repository, secret, context, completion, version,
+    broker, repository, secret, context, principal, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 broker.add_command(conform_broker)

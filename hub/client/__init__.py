@@ -1,7 +1,7 @@
 """The client SDK: everything that the CLI does, for programs. Start at :class:`Client`."""
 
 from hub.client.client import Client
-from hub.client.context import Context, home_directory, load_context
+from hub.client.context import Context, home_directory, load_context, read_context
 from hub.client.errors import (
     ClientError,
     ConflictError,
@@ -34,4 +34,5 @@ __all__ = [
     "home_directory",
     "load_context",
     "planned",
+    "read_context",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Self, TypeVar
 
 from bus.connection import Bus, BusSettings, Message
@@ -23,7 +24,7 @@ from hub.client.watching import Observer, watch
 from schemas import commands, queries, subjects
 from schemas.attachment import check_attachment
 from schemas.commands import Command
-from schemas.envelope import decode, unwrap
+from schemas.envelope import decode, timestamp, unwrap
 from schemas.ids import new_id
 from schemas.names import check_name, template_token
 from schemas.problems import CalqueError, not_found
@@ -62,6 +63,8 @@ class Client(RepositoryVerbs):
             servers=list(context.servers),
             nkey_seed_file=context.nkey_seed_file,
             name=f"calque-client-{context.principal}",
+            inbox_prefix=subjects.reply_prefix(context.principal),
+            jetstream_prefix=context.jetstream_prefix,
         )
         try:
             bus = await Bus.connect(settings, deadline_seconds=deadline_seconds)
@@ -345,10 +348,16 @@ class Client(RepositoryVerbs):
             await subscription.drop()
 
     async def events(
-        self, *, after: int | None = None, follow: bool = False, wanted: EventFilter = EventFilter()
+        self,
+        *,
+        after: int | None = None,
+        since: datetime | None = None,
+        follow: bool = False,
+        wanted: EventFilter = EventFilter(),
     ) -> AsyncIterator[Recorded]:
-        """The record of events: all, those after a sequence, or (``follow``) those to come."""
-        async for event in read_events(self._bus, after=after, follow=follow, wanted=wanted):
+        """The record of events: all, those after a sequence or ``since`` a moment, or (``follow``) those to come."""
+        moment = timestamp(since) if since else None
+        async for event in read_events(self._bus, after=after, since=moment, follow=follow, wanted=wanted):
             yield event
 
     async def beats(self, *, senders: Collection[str], seconds: float) -> dict[str, Heard]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from hub.client.errors import HubUnreachableError, InvalidError
+from schemas import subjects
 from schemas.base import Fact
 from schemas.problems import Actor, Problem, invalid
 
@@ -16,11 +17,16 @@ FILE = "context.json"
 
 
 class Context(Fact, frozen=True, kw_only=True):
-    """Where the hub's NATS servers are and as whom to speak. ``principal`` is pinned by the key's permissions."""
+    """Where the hub's NATS servers are and as whom to speak. ``principal`` is pinned by the key's permissions.
+
+    ``jetstream_prefix`` is where the server offers the hub's JetStream: ``JSHUB.API``, or ``$JS.API`` on a server
+    without accounts.
+    """
 
     servers: tuple[str, ...]
     principal: str
     nkey_seed_file: str | None = None
+    jetstream_prefix: str = subjects.HUB_JETSTREAM
 
 
 def home_directory(chosen: str | Path | None = None, *, environment: Mapping[str, str] | None = None) -> Path:
@@ -40,9 +46,8 @@ def load_context(home: Path) -> Context:
 
     Raises :class:`HubUnreachableError` when there is none, :class:`InvalidError` when it is damaged.
     """
-    file = home / FILE
     try:
-        context = msgspec.json.decode(file.read_bytes(), type=Context)
+        return read_context(home / FILE)
     except FileNotFoundError:
         raise HubUnreachableError(
             Problem(
@@ -52,9 +57,20 @@ def load_context(home: Path) -> Context:
                 remedy="start one with 'calque up', or name its home with --home or CALQUE_HOME",
             )
         ) from None
+
+
+def read_context(file: Path) -> Context:
+    """The context, or the credentials, in ``file``; a relative seed file is beside it.
+
+    Raises ``FileNotFoundError``, or :class:`InvalidError` when it is damaged.
+    """
+    try:
+        context = msgspec.json.decode(file.read_bytes(), type=Context)
+    except FileNotFoundError:
+        raise
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidError(invalid(str(file), f"it is damaged: {error}", "start 'calque up' again")) from None
     except OSError as error:
         raise InvalidError(invalid(str(file), error.strerror or "not readable", "make it readable")) from None
     seed = context.nkey_seed_file
-    return msgspec.structs.replace(context, nkey_seed_file=str(home / seed) if seed else None)
+    return msgspec.structs.replace(context, nkey_seed_file=str(file.parent / seed) if seed else None)

@@ -27,6 +27,13 @@ class EventFilter(NamedTuple):
     id: str | None = None
     type: str | None = None
 
+    @property
+    def subject(self) -> str:
+        """The narrowest filter of subjects that lets all of them through."""
+        kind, _, wanted = (self.aggregate or "").partition("/")
+        parts = (self.site or "*", kind or "*", self.id or wanted or "*")
+        return subjects.events_matching(*parts)
+
     def takes(self, event: Recorded) -> bool:
         """Whether ``event`` is wanted. ``aggregate`` may be a kind, or a kind and an id: ``image/<id>``."""
         kind, _, wanted = (self.aggregate or "").partition("/")
@@ -40,24 +47,23 @@ class EventFilter(NamedTuple):
 
 
 async def read_events(
-    bus: Bus, *, after: int | None, follow: bool, wanted: EventFilter = EventFilter()
+    bus: Bus, *, after: int | None, since: str | None = None, follow: bool, wanted: EventFilter = EventFilter()
 ) -> AsyncIterator[Recorded]:
-    """Events in the order of the record. Without ``after``: all of them, or with ``follow`` those to come.
+    """Events in the order of the record. Without ``after`` and ``since``: all, or with ``follow`` those to come.
 
     Without ``follow`` it ends at what was the last event when it began.
     """
     feed = EventsFeed(bus)
     last = await feed.last_sequence()
-    start = after if after is not None else last if follow else 0
-    if not follow and start >= last:
-        return
-    async with aclosing(feed.read(after=start)) as batches:
+    start = after if after is not None else last if follow and since is None else 0
+    reading = feed.read_direct(after=start, since=since, filter_subject=wanted.subject, follow=follow)
+    async with aclosing(reading) as batches:
         async for batch in batches:
             for event in batch:
-                if (follow or event.sequence <= last) and wanted.takes(event):
+                if not follow and event.sequence > last:
+                    return
+                if wanted.takes(event):
                     yield event
-            if not follow and feed.position >= last:
-                return
 
 
 async def applied_template(bus: Bus, view: TemplateView, *, timeout_seconds: float) -> Template:
@@ -71,7 +77,7 @@ async def applied_template(bus: Bus, view: TemplateView, *, timeout_seconds: flo
     try:
         async with (
             asyncio.timeout(timeout_seconds),
-            aclosing(EventsFeed(bus).read(filter_subject=subject)) as batches,
+            aclosing(EventsFeed(bus).read_direct(filter_subject=subject)) as batches,
         ):
             async for batch in batches:
                 for recorded in batch:

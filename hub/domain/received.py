@@ -11,12 +11,12 @@ from schemas.commands import Command
 from schemas.envelope import Envelope, parse_timestamp, unwrap
 from schemas.problems import CalqueError, Problem, invalid
 from schemas.registry import MESSAGES
-from schemas.subjects import CommandSubject
+from schemas.subjects import CommandSubject, reply_prefix
 from schemas.values import Requester
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_@-]{0,99}")
 """Ids that callers may make. Ids with ``/`` are those of effects of operations, and nobody else's to use."""
-REPLY_PREFIX = "_INBOX."
+INBOXES = "_INBOX."
 TEAM = "default"
 
 HUB_COMMANDS: dict[tuple[str, str], type[Command]] = {
@@ -58,7 +58,7 @@ def check_id(text: str, *, field: str) -> Problem | None:
 def reply_subject(envelope: Envelope) -> str | None:
     """Where the answer goes: only to an inbox, because the hub may publish where its callers may not."""
     to = envelope.replyto
-    if to is None or not to.startswith(REPLY_PREFIX) or any(sign in to for sign in " *>\t\r\n"):
+    if to is None or not to.startswith(INBOXES) or any(sign in to for sign in " *>\t\r\n"):
         return None
     return to
 
@@ -75,8 +75,8 @@ def read(subject: CommandSubject, envelope: Envelope, *, now: datetime) -> Recei
         return invalid("type", f"{envelope.type!r} does not fit the subject", f"send {kind.TYPE}")
     if problem := _expired(envelope, now=now):
         return problem
-    if envelope.replyto is not None and reply_subject(envelope) is None:
-        return invalid("replyto", f"{envelope.replyto!r} is not an inbox", f"use a subject below {REPLY_PREFIX}")
+    if problem := foreign_inbox(envelope, principal=subject.principal):
+        return problem
     try:
         command = unwrap(envelope, kind)
     except CalqueError as error:
@@ -90,6 +90,14 @@ def read(subject: CommandSubject, envelope: Envelope, *, now: datetime) -> Recei
         command=command,
         envelope=envelope,
     )
+
+
+def foreign_inbox(envelope: Envelope, *, principal: str) -> Problem | None:
+    """``None`` unless the answer is wanted elsewhere than in an inbox of the sender."""
+    own = reply_prefix(principal) + "."
+    if envelope.replyto is None or (reply_subject(envelope) and envelope.replyto.startswith(own)):
+        return None
+    return invalid("replyto", f"{envelope.replyto!r} is not an inbox of {principal}", f"use a subject below {own}")
 
 
 def _expired(envelope: Envelope, *, now: datetime) -> Problem | None:

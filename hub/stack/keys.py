@@ -179,13 +179,21 @@ def _site_keys(directory: Path, authority: _Authority, site: str, brokers: Seque
     )
 
 
+def make_seed() -> str:
+    """A new nkey seed of a user."""
+    return bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)).decode()
+
+
+def public_key(seed: str) -> str:
+    """The public nkey that belongs to a seed."""
+    return bytes(nkeys.from_seed(bytearray(seed.encode())).public_key).decode()
+
+
 def _nkey(file: Path) -> Nkey:
     if not file.exists():
-        seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
-        write_atomic(file, bytes(seed) + b"\n")
+        write_atomic(file, make_seed() + "\n")
     try:
-        pair = nkeys.from_seed(bytearray(read_seed(file).encode()))
-        public = bytes(pair.public_key).decode()
+        public = public_key(read_seed(file))
     except Exception as cause:
         raise ValueError(f"{file} holds no usable nkey seed ({cause}); remove it to make a new key") from cause
     return Nkey(seed_file=file, public=public)

@@ -1,14 +1,14 @@
 """The configuration of the hub's NATS server and of a site's, as text made from typed settings.
 
-One account per site on the hub's server; the site's own server is a leaf node that dials out into
-it. Between a site's account and the hub's crosses only what stands in `_site_exports`,
-`_site_imports`, `_hub_exports` and `_hub_imports`, and the leaf's user may speak and hear only that:
+One account per site on the hub's server, and one per principal (`nats_principals`); the site's own server is a
+leaf node that dials out into its site's account. Between that and the hub's crosses only what stands in
+`_site_exports`, `_site_imports`, `_hub_exports` and `_hub_imports`, and the leaf's user may speak and hear only that:
 
     events      site -> hub   delivery of the durable consumer `hub` on `EVT_<site>`, its flow control, reset
     commands    hub -> site   the site pulls and acknowledges on its own durable of `CMD`, nothing else
     rpc         hub -> site   request/reply, several replies possible (a listing, a stream of log lines)
     ask         site -> hub   request/reply, one reply
-    beat, progress, log       site -> hub; the hub's own heartbeat to every site
+    beat, progress, log       site -> hub, and principals that may hear them; the hub's own heartbeat to every site
 
 `CONSUMER.CREATE` is never exported to a site: with it a site could have the hub deliver messages to
 subjects of the site's choice. `js_ack_fc_v2` is off, since clients in use break on it. A site's
@@ -22,26 +22,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hub.stack import nats_principals
 from hub.stack.names import HUB, check_site, site_account
 from hub.stack.ports import LOOPBACK
+from hub.stack.principals import Principal
 
 STREAMS_OF_THE_HUB = 20
 STREAMS_PER_SITE = 4
 CONSUMERS = 500
-CLIENT_MAY_PUBLISH = (
-    "calque.qry.>",
-    "$JS.API.STREAM.INFO.EVENTS",
-    "$JS.API.CONSUMER.CREATE.EVENTS.>",
-    "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
-    "$JS.API.CONSUMER.INFO.EVENTS.>",
-    "$JS.API.CONSUMER.DELETE.EVENTS.>",
-    "$JS.ACK.EVENTS.>",
-    "$JS.API.DIRECT.GET.EVENTS",
-    "$JS.FC.>",
-)
 AGENT_INBOX = "_AGENT"
 """Where replies to a site's agent go. They may hold secrets: brokers, which share its account, can't listen there."""
-CLIENT_MAY_SUBSCRIBE = ("_INBOX.>", "calque.progress.>", "calque.log.>", "calque.beat.>")
+HUB_INBOX = "_HUB"
+"""Where replies to the hub go: no principal imports it."""
 STAYS_AT_ITS_END = ("calque.req.>", "calque.evt.>", "calque.cmd.>", "calque.qry.>", "calque.act.>", "$SRV.>")
 """Subjects that a leaf connection never carries as such, in either direction."""
 
@@ -74,7 +66,7 @@ class HubServer:
     tls: TlsPaths
     system_nkey: str
     service_nkey: str
-    principals: Mapping[str, str] = field(default_factory=dict)
+    principals: Sequence[Principal] = ()
     sites: Sequence[SiteLogin] = ()
     max_store_bytes: int = 10 << 30
 
@@ -101,7 +93,8 @@ def hub_config(server: HubServer) -> str:
     sites = [check_site(login.site) for login in server.sites]
     streams = STREAMS_OF_THE_HUB + STREAMS_PER_SITE * len(sites)
     users = [f"{{nkey: {server.service_nkey}}}  # the hub: everything in this account"]
-    users += [_principal(name, nkey) for name, nkey in server.principals.items()]
+    exports = [*nats_principals.EXPORTS, *_hub_exports(sites)]
+    principals = "".join(nats_principals.account(each, sites=sites) for each in server.principals)
     return f"""\
 # The hub's server. Written by hub/stack/nats_config.py: change that, not this.
 server_name: {HUB}
@@ -146,13 +139,13 @@ accounts {{
 {_lines(users, 6)}
     ]
     exports: [
-{_lines(_hub_exports(sites), 6)}
+{_lines(exports, 6)}
     ]
     imports: [
 {_lines([line for site in sites for line in _hub_imports(site)], 6)}
     ]
   }}
-{"".join(_site_on_hub(login) for login in server.sites)}}}
+{"".join(_site_on_hub(login) for login in server.sites)}{principals}}}
 """
 
 
@@ -254,9 +247,10 @@ def _site_exports(site: str) -> list[str]:
         f'{{service: "$JS.{site}.API.CONSUMER.RESET.EVT_{site}.hub", accounts: [HUB]}}',
         f'{{stream: "dlv.evt.{site}", accounts: [HUB]}}',
         f'{{service: "$JS.FC.EVT_{site}.>", accounts: [HUB]}}',
-        f'{{stream: "calque.beat.{site}", accounts: [HUB]}}',
-        f'{{stream: "calque.progress.{site}.>", accounts: [HUB]}}',
-        f'{{stream: "calque.log.{site}.>", accounts: [HUB]}}',
+        # Open to the accounts of principals too; what each imports is in its own entry.
+        f'{{stream: "calque.beat.{site}"}}',
+        f'{{stream: "calque.progress.{site}.>"}}',
+        f'{{stream: "calque.log.{site}.>"}}',
         f'{{service: "calque.rpc.{site}.>", response_type: stream, accounts: [HUB]}}',
     ]
 
@@ -284,8 +278,6 @@ def _hub_exports(sites: Sequence[str]) -> list[str]:
             f'{{service: "$JS.ACK.CMD.{site}.>", {to}}}',
             f'{{service: "calque.ask.{site}.>", {to}}}',
         ]
-    if sites:
-        exports.append(f'{{stream: "calque.beat.hub", accounts: [{", ".join(site_account(site) for site in sites)}]}}')
     return exports
 
 
@@ -298,11 +290,6 @@ def _site_imports(site: str) -> list[str]:
         f'{{service: {{account: HUB, subject: "calque.ask.{site}.>"}}}}',
         '{stream: {account: HUB, subject: "calque.beat.hub"}}',
     ]
-
-
-def _principal(name: str, nkey: str) -> str:
-    publish = (f"calque.cmd.hub.{name}.>", f"calque.act.{name}.>", *CLIENT_MAY_PUBLISH)
-    return _user(nkey, publish=publish, subscribe=CLIENT_MAY_SUBSCRIBE, comment=f"client principal {name}")
 
 
 def _broker(site: str, name: str, nkey: str) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.stack.access import configuration, keep_server
 from hub.stack.files import private_directory
 from hub.stack.keys import StackKeys, TlsFiles, read_seed
 from hub.stack.layout import HomeLayout
-from hub.stack.nats_config import HubServer, SiteLogin, SiteServer, TlsPaths, hub_config, site_config
+from hub.stack.nats_config import HubServer, SiteLogin, SiteServer, TlsPaths, site_config
 from hub.stack.parts import Part
 from hub.stack.ports import LOOPBACK, Ports
+from hub.stack.principals import Principal
 from hub.stack.servers.nats import nats_part
 
 SEED_VARIABLE = "LEAF_SEED"
@@ -47,9 +49,11 @@ def nats_ports(ports: Ports, *, sites: Sequence[str]) -> NatsPorts:
 
 
 def hub_nats_part(layout: HomeLayout, keys: StackKeys, ports: NatsPorts, *, program: Path | None = None) -> Part:
-    """The hub's server, which knows every site of the keys."""
+    """The hub's server, which knows every site and principal of the keys, and those principals that were added."""
     store = layout.hub / "nats"
-    config = hub_config(
+    private_directory(layout.config)
+    keep_server(
+        layout,
         HubServer(
             port=ports.hub,
             monitor_port=ports.hub_monitor,
@@ -58,15 +62,14 @@ def hub_nats_part(layout: HomeLayout, keys: StackKeys, ports: NatsPorts, *, prog
             tls=_paths(keys.hub.leaf_tls),
             system_nkey=keys.hub.system.public,
             service_nkey=keys.hub.service.public,
-            principals={name: key.public for name, key in keys.hub.principals.items()},
+            principals=[Principal(name=name, nkey=key.public) for name, key in keys.hub.principals.items()],
             sites=[SiteLogin(site=site, leaf_nkey=own.leaf.public) for site, own in keys.sites.items()],
-        )
+        ),
     )
-    private_directory(layout.config)
     return nats_part(
         "hub-nats",
         config_file=layout.nats_config("hub"),
-        config=config,
+        config=lambda: configuration(layout),
         monitor_port=ports.hub_monitor,
         store_dir=store,
         program=program,

@@ -40,18 +40,32 @@ def http_ok(port: int, path: str, *, accept: tuple[int, ...] = (200,)) -> ReadyC
     """Ready when a GET of the path at the loopback address is answered with one of the statuses."""
 
     async def attempt() -> str | None:
-        reader, writer = await asyncio.open_connection(LOOPBACK, port)
-        try:
-            request = f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n"
-            writer.write(request.encode())
-            await writer.drain()
-            line = (await reader.readline()).decode("latin-1").split()
-        finally:
-            writer.close()
-        status = int(line[1]) if len(line) > 1 and line[1].isdigit() else 0
+        status, _ = await _get(port, path, whole=False)
         return None if status in accept else f"GET {path} at port {port} answered {status or 'nothing'}"
 
     return _check(attempt)
+
+
+async def http_body(port: int, path: str) -> bytes:
+    """The body of a GET of the path at the loopback address. Raises `OSError`."""
+    status, body = await _get(port, path, whole=True)
+    if status != 200:
+        raise OSError(f"GET {path} at port {port} answered {status or 'nothing'}")
+    return body
+
+
+async def _get(port: int, path: str, *, whole: bool) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        # HTTP/1.0: the body ends where the connection does.
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
+        await writer.drain()
+        line = (await reader.readline()).decode("latin-1").split()
+        rest = await reader.read() if whole else b""
+    finally:
+        writer.close()
+    status = int(line[1]) if len(line) > 1 and line[1].isdigit() else 0
+    return status, rest.partition(b"\r\n\r\n")[2]
 
 
 def postgres_accepts(port: int) -> ReadyCheck:

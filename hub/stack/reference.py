@@ -11,12 +11,13 @@ from pathlib import Path
 
 from hub.stack.apps_nats import AppsServer, apps_config
 from hub.stack.nats_config import HubServer, SiteLogin, SiteServer, TlsPaths, hub_config, site_config
+from hub.stack.principals import Principal
 
 SITE = "north"
 
 
 def reference_files() -> Mapping[str, str]:
-    """The text of each file by its name: a hub with one site, one client principal and eight brokers."""
+    """The text of each file by its name: a hub with one site, three principals and eight brokers."""
     return {
         "hub.conf": hub_config(
             HubServer(
@@ -27,7 +28,11 @@ def reference_files() -> Mapping[str, str]:
                 tls=_tls("hub"),
                 system_nkey="U_SYS",
                 service_nkey="U_HUB",
-                principals={"admin": "U_ADMIN"},
+                principals=[
+                    Principal(name="admin", nkey="U_ADMIN"),
+                    Principal(name="ci", nkey="U_CI", role="publisher", verbs=("instance.save", "image.run")),
+                    Principal(name="billing", nkey="U_BILLING", role="subscriber"),
+                ],
                 sites=[SiteLogin(site=SITE, leaf_nkey="U_LEAF_NORTH")],
             )
         ),

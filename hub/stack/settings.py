@@ -11,7 +11,7 @@ from typing import Any
 from hub.stack.keys import AppsKeys, Nkey, SiteKeys, StackKeys
 from hub.stack.layout import HomeLayout
 from hub.stack.names import HUB
-from hub.stack.nats_config import AGENT_INBOX
+from hub.stack.nats_config import AGENT_INBOX, HUB_INBOX
 from hub.stack.nats_parts import NatsPorts
 from hub.stack.ports import LOOPBACK
 from hub.stack.servers.postgres import PostgresServer
@@ -29,7 +29,7 @@ def bus_section(url: str, key: Nkey, *, name: str) -> Document:
 def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Document:
     """Settings of `python -m hub`; `sites` are those whose events and commands it is to carry."""
     return {
-        "bus": bus_section(ports.hub_url, keys.hub.service, name=HUB),
+        "bus": {**bus_section(ports.hub_url, keys.hub.service, name=HUB), "inbox_prefix": HUB_INBOX},
         "state_dir": str(layout.hub / "state"),
         "sites": list(keys.sites),
     }

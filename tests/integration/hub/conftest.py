@@ -41,7 +41,7 @@ from schemas.queries import (
     OperationView,
 )
 from schemas.signals import Beat
-from schemas.subjects import beat, hub_command, query
+from schemas.subjects import beat, hub_command, query, reply_prefix
 from schemas.values import Artifact, DataServiceSpec, ServiceSpec, Template, TemplateRef
 from tests.integration.hub.fakes import FakeSite, make_outbox
 
@@ -84,7 +84,7 @@ class Client:
     ) -> tuple[str, asyncio.Future[Answer]]:
         """Queue a command; the future is its answer."""
         id = id or new_id()
-        inbox = self.bus.new_inbox()
+        inbox = f"{reply_prefix('alice')}.{new_id()}"
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         async def take(message: Message) -> None:

@@ -367,7 +367,7 @@ async def test_a_principal_sends_commands_under_its_own_name_only(stack: HubAndS
             return "calque.cmd.site.north" in text and "calque.evt.hub" in text
 
         await eventually(both_refused)
-        info = await api(client, "$JS.API.STREAM.INFO.EVENTS")
+        info = await api(client, "JSHUB.API.STREAM.INFO.EVENTS")
         assert info["config"]["name"] == "EVENTS"
 
 

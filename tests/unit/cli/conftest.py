@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -50,11 +51,14 @@ async def hub(cli_nats: str) -> AsyncIterator[ScriptedHub]:
 
 @pytest_asyncio.fixture
 async def client(cli_nats: str) -> AsyncIterator[Client]:
-    async with await Client.connect(Context(servers=(cli_nats,), principal="tester")) as connected:
+    async with await Client.connect(
+        Context(servers=(cli_nats,), principal="tester", jetstream_prefix="$JS.API")
+    ) as connected:
         yield connected
 
 
 @pytest.fixture
 def cli_home(cli_nats: str, tmp_path: Path) -> Path:
-    (tmp_path / "context.json").write_text(f'{{"servers": ["{cli_nats}"], "principal": "tester"}}')
+    context = {"servers": [cli_nats], "principal": "tester", "jetstream_prefix": "$JS.API"}
+    (tmp_path / "context.json").write_text(json.dumps(context))
     return tmp_path

@@ -123,7 +123,9 @@ async def test_a_queued_command_that_the_site_takes_in_time_is_accepted(hub: Scr
 
 async def test_without_a_hub_the_error_says_so_in_time(cli_nats: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "COMMAND_SECONDS", 0.5)
-    async with await Client.connect(Context(servers=(cli_nats,), principal="tester")) as client:
+    async with await Client.connect(
+        Context(servers=(cli_nats,), principal="tester", jetstream_prefix="$JS.API")
+    ) as client:
         with pytest.raises(HubUnreachableError):
             await client.deploy(TEMPLATE, name="ideas", site="north")
         client._query_seconds = 0.3
