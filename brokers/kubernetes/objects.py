@@ -22,6 +22,7 @@ from schemas.values import HealthCheck, ServiceSpec
 Object = dict[str, Any]
 
 SALT_KEY = "calque.salt"
+_TRUNCATED_SECONDS = 1
 CONTAINER = "app"
 FAILURES_TO_UNREADY = 2
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,240}")
@@ -162,7 +163,8 @@ def hold(
 ) -> Object:
     """The Job whose pod, while it is there, keeps the pods of the service from being scheduled.
 
-    The cluster ends it after whole seconds, rounded up. It is put on a node by name: the scheduler would keep it away
+    The cluster counts in whole seconds, from a start that it rounds down: it ends it up to two seconds late, never
+    early. It is put on a node by name: the scheduler would keep it away
     from the pods that are to stay away from it.
     """
     labels = {**owner.labels(), names.INSTANCE: key.instance, names.SERVICE: key.service}
@@ -195,7 +197,7 @@ def hold(
         "metadata": {"name": hold_name(key), "labels": labels, "annotations": {names.PAUSE: pause}},
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": max(1, math.ceil(deadline_seconds)),
+            "activeDeadlineSeconds": math.ceil(deadline_seconds) + _TRUNCATED_SECONDS,
             "ttlSecondsAfterFinished": 600,
             "template": {"metadata": {"labels": {**labels, names.HOLD: key.object}}, "spec": pod},
         },

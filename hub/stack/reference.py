@@ -52,6 +52,7 @@ def reference_files() -> Mapping[str, str]:
                     "dsb-volume": "U_DSB_VOLUME",
                     "dsb-nats": "U_DSB_NATS",
                     "psb-process": "U_PSB_PROCESS",
+                    "psb-kubernetes": "U_PSB_KUBERNETES",
                     "crb-filesystem": "U_CRB_FILESYSTEM",
                     "crb-s3": "U_CRB_S3",
                     "crb-postgres": "U_CRB_POSTGRES",

@@ -59,13 +59,15 @@ class Store:
         return self._keep("ADDED", plural, namespace, copy.deepcopy(body))
 
     def change(self, plural: str, namespace: str, body: Object) -> Object:
-        """Keep ``body``; the generation grows with its spec. Nothing happens when nothing changed."""
+        """Keep ``body``; the generation grows with its spec, and for Deployments with its annotations. Nothing happens
+        when nothing changed."""
         before = self._objects[plural, namespace, body["metadata"]["name"]]
         body = copy.deepcopy(body)
         body["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
         if body == before:
             return copy.deepcopy(before)
-        if body.get("spec") != before.get("spec"):
+        noted = plural == "deployments" and body["metadata"].get("annotations") != before["metadata"].get("annotations")
+        if noted or body.get("spec") != before.get("spec"):
             body["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
         return self._keep("MODIFIED", plural, namespace, body)
 
