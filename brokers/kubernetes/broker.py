@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -42,7 +44,10 @@ from schemas.brokers import (
 )
 from schemas.problems import CalqueError, Problem, invalid
 
+logger = logging.getLogger(__name__)
+
 _MOST_LINES = 10_000
+_VERSION_SECONDS = 1.0
 
 
 class KubernetesBroker(Broker):
@@ -54,6 +59,7 @@ class KubernetesBroker(Broker):
     def __init__(self, settings: KubernetesSettings) -> None:
         super().__init__(settings)
         self._spaces = settings.spaces
+        self._version = ""
         owner = Owner(settings.site, settings.name)
         self._cluster = Cluster(settings)
         self._inventory = Inventory(self._cluster, owner, [settings.namespace(space) for space in settings.spaces])
@@ -77,7 +83,13 @@ class KubernetesBroker(Broker):
 
     async def info(self, _: InfoRequest) -> PsbInfo:
         return PsbInfo(
-            name=self.settings.name, version=SERVICE_VERSION, artifacts=("image",), spaces=self._spaces, hooks=("http",)
+            name=self.settings.name,
+            version=SERVICE_VERSION,
+            artifacts=("image",),
+            spaces=self._spaces,
+            hooks=("http",),
+            engine="kubernetes",
+            engine_version=await self._engine_version(),
         )
 
     async def spaces(self, _: SpacesRequest) -> Spaces:
@@ -117,6 +129,16 @@ class KubernetesBroker(Broker):
             raise CalqueError(invalid("lines", f"{request.lines} is not between 0 and {_MOST_LINES}"))
         lines = await self._platform.logs(instance=request.instance, service=request.service, lines=request.lines)
         return LogLines(lines=lines)
+
+    async def _engine_version(self) -> str:
+        """Empty until the cluster was reached once."""
+        if not self._version:
+            try:
+                async with asyncio.timeout(_VERSION_SECONDS):
+                    self._version = await self._cluster.version()
+            except (ApiError, Unreachable, TimeoutError) as error:
+                logger.info("the version of the cluster is not known yet: %s", error)
+        return self._version
 
     async def health(self, request: DataServiceHealth) -> Health:
         """The cluster's own health; what its services say is in ``describe``."""

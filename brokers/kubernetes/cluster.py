@@ -159,6 +159,11 @@ class Cluster:
                 if late.status != 409:
                     raise
 
+    async def version(self) -> str:
+        """The server's version, such as ``1.36.3``."""
+        found = await self._json("GET", "/version")
+        return str(found.get("gitVersion", "")).removeprefix("v")
+
     async def ready(self) -> None:
         """Returns when the server says that it is ready."""
         response = await self._send("GET", "/readyz")

@@ -190,6 +190,7 @@ async def scene(
 async def test_what_it_is(scene: Scene) -> None:
     info = await scene.broker.ask("info", InfoRequest(), PsbInfo)
     health = await scene.broker.ask("health", DataServiceHealth(), Health)
+    assert (info.engine, info.engine_version) == ("kubernetes", KUBERNETES)
     assert (info.artifacts, health.healthy) == (("image",), True), health.message
     scene.record.append(
         f"Kubernetes {KUBERNETES}, kwok {KWOK}, {platform.system()}, Python {platform.python_version()}"

@@ -123,6 +123,8 @@ class SimulatedCluster:
                 await asyncio.sleep(fault.seconds)
                 if fault.status:
                     return _refusal(Refused(fault.status, "Injected", fault.message), retry_after=fault.retry_after)
+        if path == "/version":
+            return web.json_response({"gitVersion": "v1.36.0-simulated"})
         if path == "/readyz":
             return web.Response(text="ok")
         try:
