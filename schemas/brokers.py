@@ -84,7 +84,8 @@ class StatusRequest(Request, frozen=True, kw_only=True):
 
 @message("request.any.cancel")
 class CancelRequest(Request, frozen=True, kw_only=True):
-    """Stop the operation ``id`` and remove what it did. An unknown id is remembered as cancelled."""
+    """Stop the operation ``id`` and remove what it did. An unknown id is remembered as cancelled. Answered when that is
+    done, or as ``running`` after a few seconds: then ``status`` tells the end."""
 
     id: str
 

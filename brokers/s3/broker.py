@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
 
 from brokers.s3 import control as s3_control
 from brokers.s3 import objects as s3_objects
@@ -12,6 +15,7 @@ from brokers.s3.control import Control, in_thread
 from brokers.s3.listings import Listings
 from brokers.s3.names import access_key_of, bucket_of, identity_of
 from brokers.s3.objects import Objects, Uploads, VersionGone
+from brokers.s3.places import ExistingBucket, existing_bucket, own_place
 from brokers.s3.settings import S3Settings
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from brokers.sdk.errors import moment_lost, permanent_error
@@ -19,6 +23,8 @@ from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from schemas.brokers import (
     SERVICE_VERSION,
+    Attach,
+    Attachable,
     Bind,
     Bound,
     Copied,
@@ -31,6 +37,7 @@ from schemas.brokers import (
     DiscardCopy,
     Done,
     DsbInfo,
+    Existing,
     Health,
     InfoRequest,
     PrepareCopy,
@@ -41,7 +48,7 @@ from schemas.brokers import (
     StageCopy,
     Unbind,
 )
-from schemas.problems import CalqueError, Problem, invalid, not_found
+from schemas.problems import CalqueError, Problem, invalid, not_found, permanent
 from schemas.values import Plan
 
 logger = logging.getLogger(__name__)
@@ -65,7 +72,7 @@ class S3Broker(Broker):
         super().__init__(settings)
         self._plans = settings.priced(PLANS)
         self._own = settings
-        self._control = Control(settings)
+        self._control = Control(own_place(settings))
         self._listings = Listings(settings.state_dir / "moments")
 
     async def start(self) -> None:
@@ -92,7 +99,17 @@ class S3Broker(Broker):
             protocols=("http",),
             copy_formats=(COPY_FORMAT,),
             engine="s3",
+            can_attach=True,
         )
+
+    async def attach(self, request: Attach, _reporter: Reporter) -> Attachable:
+        """Look whether the bucket is there and can be listed and read; nothing is written."""
+        if request.type != "objectstore":
+            raise CalqueError(invalid("type", f"S3 has no {request.type}", "attach an objectstore"))
+        async with self._existing(request.existing) as (found, control):
+            versioned = await in_thread(control.look, found.bucket)
+            place = {"bucket": found.bucket, "endpoint": found.place.endpoint, "region": found.place.region}
+            return Attachable(resource={**place, "versioned": "yes" if versioned else "no"})
 
     async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
         """A bucket, blank or restored. Half of one, from a run that was cut off, is removed and made anew."""
@@ -131,7 +148,12 @@ class S3Broker(Broker):
         return Done()
 
     async def bind(self, request: Bind) -> Bound:
-        """An identity with the proposed secret as its secret key."""
+        """An identity with the proposed secret as its secret key; of an existing bucket, the user's own keys."""
+        if request.existing is not None:
+            found = existing_bucket(request.existing, settings=self._own)
+            place = {"endpoint": found.place.endpoint, "bucket": found.bucket, "region": found.place.region}
+            attributes = {**place, "access_key": found.access_key}
+            return Bound(attributes=attributes, secrets={"secret_key": found.secret})
         bucket = bucket_of(request.service_id)
         await self._require(request.service_id)
         access_key = access_key_of(request.service_id, request.binding_id)
@@ -165,10 +187,16 @@ class S3Broker(Broker):
         """A listing of the newest versions, kept on disk."""
         if found := self._listings.find(request.copy):
             return found.answer()
-        await self._require(request.service_id)
-        bucket = bucket_of(request.service_id)
-        versioned = await in_thread(self._control.versioned, bucket)
-        versions = await in_thread(self._control.listing, bucket)
+        if request.existing is not None:
+            async with self._existing(request.existing) as (found_bucket, control):
+                versioned = await in_thread(control.look, found_bucket.bucket)
+                listing = control.listing if versioned else control.objects
+                versions = await in_thread(listing, found_bucket.bucket)
+        else:
+            await self._require(request.service_id)
+            bucket = bucket_of(request.service_id)
+            versioned = await in_thread(self._control.versioned, bucket)
+            versions = await in_thread(self._control.listing, bucket)
         kept = await in_thread(
             self._listings.keep,
             copy=request.copy,
@@ -189,11 +217,16 @@ class S3Broker(Broker):
             done += count
             reporter.report(done=done, total=total)
 
-        objects = Objects(self._own, self._control, bucket_of(request.service_id))
         writer = CopyWriter(request.grant, progress=passed)
         self._listings.begin_copy(request.copy)
         try:
-            part = await writer.write_entries(OBJECTS_PART, objects.entries(listing.versions))
+            if request.existing is None:
+                objects = Objects(self._control, bucket_of(request.service_id))
+                part = await writer.write_entries(OBJECTS_PART, objects.entries(listing.versions))
+            else:
+                async with self._existing(request.existing) as (found, control):
+                    objects = Objects(control, found.bucket)
+                    part = await writer.write_entries(OBJECTS_PART, objects.entries(listing.versions))
         except VersionGone as gone:
             raise moment_lost(request.copy, str(gone)) from None
         finally:
@@ -212,6 +245,10 @@ class S3Broker(Broker):
     async def health(self, request: DataServiceHealth) -> Health:
         """Whether the server answers, and the data service's bucket is there and complete."""
         try:
+            if request.existing is not None:
+                async with self._existing(request.existing) as (found, control):
+                    await in_thread(control.look, found.bucket)
+                return Health(healthy=True)
             if request.service_id is None:
                 await in_thread(self._control.ping)
                 return Health(healthy=True)
@@ -224,6 +261,23 @@ class S3Broker(Broker):
                 raise
             return Health(healthy=False, message=problem.message)
         return Health(healthy=True)
+
+    @asynccontextmanager
+    async def _existing(self, existing: Existing) -> AsyncIterator[tuple[ExistingBucket, Control]]:
+        """A bucket of the user's, and calls with the user's keys. What goes wrong is about those."""
+        found = existing_bucket(existing, settings=self._own)
+        control = Control(found.place)
+        try:
+            yield found, control
+        except VersionGone:
+            raise
+        except Exception as error:
+            problem = self.explain(error)
+            if problem is None or problem.temporary:
+                raise
+            raise CalqueError(_about_existing(problem)) from error
+        finally:
+            control.close()
 
     async def _require(self, service_id: str) -> None:
         tags = await in_thread(self._control.tags, bucket_of(service_id))
@@ -244,7 +298,7 @@ class S3Broker(Broker):
         if part is None:
             raise permanent_error("wrong_copy", f"the copy has no part {OBJECTS_PART!r}", field="restore")
         total = part.size
-        async with Uploads(Objects(self._own, self._control, bucket)) as uploads:
+        async with Uploads(Objects(self._control, bucket)) as uploads:
             async for head, blocks in reader.read_entries(OBJECTS_PART):
                 await uploads.add(head.key, head.metadata, head.size, _bytes(blocks))
         return total
@@ -265,6 +319,17 @@ class S3Broker(Broker):
         found = [_description("bucket", name, tags[name]) for name in names]
         found += [_description("identity", name, tags.get(bucket, {})) for name, bucket in identities]
         return tuple(found)
+
+
+def _about_existing(problem: Problem) -> Problem:
+    if problem.code == "unauthorised":
+        return permanent(
+            "unauthorised",
+            "these keys may not list and read the bucket",
+            field="attach",
+            remedy="check the access key in the URL, and the secret: calque secret set",
+        )
+    return msgspec.structs.replace(problem, field="attach")
 
 
 def _description(kind: str, name: str, tags: dict[str, str]) -> ResourceDescription:

@@ -18,8 +18,8 @@ import botocore.config
 import botocore.exceptions
 
 from brokers.s3.names import BUCKET, IDENTITY
-from brokers.s3.settings import S3Settings
-from brokers.sdk.errors import permanent_error, read_value
+from brokers.s3.places import Place
+from brokers.sdk.errors import permanent_error
 from schemas.problems import Problem, permanent, temporary
 from schemas.secrets import Secret
 
@@ -48,18 +48,25 @@ _BUSY = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTi
 
 
 class Version(NamedTuple):
-    """The newest version of one object; ``version`` is ``null`` where it was made without versioning."""
+    """The newest version of one object; ``version`` is ``null`` where it was made without versioning. Then ``etag``
+    tells whether it is still the same."""
 
     key: str
     version: str
     size: int
+    etag: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays as it is when somebody overwrites the object."""
+        return self.version != "null"
 
 
 class Control:
-    """Calls with the administrator's keys. Safe to use from several threads."""
+    """Calls to one server. Safe to use from several threads."""
 
-    def __init__(self, settings: S3Settings) -> None:
-        self._settings = settings
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self._session = boto3.session.Session()
         self._making = threading.RLock()
         self._proposed = threading.local()
@@ -76,18 +83,13 @@ class Control:
 
     @functools.cached_property
     def _s3(self) -> Any:
-        return self._client("s3", self._settings.endpoint, *self.keys())
+        return self._client("s3", self.place.endpoint, *self.place.keys())
 
     @functools.cached_property
     def _iam(self) -> Any:
-        client = self._client("iam", self._settings.iam_endpoint or self._settings.endpoint, *self.keys())
+        client = self._client("iam", self.place.iam_endpoint or self.place.endpoint, *self.place.keys())
         client.meta.events.register("before-call.iam.CreateAccessKey", self._propose)
         return client
-
-    def keys(self) -> tuple[str, Secret]:
-        """The administrator's keys as their files say. Raises :class:`CalqueError` when they can't be read."""
-        secret = Secret(value=read_value(self._settings.secret_key_file, field="secret_key_file"))
-        return read_value(self._settings.access_key_file, field="access_key_file"), secret
 
     def close(self) -> None:
         """Close the connections that were made."""
@@ -137,10 +139,35 @@ class Control:
         """The newest version of every object that is not deleted, ordered by key."""
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
         return sorted(
-            Version(found["Key"], found.get("VersionId", "null"), found["Size"])
+            Version(found["Key"], found.get("VersionId", "null"), found["Size"], found.get("ETag", ""))
             for page in pages
             for found in page.get("Versions", ())
             if found["IsLatest"]
+        )
+
+    def look(self, bucket: str) -> bool:
+        """Whether a bucket of somebody else's keeps what is overwritten, and lets us read that. Raises unless it can
+        be listed and read at all."""
+        for found in self._s3.list_objects_v2(Bucket=bucket, MaxKeys=1).get("Contents", ()):
+            self._s3.head_object(Bucket=bucket, Key=found["Key"])
+        try:
+            if not self.versioned(bucket):
+                return False
+            for found in self._s3.list_object_versions(Bucket=bucket, MaxKeys=1).get("Versions", ()):
+                self._s3.head_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+            return True
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _CREDENTIALS:
+                return False
+            raise
+
+    def objects(self, bucket: str) -> list[Version]:
+        """What is there now, without versions, ordered by key: the right to list is enough."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return sorted(
+            Version(found["Key"], "null", found["Size"], found.get("ETag", ""))
+            for page in pages
+            for found in page.get("Contents", ())
         )
 
     def remove(self, bucket: str) -> None:
@@ -169,7 +196,7 @@ class Control:
 
     def read(self, bucket: str, version: Version) -> tuple[dict[str, str], bytes]:
         """Attributes and bytes of an object, all at once: such keys are those of folders and the like."""
-        exact = {} if version.version == "null" else {"VersionId": version.version}
+        exact = {"VersionId": version.version} if version.kept else {"IfMatch": version.etag} if version.etag else {}
         answer = self._s3.get_object(Bucket=bucket, Key=version.key, **exact)
         attributes = {name: answer[member] for name, member in _MEMBERS.items() if answer.get(member)}
         return {**attributes, **answer.get("Metadata", {})}, answer["Body"].read()
@@ -227,7 +254,7 @@ class Control:
         params["body"].update(AccessKeyId=access_key, SecretAccessKey=secret.value)
 
     def _accepted(self, bucket: str, access_key: str, secret: Secret) -> bool:
-        client = self._client("s3", self._settings.endpoint, access_key, secret)
+        client = self._client("s3", self.place.endpoint, access_key, secret)
         try:
             client.get_bucket_versioning(Bucket=bucket)
         except botocore.exceptions.ClientError as error:
@@ -256,7 +283,7 @@ class Control:
             return self._session.client(
                 service,
                 endpoint_url=endpoint,
-                region_name=self._settings.region,
+                region_name=self.place.region,
                 aws_access_key_id=access_key,
                 aws_secret_access_key=secret.value,
                 config=self._config,
@@ -299,6 +326,11 @@ def explain(error: BaseException) -> Problem | None:
     if isinstance(error, botocore.exceptions.BotoCoreError):
         return permanent("s3", f"S3: {type(error).__name__}")
     return None
+
+
+def is_changed(error: BaseException) -> bool:
+    """Whether the error says that an object is no longer the one that was meant."""
+    return isinstance(error, botocore.exceptions.ClientError) and _code(error) in ("PreconditionFailed", "412")
 
 
 def is_gone(error: BaseException) -> bool:

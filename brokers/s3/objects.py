@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store
 
-from brokers.s3.control import Control, Version, in_thread, is_gone
-from brokers.s3.settings import S3Settings
-from schemas.problems import Problem, permanent, temporary
+from brokers.s3.control import Control, Version, in_thread, is_changed, is_gone
+from brokers.sdk.errors import temporary_error
+from schemas.problems import CalqueError, Problem, permanent, temporary
 
 CONCURRENCY = 16
 SMALL_BYTES = 4 << 20
@@ -33,16 +33,16 @@ class VersionGone(Exception):
 
 
 class Objects:
-    """The objects of one bucket, with the administrator's keys."""
+    """The objects of one bucket, with the keys of ``control``."""
 
-    def __init__(self, settings: S3Settings, control: Control, bucket: str) -> None:
-        access_key, secret = control.keys()
+    def __init__(self, control: Control, bucket: str) -> None:
+        access_key, secret = control.place.keys()
         self._control = control
         self._bucket = bucket
         self._store = S3Store(
             bucket,
-            endpoint=settings.endpoint,
-            region=settings.region,
+            endpoint=control.place.endpoint,
+            region=control.place.region,
             access_key_id=access_key,
             secret_access_key=secret.value,
             virtual_hosted_style_request=False,
@@ -107,15 +107,22 @@ class Objects:
             try:
                 attributes, body = await in_thread(self._control.read, self._bucket, version)
             except Exception as error:
+                if is_changed(error):
+                    raise _changed(version) from None
                 raise (_gone(version) if is_gone(error) else error) from error
             return attributes, _one(body)
         try:
-            found = await obstore.get_async(self._store, version.key, options={"version": version.version})
+            options: obstore.GetOptions = {"version": version.version}
+            if not version.kept and version.etag:
+                options = {"if_match": version.etag}
+            found = await obstore.get_async(self._store, version.key, options=options)
             attributes = {name: value for name, value in found.attributes.items() if name not in _DROPPED_ATTRIBUTES}
             if version.size <= SMALL_BYTES:
                 return attributes, _one(bytes(await found.bytes_async()))
         except FileNotFoundError:
             raise _gone(version) from None
+        except PreconditionError:
+            raise _changed(version) from None
         return attributes, _blocks(found.stream(min_chunk_size=BLOCK_BYTES))
 
 
@@ -166,6 +173,12 @@ def explain(error: BaseException) -> Problem | None:
     if isinstance(error, BaseError):
         return temporary("unavailable", "S3 did not answer well", retry_after_seconds=2.0)
     return None
+
+
+def _changed(version: Version) -> CalqueError:
+    return temporary_error(
+        "entry_changed", f"object {version.key!r} was written to after the moment was fixed, and keeps no versions"
+    )
 
 
 def _gone(version: Version) -> VersionGone:

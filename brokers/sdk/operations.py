@@ -26,6 +26,12 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=Reply)
 Work = Callable[[Reporter], Awaitable[Reply]]
 PRUNE_SECONDS = 3600.0
+CANCEL_ANSWER_SECONDS = 8.0
+"""How long a cancel waits for the clean-up before it answers that the operation still runs."""
+CANCEL_AGAIN_SECONDS = 90.0
+"""When a cancelled operation that has not ended is cancelled once more: a cancellation can get lost in the code of
+others (``asyncio.wait_for`` before Python 3.12). Clean-up after a cancellation must be over by then."""
+CLOSE_AGAIN_SECONDS = 10.0
 
 
 class Running(NamedTuple):
@@ -77,9 +83,11 @@ class OperationEngine:
         tasks += [running.task for running in self._running.values()]
         tasks += [task for _, task in self._short.values()]
         tasks += [self._pruning] if self._pruning else []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        left = set(tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=CLOSE_AGAIN_SECONDS)
 
     @asynccontextmanager
     async def exclusively(self, resource: str | None) -> AsyncIterator[None]:
@@ -162,14 +170,18 @@ class OperationEngine:
         raise CalqueError(not_found("id", f"no operation {id} is known here", "send the request again"))
 
     async def cancel(self, id: str) -> Outcome:
-        """Stop ``id`` and wait until what it did is removed; what has finished stays as it is. An unknown id is
-        remembered as cancelled, so that its request does nothing when it comes late."""
+        """Stop ``id`` and wait until what it did is removed; what has finished stays as it is. When that takes long
+        the answer is ``running``, and the status tells the end. An unknown id is remembered as cancelled, so that its
+        request does nothing when it comes late."""
         self._refuse_when_closing()
         if running := self._running.get(id):
             if not running.reporter.cancelling:
                 running.reporter.cancelling = True
                 running.task.cancel()
-            await asyncio.wait({running.task})
+                self._cancel_again_later(id, running)
+            await asyncio.wait({running.task}, timeout=CANCEL_ANSWER_SECONDS)
+            if not running.task.done():
+                return _running_outcome(id, running.reporter)
             if not running.task.cancelled():
                 return running.task.result()
         if record := self._store.load(id):
@@ -177,6 +189,17 @@ class OperationEngine:
         outcome = Outcome(id=id, state="cancelled")
         await self._save(Record(operation="", outcome=outcome))
         return outcome
+
+    def _cancel_again_later(self, id: str, running: Running) -> None:
+        def again() -> None:
+            logger.warning(
+                "%s %s has not ended %.0f s after it was cancelled", running.operation, id, CANCEL_AGAIN_SECONDS
+            )
+            running.task.cancel()
+            self._cancel_again_later(id, running)
+
+        timer = asyncio.get_running_loop().call_later(CANCEL_AGAIN_SECONDS, again)
+        running.task.add_done_callback(lambda _: timer.cancel())
 
     def _refuse_when_closing(self) -> None:
         if self._closing:

@@ -18,6 +18,7 @@ from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.frames import EntryBegin
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
+from brokers.volume.existing import check_tree, existing_tree
 from brokers.volume.linux import BLOCK_BYTES
 from brokers.volume.moments import Moments
 from brokers.volume.paths import WrongCopy, encode
@@ -28,6 +29,8 @@ from brokers.volume.threads import in_thread
 from brokers.volume.volumes import Labels, Volumes, name_of
 from schemas.brokers import (
     SERVICE_VERSION,
+    Attach,
+    Attachable,
     Bind,
     Bound,
     Copied,
@@ -40,6 +43,7 @@ from schemas.brokers import (
     DiscardCopy,
     Done,
     DsbInfo,
+    Existing,
     Health,
     InfoRequest,
     PrepareCopy,
@@ -118,7 +122,15 @@ class VolumeBroker(Broker):
             protocols=("http",),
             copy_formats=(COPY_FORMAT,),
             engine="volume",
+            can_attach=True,
         )
+
+    async def attach(self, request: Attach, _reporter: Reporter) -> Attachable:
+        """Look whether the directory is there and can be read. What lies in it is looked at when it is copied."""
+        if request.type != "volume":
+            raise CalqueError(invalid("type", f"this broker has no {request.type}", "attach a volume"))
+        tree = await self._tree(request.service_id, request.existing)
+        return Attachable(resource={"path": str(tree)})
 
     async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
         """A tree, blank or restored. Half of one, from a run that was cut off, is removed and made anew."""
@@ -150,7 +162,8 @@ class VolumeBroker(Broker):
 
     async def bind(self, request: Bind) -> Bound:
         """The path; whoever runs at the site may use it, so there is no secret."""
-        return Bound(attributes={"path": str(await self._require(request.service_id))}, secrets={})
+        tree = await self._tree(request.service_id, request.existing)
+        return Bound(attributes={"path": str(tree)}, secrets={})
 
     async def unbind(self, _request: Unbind) -> Done:
         """Nothing was made for the binding."""
@@ -158,7 +171,7 @@ class VolumeBroker(Broker):
 
     async def stage_copy(self, request: StageCopy, _reporter: Reporter) -> Done:
         """Copy all of it ahead, so that only what changes until the moment is copied while writers wait."""
-        tree = await self._require(request.service_id)
+        tree = await self._tree(request.service_id, request.existing)
         await self._moments.stage(
             copy=request.copy, service_id=request.service_id, tree=tree, hold_seconds=STAGED_SECONDS
         )
@@ -169,7 +182,7 @@ class VolumeBroker(Broker):
         found = self._moments.find(request.copy)
         if found is not None and found.state == "prepared":
             return found.answer()
-        tree = await self._require(request.service_id)
+        tree = await self._tree(request.service_id, request.existing)
         note = await self._moments.prepare(
             copy=request.copy, service_id=request.service_id, tree=tree, hold_seconds=request.hold_seconds
         )
@@ -213,6 +226,9 @@ class VolumeBroker(Broker):
     async def health(self, request: DataServiceHealth) -> Health:
         """Whether there is a disk that can be written to with room on it, and the data service's tree."""
         try:
+            if request.existing is not None:
+                await self._tree("", request.existing)
+                return Health(healthy=True)
             if request.service_id is not None:
                 await self._require(request.service_id)
             return await asyncio.to_thread(_disk, self._volumes.trees)
@@ -220,6 +236,14 @@ class VolumeBroker(Broker):
             return Health(healthy=False, message=error.problem.message)
         except OSError as error:
             return Health(healthy=False, message=f"{_shown(error)}: {error.strerror}")
+
+    async def _tree(self, service_id: str, existing: Existing | None) -> Path:
+        """The tree of a data service: of our own, or one that was there before."""
+        if existing is None:
+            return await self._require(service_id)
+        tree = existing_tree(existing, ours=self._volumes.trees.parent)
+        await asyncio.to_thread(check_tree, tree)
+        return tree
 
     async def _require(self, service_id: str) -> Path:
         if await asyncio.to_thread(self._volumes.complete, service_id) is None:

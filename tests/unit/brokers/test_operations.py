@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from brokers.sdk import operations
 from brokers.sdk.errors import permanent_error
 from brokers.sdk.operations import Key, OperationEngine
 from brokers.sdk.outcomes import KEEP_SECONDS, OutcomeStore
@@ -174,6 +175,51 @@ async def test_cancel_while_waiting_for_another_operation(restart: Opener) -> No
     assert second.runs == 0
     first.go_on.set()
     assert (await ended(engine, KEY.id)).state == "succeeded"
+
+
+async def test_a_cancel_whose_clean_up_takes_long_says_so_and_the_status_tells_the_end(
+    restart: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "CANCEL_ANSWER_SECONDS", 0.05)
+    engine, clean, begun = await restart(), asyncio.Event(), asyncio.Event()
+
+    async def work(_: Reporter) -> Provisioned:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await clean.wait()
+        raise AssertionError("it was cancelled")
+
+    await engine.start(KEY, work)
+    await begun.wait()
+    assert (await engine.cancel(KEY.id)).state == "running"
+    assert (await engine.cancel(KEY.id)).state == "running"
+    clean.set()
+    assert (await ended(engine, KEY.id)).state == "cancelled"
+
+
+async def test_a_cancellation_that_got_lost_is_repeated(restart: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "CANCEL_ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(operations, "CANCEL_AGAIN_SECONDS", 0.1)
+    engine, begun, lost = await restart(), asyncio.Event(), 0
+
+    async def work(_: Reporter) -> Provisioned:
+        nonlocal lost
+        begun.set()
+        while lost < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:  # as the code of others may do it
+                lost += 1
+        await asyncio.Event().wait()
+        raise AssertionError("it was cancelled")
+
+    await engine.start(KEY, work)
+    await begun.wait()
+    assert (await engine.cancel(KEY.id)).state == "running"
+    assert (await ended(engine, KEY.id)).state == "cancelled"
+    assert lost == 2
 
 
 async def test_operations_on_one_resource_run_one_after_another(restart: Opener) -> None:
