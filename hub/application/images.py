@@ -18,7 +18,7 @@ from schemas import saga
 from schemas.commands import Answer, RunImage, SiteRunImage, SiteTransferImage, TransferImage, choices, chosen
 from schemas.events import OperationAccepted
 from schemas.names import claim_token
-from schemas.problems import Problem, not_found
+from schemas.problems import Problem, conflict, not_found
 from schemas.values import ImageContent
 
 
@@ -85,6 +85,8 @@ async def transfer(context: Context, received: Received) -> Outcome:
     way = domain.route_run(image_facts(context.state, id), id, site=command.site, sites=context.site_states())
     if isinstance(way, Problem):
         return way
+    if not domain.copies_of(way.content):
+        return conflict("image", "the image holds no data: there is nothing to copy", "run it at the site")
     if isinstance(way, Here):
         content = way.content
         here = SiteTransferImage(by=received.by, content=content, source=command.site, repository=command.repository)

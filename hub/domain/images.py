@@ -23,7 +23,7 @@ FOREVER = 1_000_000
 
 
 class ImageFacts(NamedTuple):
-    """What is known of an image: ``copies`` is copy -> sites that hold it, ``sites`` the state of all known sites."""
+    """What is known of an image: ``copies`` is copy -> sites that hold it, ``site`` the one that saved or found it."""
 
     id: str
     name: str
@@ -31,6 +31,12 @@ class ImageFacts(NamedTuple):
     content: ImageContent | None
     copies: Mapping[str, frozenset[str]]
     used_by: Sequence[str] = ()
+    site: str = ""
+
+    @property
+    def home(self) -> str:
+        """The site that saved or found it: what was found may come from a site that this hub never heard of."""
+        return self.site or (self.content.site if self.content else "")
 
 
 class TransferRequest(Fact, frozen=True, kw_only=True):
@@ -98,7 +104,7 @@ def route_run(
         return Here(image.content)
     having = sorted(
         (each for each in sites if each != site and all(each in image.copies.get(copy, ()) for copy in needed)),
-        key=lambda each: (each != image.content.site if image.content else True, each),
+        key=lambda each: (each != image.home, each),
     )
     if not having:
         return conflict(
@@ -195,7 +201,7 @@ def holders(image: ImageFacts) -> tuple[str, ...]:
     """The sites that have something of a saved image to forget."""
     assert image.content is not None
     copies = (image.copies.get(copy, frozenset()) for copy in copies_of(image.content))
-    return tuple(sorted({image.content.site}.union(*copies)))
+    return tuple(sorted({image.home}.union(*copies)))
 
 
 def plan_transfer(command: TransferImage, *, image: str, way: Across, by: Requester) -> OperationAccepted:

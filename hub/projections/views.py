@@ -144,6 +144,7 @@ def image_facts(state: Projections, id: str) -> ImageFacts | None:
         content=content,
         copies={copy: frozenset(holders.get(copy, ())) for copy in (copies_of(content) if content else ())},
         used_by=[*state.operations.using_image(id), *_restoring(state, id)],
+        site=entry.state.entered.site,
     )
 
 

@@ -175,6 +175,9 @@ class Fold:
                 self.images[key] = Image(copies=dict(copies))
             case ev.ImageFailed():
                 self.images[key].failed = True
+            case ev.ImageFound(content=content):
+                copies = {part.data_service: part.copy for one in content.instances for part in one.parts}
+                self.images.setdefault(key, Image(copies=copies, content=content))
             case ev.ImageSaved(content=content):
                 self.images[key].content = content
                 for instance in content.instances:

@@ -26,6 +26,7 @@ from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.runner import Runner
 from site_agent.application.site_secrets import SiteSecrets
 from site_agent.application.surroundings import BrokerWatch, HealthWatch, announcement, for_ever
+from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
 from tests.simulation.fate import Fate
 from tests.simulation.loop import Process, SimLoop
@@ -86,6 +87,7 @@ class Agent:
     consumer: Consumer
     bury: Any
     beat: Any
+    policy: Policy = NO_POLICY
     secrets: dict[str, str] = field(default_factory=dict)
     journal: Journal | None = None
     node: Node | None = None
@@ -96,7 +98,7 @@ class Agent:
         assert node is not None
         bus = cast(Bus, SimBus(self.network, process, site=site, fate=self.fate, loop=self.loop))
         store = SimStore(self.loop, self.fate, process, self.stream, writer=site, clock=node.now)
-        journal = self.journal = Journal(cast(EventStore, store), site=site)
+        journal = self.journal = Journal(cast(EventStore, store), site=site, policy=self.policy)
         secrets = cast(SecretStore, MemorySecrets(self.secrets))
         brokers = Brokers(bus, site=site)
         key = FixedKey(site)

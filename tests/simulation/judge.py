@@ -19,7 +19,7 @@ from site_agent.domain.site import Site
 from tests.faults.fold import Fold, Instance, Operation
 from tests.simulation.platform import Hold
 from tests.simulation.workload import Client
-from tests.simulation.world import REPOSITORY, SITES, World
+from tests.simulation.world import SITES, World
 
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
 
@@ -48,6 +48,7 @@ def judge(world: World, client: Client) -> list[str]:
     complaints += _steps_and_parts(events)
     complaints += _commands(events, client)
     complaints += _answers(client)
+    complaints += _found(fold, client)
     complaints += _streams(world, events)
     complaints += _projections(world, events)
     for site in SITES:
@@ -216,6 +217,15 @@ def _answers(client: Client) -> Iterator[str]:
             yield f"command {id} was answered {sorted(map(str, said))}"
 
 
+def _found(fold: Fold, client: Client) -> Iterator[str]:
+    """An image that is listed as found can be run."""
+    for id, (site, image) in client.found_runs.items():
+        operation = fold.operations.get((site, id))
+        if operation is None or operation.state != "succeeded":
+            why = fold.rejected.get((site, id)) or fold.rejected.get((HUB, id))
+            yield f"image {image} was found at {site}, and running it there {operation and operation.state}: {why}"
+
+
 def _streams(world: World, events: list[Recorded]) -> Iterator[str]:
     for writer, stream in world.own.items():
         own = [one.id for one in stream.messages]
@@ -259,7 +269,7 @@ def _journal(world: World, site: str) -> Iterator[str]:
     journal = world.agents[site].journal
     if journal is None:
         return
-    fresh = Site(site)
+    fresh = Site(site, policy=journal.site.policy)
     for recorded in world.own[site].decoded():
         if isinstance(recorded.event, ev.Event):
             fresh.apply(
@@ -284,15 +294,7 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
     """No orphan, and nothing missing: what the brokers hold against the record."""
     disks = world.disks[site]
     living = {id: one for (where, id), one in fold.instances.items() if where == site and not one.gone}
-    copies = {copy for (where, _), (copy, _) in fold.locations.items() if where == site}
-    images = {
-        id
-        for (_, id), image in fold.images.items()
-        if image.content is not None
-        and fold.entries[id].state == "entered"
-        and all(site in fold.held(copy) for copy in image.copies.values())
-        and (image.copies or id in disks.repository.images)
-    }
+    copies, manifests = _stored(world, fold, site)
     services = {each["database"] for one in living.values() for each in one.resources.values()}
     bindings = {each["user"] for one in living.values() for each in one.bindings.values()}
     found = {id: one for disk in disks.data.values() for id, one in disk.services.items()}
@@ -300,9 +302,9 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
         "database": services,
         "binding": bindings,
         "process": {f"{id}/{service}" for id, one in living.items() for service in one.services},
-        "copy": copies,
+        "copy": {f"{name}/{copy}" for name, copy in copies},
         "staged copy": set(),
-        "image manifest": images,
+        "image manifest": manifests,
         "staged data": set(),
         "moment": set(),
     }
@@ -310,16 +312,22 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
         "database": set(found),
         "binding": {binding for one in found.values() for binding in one.bindings},
         "process": {f"{id}/{name}" for (id, name), app in disks.platform.apps.items() if app.state == "running"},
-        "copy": set(disks.repository.committed),
-        "staged copy": set(disks.repository.staging),
-        "image manifest": set(disks.repository.images),
+        "copy": _lying(world, site, "committed"),
+        "staged copy": {f"{name}/{copy}" for name, disk in disks.repositories.items() for copy in disk.staging},
+        "image manifest": _lying(world, site, "images"),
         "staged data": {copy for disk in disks.data.values() for copy in disk.staged},
         "moment": {copy for name in disks.data for copy in vars(world.brokers[f"{site}/dsb/{name}"])["moments"]},
+    }
+    taken = {
+        f"{name}/{id}"
+        for name, disk in disks.repositories.items()
+        for id, image in disk.images.items()
+        if disk.taken.intersection(part.copy for one in image.instances for part in one.parts)
     }
     for kind, names in wanted.items():
         if orphans := real[kind] - names:
             yield f"{site}: {kind} of no living owner: {sorted(orphans)}"
-        if missing := {name for name in names - real[kind] if not _given_up(name, living)}:
+        if missing := {name for name in names - real[kind] if not _given_up(name, living) and name not in taken}:
             yield f"{site}: {kind} that should be there: {sorted(missing)}"
     for key in disks.platform.apps:
         if key[0] not in living:
@@ -330,8 +338,47 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
     for reference in world.agents[site].secrets:
         if reference.removeprefix("secret:").split("/")[0] not in living:
             yield f"{site}: secret {reference} of no living owner"
-    if REPOSITORY and any(image.image != id for id, image in disks.repository.images.items()):
-        yield f"{site}: an image's manifest lies under another name"
+    for disk in disks.repositories.values():
+        if any(image.image != id for id, image in disk.images.items()):
+            yield f"{site}: an image's manifest lies under another name"
+
+
+def _stored(world: World, fold: Fold, site: str) -> tuple[set[tuple[str, str]], set[str]]:
+    """What the record says lies in the repositories of a site: copies by repository, manifests of images.
+
+    A manifest stands wherever a copy of its image lies; that of an image without copies, and of one whose copies
+    were taken away, where it stands.
+    """
+    copies = {(place.partition("/")[2], copy) for (where, _), (copy, place) in fold.locations.items() if where == site}
+    manifests: set[str] = set()
+    for (_, id), image in fold.images.items():
+        if image.content is None or fold.entries[id].state != "entered":
+            continue
+        for name, disk in world.disks[site].repositories.items():
+            held = any((name, copy) in copies for copy in image.copies.values())
+            may = not image.copies or disk.taken.intersection(image.copies.values())
+            if held or (may and id in disk.images):
+                manifests.add(f"{name}/{id}")
+    return copies, manifests
+
+
+def _lying(world: World, site: str, what: str) -> set[str]:
+    """What lies in the repositories, but for what strangers left and nobody trusted, and for manifests of images that
+    were deleted after their copies had been taken away."""
+    journal = world.agents[site].journal
+    assert journal is not None
+    found: set[str] = set()
+    for name, disk in world.disks[site].repositories.items():
+        untrusted = disk.untrusted(journal.site.signers)
+        apart = {part.copy for image in untrusted for part in disk.images[image].instances[0].parts} | untrusted
+        if what == "images":
+            apart |= {
+                id
+                for id, image in disk.images.items()
+                if disk.taken.intersection(part.copy for one in image.instances for part in one.parts)
+            }
+        found |= {f"{name}/{id}" for id in getattr(disk, what) if id not in apart}
+    return found
 
 
 def _given_up(name: str, living: dict[str, Instance]) -> bool:

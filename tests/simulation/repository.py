@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from brokers.sdk.errors import permanent_error, temporary_error
@@ -26,6 +27,16 @@ class RepositoryDisk:
     images: dict[str, ImageContent] = field(default_factory=dict)
     signers: dict[str, str] = field(default_factory=dict)
     """Images that others have signed."""
+    taken: set[str] = field(default_factory=set)
+    """Copies that others have removed."""
+
+    def untrusted(self, trusted: Collection[str]) -> set[str]:
+        """The images here that an unknown key has signed, which is not among ``trusted``."""
+        return {image for image, key in self.signers.items() if key == STRANGE_KEY and key not in trusted}
+
+
+STRANGE_KEY = "5" * 64
+"""A signing key that nobody here has heard of."""
 
 
 def signing_key(site: str, name: str) -> str:
@@ -40,9 +51,9 @@ class Repositories:
         self._cut = cut
         self._places: dict[str, tuple[Process, RepositoryDisk]] = {}
 
-    def open(self, site: str, process: Process, disk: RepositoryDisk) -> None:
-        """A repository listens."""
-        self._places[site] = (process, disk)
+    def open(self, place: str, process: Process, disk: RepositoryDisk) -> None:
+        """The repository ``<site>/<name>`` listens."""
+        self._places[place] = (process, disk)
 
     def write(self, grant: CopyGrant, part: CopyPart, *, by: str) -> None:
         """One part of an open copy. Raises what the endpoint answers."""
@@ -61,10 +72,11 @@ class Repositories:
         return found
 
     def _disk(self, grant: CopyGrant, *, by: str) -> RepositoryDisk:
-        site = grant.url.removeprefix("sim://")
-        process, disk = self._places[site]
+        place = grant.url.removeprefix("sim://")
+        site = place.partition("/")[0]
+        process, disk = self._places[place]
         if process.dead or (site != by and self._cut & {site, by}):
-            raise temporary_error("unavailable", f"the repository of {site} does not answer")
+            raise temporary_error("unavailable", f"the repository {place} does not answer")
         return disk
 
 
@@ -79,7 +91,8 @@ class Repository(SimBroker):
         self._repositories = repositories
         self._imaging = asyncio.Lock()
         self._key = signing_key(around.site, name)
-        repositories.open(around.site, process, disk)
+        self._place = f"{around.site}/{name}"
+        repositories.open(self._place, process, disk)
 
     async def info(self, _request: wire.InfoRequest) -> wire.CrbInfo:
         return wire.CrbInfo(
@@ -106,7 +119,7 @@ class Repository(SimBroker):
             parts = disk.staging.get(request.copy)
             if parts is None or set(parts.values()) != set(request.copied.parts):
                 raise permanent_error("parts_differ", f"copy {request.copy} is not what was received")
-            known = disk.committed[request.copy] = (_summary(request.copy, request.copied), request.copied)
+            known = disk.committed[request.copy] = (summary_of(request.copy, request.copied), request.copied)
             del disk.staging[request.copy]
             self.note("committed", request.copy)
         await self.point("commit", "after")
@@ -199,7 +212,7 @@ class Repository(SimBroker):
         return CopyGrant(
             copy=copy,
             purpose="write" if write else "read",
-            url=f"sim://{self.around.site}",
+            url=f"sim://{self._place}",
             token=Secret(value="t"),
             fingerprint="f",
             ca="",
@@ -207,6 +220,7 @@ class Repository(SimBroker):
         )
 
 
-def _summary(copy: str, copied: wire.Copied) -> CopySummary:
+def summary_of(copy: str, copied: wire.Copied) -> CopySummary:
+    """What a commit makes of it."""
     root = "+".join(sorted(part.digest for part in copied.parts))
     return CopySummary(copy=copy, merkle_root=root, manifest_digest=root, size=20, stored=10, parts=copied.parts)

@@ -14,6 +14,7 @@ from schemas.subjects import HUB
 from tests.simulation.fate import PROFILES, Fate
 from tests.simulation.judge import Record, judge
 from tests.simulation.loop import SimLoop, Stuck
+from tests.simulation.strangers import Strangers
 from tests.simulation.trace import Trace
 from tests.simulation.workload import Client
 from tests.simulation.world import World
@@ -60,7 +61,10 @@ Story = Callable[[World, Client], Coroutine[Any, Any, None]]
 async def chaos(world: World, client: Client) -> None:
     """What a seed makes of it."""
     world.plan_faults()
+    strangers = Strangers(world, client.seed)
+    about = world.loop.root.spawn(strangers.play())
     await client.play()
+    await about
 
 
 def simulate(seed: int, story: Story = chaos) -> Verdict:
@@ -94,12 +98,14 @@ def simulate(seed: int, story: Story = chaos) -> Verdict:
 
 def _run(seed: int, loop: SimLoop, fate: Fate, trace: Trace, story: Story) -> Verdict:
     world = World(loop, fate, trace)
-    client = Client(world)
+    client = Client(world, seed)
     complaints: list[str] = []
 
     async def live() -> None:
         await world.begin()
         await story(world, client)
+        await world.settle()
+        await client.run_what_was_found()
         await world.settle()
 
     async def leave() -> None:

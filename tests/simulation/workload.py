@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas import commands as cmd
 from schemas.commands import Answer, Command
 from schemas.envelope import Envelope, encode, timestamp, unwrap, wrap
-from schemas.names import template_token
+from schemas.names import repository_token, template_token
 from schemas.subjects import hub_command, reply_prefix
 from schemas.values import (
     Artifact,
@@ -22,7 +22,8 @@ from schemas.values import (
     TemplateRef,
 )
 from tests.simulation.node import EPOCH
-from tests.simulation.world import CHAOS_SECONDS, SITES, World
+from tests.simulation.repository import STRANGE_KEY
+from tests.simulation.world import CHAOS_SECONDS, REPOSITORIES, SITES, World
 
 PRINCIPAL = "admin"
 HOOKS = Hooks(quiesce=Hook(http="POST /quiesce"), thaw=Hook(http="POST /thaw"))
@@ -69,12 +70,14 @@ class Sent(NamedTuple):
 class Client:
     """Sends commands and keeps what was answered."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, seed: int) -> None:
         self.world = world
+        self.seed = seed
         self.sent: dict[str, Sent] = {}
         self.answers: dict[str, list[Answer]] = {}
         self.instances: list[str] = []
         self.images: list[str] = []
+        self.found_runs: dict[str, tuple[str, str]] = {}
         self._chance = world.fate.workload
         self._names = 0
         self._mood = self._chance.choice(MOODS)
@@ -148,12 +151,12 @@ class Client:
         elif roll < 0.42:
             image = f"m{len(self.images) + 1}"
             self.images.append(image)
-            command = cmd.SaveInstance(image=image, name=self._name("image"))
+            command = cmd.SaveInstance(image=image, name=self._name("image"), repository=self._repository())
             await self._regret(await self.send(self._living(), command))
         elif roll < 0.62 and self.images:
             instance = self._instance()
             image, site = self._saved(), chance.choice(SITES)
-            command = cmd.RunImage(instance=instance, name=self._name("app"), site=site)
+            command = cmd.RunImage(instance=instance, name=self._name("app"), site=site, repository=self._repository())
             await self._regret(await self.send(image, command))
             if self._mood == "travelling":
                 command = cmd.RunImage(instance=self._instance(), name=self._name("app"), site=site)
@@ -166,8 +169,47 @@ class Client:
             await self.send(self._living(), cmd.DeleteInstance(), good_for_seconds=chance.choice((None, None, 20.0)))
         elif roll < 0.89 and self.images:
             await self.send(self._saved(), cmd.DeleteImage())
+        elif roll < 0.94 and self.images:
+            command = cmd.TransferImage(site=chance.choice(SITES), repository=self._repository())
+            await self._regret(await self.send(self._saved(), command))
+        elif roll < 0.96:
+            await self._tend()
         else:
             await self.send(chance.choice(list(self.sent)[-4:]), cmd.CancelOperation())
+
+    async def _tend(self) -> None:
+        """Something about a whole repository."""
+        chance = self._chance
+        target = repository_token(chance.choice(SITES), self._repository() or REPOSITORIES[0])
+        trust = (STRANGE_KEY,) if chance.random() < 0.5 else ()
+        commands: list[Command] = [
+            cmd.ImportRepository(trust=trust),
+            cmd.VerifyRepository(),
+            cmd.CollectRepository(),
+        ]
+        await self.send(target, chance.choice(commands))
+
+    async def run_what_was_found(self) -> None:
+        """Each image that the catalog lists as found, at a site that holds it."""
+        context = next((hub.context for hub in self.world.hubs if hub.context is not None), None)
+        assert context is not None
+        images = context.state.images
+        holders = images.holders()
+        for id, row in sorted(images.entries.items()):
+            content = images.content_of(id)
+            if row.state.entered.origin != "found" or row.state.status != "entered" or not content:
+                continue
+            assert content.content is not None
+            copies = [part.copy for one in content.content.instances for part in one.parts]
+            sites = set.intersection(*(holders.get(copy, set()) for copy in copies))
+            if sites:
+                site = min(sites)
+                command = cmd.RunImage(instance=self._instance(), name=f"found-{id}", site=site)
+                self.found_runs[await self.send(id, command)] = (site, id)
+
+    def _repository(self) -> str | None:
+        """Mostly none, and now and then one that is not there."""
+        return self._chance.choice((None, None, None, *REPOSITORIES, *REPOSITORIES, "cellar"))
 
     async def _deploy(self) -> None:
         template = self._chance.choice(TEMPLATES)

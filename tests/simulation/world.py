@@ -1,4 +1,4 @@
-"""The whole: two sites with an agent and four brokers each, one or two hubs, a client, and fate."""
+"""The whole: two sites with an agent and five brokers each, one or two hubs, a client, and fate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from schemas.values import DataServiceType
+from site_agent.domain.repositories import NO_POLICY, Policy, Rule
 from tests.simulation.agent import Agent
 from tests.simulation.data_broker import DataBroker, DataDisk
 from tests.simulation.fate import Fate
@@ -21,7 +22,13 @@ from tests.simulation.trace import Trace
 from tests.simulation.works import SimBroker, Surroundings
 
 SITES = ("north", "south")
-DATABASES, BUCKETS, PLATFORM, REPOSITORY = "postgres", "s3", "process", "files"
+DATABASES, BUCKETS, PLATFORM = "postgres", "s3", "process"
+REPOSITORIES = ("files", "vault")
+POLICIES = (
+    NO_POLICY,
+    Policy(rules=(Rule(types=("objectstore",), repository="vault"),)),
+    Policy(rules=(Rule(at_least_bytes=1, repository="vault"),), default="files"),
+)
 CHAOS_SECONDS = 60.0
 SETTLE_SECONDS = 3600.0
 QUIET_LOOKS = 4
@@ -33,7 +40,7 @@ class SiteDisks:
     def __init__(self) -> None:
         self.data: dict[str, DataDisk] = {DATABASES: DataDisk(), BUCKETS: DataDisk()}
         self.platform = PlatformDisk()
-        self.repository = RepositoryDisk()
+        self.repositories = {name: RepositoryDisk() for name in REPOSITORIES}
 
 
 class World:
@@ -77,6 +84,7 @@ class World:
             consumer=self.of_commands[site],
             bury=self.bury,
             beat=self.network.beat,
+            policy=self.fate.workload.choice(POLICIES),
         )
         agent.node = self.nodes[f"{site}/agent"] = Node(self.loop, self.fate, f"{site}/agent", agent.boot)
         return agent
@@ -115,10 +123,11 @@ class World:
                 ),
             )
         self._broker(f"{site}/psb/{PLATFORM}", partial(Platform, around, name=PLATFORM, disk=disks.platform))
-        self._broker(
-            f"{site}/crb/{REPOSITORY}",
-            partial(Repository, around, name=REPOSITORY, disk=disks.repository, repositories=self.repositories),
-        )
+        for name, disk in disks.repositories.items():
+            self._broker(
+                f"{site}/crb/{name}",
+                partial(Repository, around, name=name, disk=disk, repositories=self.repositories),
+            )
 
     def _broker(self, key: str, make: Callable[..., SimBroker]) -> None:
         async def boot(process: object) -> None:
@@ -168,7 +177,7 @@ class World:
         for node in self.nodes.values():
             node.start()
         await until(lambda: all(node.ready for node in self.nodes.values()))
-        await until(lambda: all(agent.knows_brokers(4) for agent in self.agents.values()))
+        await until(lambda: all(agent.knows_brokers(3 + len(REPOSITORIES)) for agent in self.agents.values()))
         await until(lambda: all(hub.knows_sites(len(SITES)) for hub in self.hubs))
         self.fate.healed = healed
 
@@ -233,7 +242,24 @@ class World:
         ]
         found += [f"operations of {site}" for site, agent in self.agents.items() if agent.busy]
         found += [f"operations of {hub.name}" for hub in self.hubs if hub.busy]
+        found += [f"repositories of {site}" for site in SITES if self._unnoticed(site)]
         return found
+
+    def _unnoticed(self, site: str) -> bool:
+        """Whether a repository holds other copies than are on record."""
+        journal = self.agents[site].journal
+        if journal is None:
+            return True
+        for name, disk in self.disks[site].repositories.items():
+            recorded = {one.copy for one in journal.site.locations.values() if one.repository == f"{site}/{name}"}
+            rightly_not = {
+                part.copy
+                for image in disk.untrusted(journal.site.signers)
+                for part in disk.images[image].instances[0].parts
+            }
+            if disk.committed.keys() - rightly_not != recorded - rightly_not:
+                return True
+        return False
 
     def end(self) -> None:
         """Kill everything that still runs."""
