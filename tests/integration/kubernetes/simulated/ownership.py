@@ -8,12 +8,14 @@ from typing import Any
 from tests.integration.kubernetes.simulated.store import Object, Refused
 
 Path = tuple[str, ...]
+_WHOLE = {("selector",), ("matchLabels",)}
+"""Maps that the real server, too, takes as one value."""
 _NOT_OWNED = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}
 
 
 def leaves(body: Any, at: Path = ()) -> dict[Path, Any]:
     """The fields that a body sets."""
-    if isinstance(body, dict) and body:
+    if isinstance(body, dict) and body and at[-1:] not in _WHOLE:
         found: dict[Path, Any] = {}
         for name, value in body.items():
             found |= leaves(value, (*at, name))
