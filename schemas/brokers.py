@@ -476,6 +476,9 @@ class ExecHook(Change, frozen=True, kw_only=True):
     deadline_seconds: float = 30.0
 
 
+RunHookPhase = Literal["before_copy", "after_copy", "before_restore", "after_restore"]
+
+
 @message("request.psb.run_hook")
 class RunHook(Change, frozen=True, kw_only=True):
     """Run any other hook to its end. Long; the same id is never run twice at the same time.
@@ -491,7 +494,7 @@ class RunHook(Change, frozen=True, kw_only=True):
 
     instance: str
     service: str
-    phase: Literal["before_copy", "after_copy", "before_restore", "after_restore"]
+    phase: RunHookPhase
     hook: Hook
     task: DeployService | None = None
 

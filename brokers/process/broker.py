@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 from typing import ClassVar
 
 from brokers.process.layout import StateLayout
@@ -21,6 +22,7 @@ from schemas.brokers import (
     ExecHook,
     Health,
     Held,
+    HookRan,
     InfoRequest,
     LogLines,
     LogsRequest,
@@ -28,6 +30,7 @@ from schemas.brokers import (
     PsbInfo,
     RemoveService,
     ResumeService,
+    RunHook,
     ScaleService,
     ServicesDescription,
     Spaces,
@@ -64,7 +67,13 @@ class ProcessBroker(Broker):
 
     async def info(self, _: InfoRequest) -> PsbInfo:
         return PsbInfo(
-            name=self.settings.name, version=SERVICE_VERSION, artifacts=("process",), spaces=(SPACE,), hooks=("http",)
+            name=self.settings.name,
+            version=SERVICE_VERSION,
+            artifacts=("process",),
+            spaces=(SPACE,),
+            hooks=("http", "exec", "task"),
+            engine="python",
+            engine_version=platform.python_version(),
         )
 
     async def spaces(self, _: SpacesRequest) -> Spaces:
@@ -89,6 +98,9 @@ class ProcessBroker(Broker):
 
     async def exec_hook(self, request: ExecHook) -> Held:
         return await self._platform.hook(request)
+
+    async def run_hook(self, request: RunHook, _: Reporter) -> HookRan:
+        return await self._platform.run_hook(request)
 
     async def describe(self, request: DescribeServices) -> ServicesDescription:
         return ServicesDescription(services=self._platform.describe(request.instance))

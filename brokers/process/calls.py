@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -50,7 +51,7 @@ class ServiceCalls:
         except (OSError, aiohttp.ClientError) as error:
             return f"the health check could not connect: {_cause(error)}"
 
-    async def hook(self, hook: Hook, body: dict[str, float], *, port: int, phase: str, mask: Mask) -> None:
+    async def hook(self, hook: Hook, body: Mapping[str, float | str], *, port: int, phase: str, mask: Mask) -> None:
         """Call a hook and wait for its 2xx; ``mask`` is for what the service answers.
 
         Raises ``hook_refused`` (permanent), or the temporary problems ``hook_timeout`` and ``hook_unreachable``.
@@ -60,7 +61,7 @@ class ServiceCalls:
             async with (
                 asyncio.timeout(hook.timeout_seconds),
                 self._session.request(
-                    method, f"http://{HOST}:{port}{path}", json=body, allow_redirects=False
+                    method, f"http://{HOST}:{port}{path}", json=dict(body), allow_redirects=False
                 ) as response,
             ):
                 if not 200 <= response.status < 300:

@@ -17,7 +17,12 @@ INTERPRETERS = frozenset({"python", "python3"})
 def command_of(spec: ServiceSpec) -> list[str]:
     """The command line. ``python`` is the interpreter that runs the broker, whatever PATH says."""
     program, *arguments = spec.artifact.command
-    return [sys.executable if program in INTERPRETERS else program, *arguments]
+    return [program_of(program), *arguments]
+
+
+def program_of(program: str) -> str:
+    """The program that is meant by the first word of a command."""
+    return sys.executable if program in INTERPRETERS else program
 
 
 def environment_of(
@@ -27,8 +32,10 @@ def environment_of(
     plain: Mapping[str, str],
     secrets: Mapping[str, Secret],
     port: int | None,
+    artifact: Path | None = None,
 ) -> dict[str, str]:
-    """All that the service finds in its environment. Nothing of the broker's own gets through."""
+    """All that the service finds in its environment. Nothing of the broker's own gets through. ``artifact`` is where
+    the artifact lies when it is not in the service's place yet."""
     base = {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -36,7 +43,7 @@ def environment_of(
         "TMPDIR": str(files.temporary),
     }
     if spec.artifact.wheel:
-        base["PYTHONPATH"] = str(files.artifact)
+        base["PYTHONPATH"] = str(artifact or files.artifact)
     given = {**plain, **{name: secret.value for name, secret in secrets.items()}}
     # HOME stays ours: it is also how stray processes of the service are known.
     fixed = {"HOME": str(files.home)}

@@ -15,9 +15,9 @@ import time
 import msgspec
 
 from brokers.process import processes
-from brokers.process.calls import ServiceCalls, parse_hook
 from brokers.process.exits import ExitWatch
 from brokers.process.guard import READY
+from brokers.process.hooks import ServiceHooks, check_hook
 from brokers.process.processes import ProcessId
 from brokers.process.python_child import spawn
 from brokers.process.records import Pause, Quiesce
@@ -37,9 +37,9 @@ _THAW_AGAIN_SECONDS = 1.0
 class Holds:
     """The holds of one service."""
 
-    def __init__(self, service: Supervision, calls: ServiceCalls) -> None:
+    def __init__(self, service: Supervision, hooks: ServiceHooks) -> None:
         self._service = service
-        self._calls = calls
+        self._hooks = hooks
         self._pausing = asyncio.Lock()
         self._hooking = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
@@ -201,8 +201,8 @@ class Holds:
     # --- hooks
 
     async def hook(self, request: ExecHook) -> Held:
-        """Call a hook. Raises as :meth:`ServiceCalls.hook`, and ``service_not_running`` for a quiesce."""
-        parse_hook(request.hook, phase=request.phase)
+        """Call a hook. Raises as :meth:`ServiceHooks.call`, and ``service_not_running`` for a quiesce."""
+        check_hook(request.hook, phase=request.phase)
         async with self._hooking:
             if request.phase == "quiesce":
                 return await self._quiesce(request)
@@ -225,13 +225,7 @@ class Holds:
         # On record, and with its end assured, before the service hears of it: we may be gone the moment after.
         service.keep(quiesce=quiesce)
         self._thaw_by_deadline(quiesce)
-        await self._calls.hook(
-            request.hook,
-            {"deadline_seconds": request.deadline_seconds},
-            port=self._port(request),
-            phase="quiesce",
-            mask=service.mask,
-        )
+        await self._hooks.call(request.hook, phase="quiesce", body={"deadline_seconds": request.deadline_seconds})
         if service.run is not run:
             raise temporary_error("service_restarted", "the service ended while it quiesced")
         service.keep(quiesce=msgspec.structs.replace(quiesce, acknowledged=True))
@@ -253,7 +247,7 @@ class Holds:
         elif time.monotonic() > known.deadline:
             cause = "the deadline of the quiesce passed"
         if run is not None:
-            await self._calls.hook(request.hook, {}, port=self._port(request), phase="thaw", mask=service.mask)
+            await self._hooks.call(request.hook, phase="thaw", body={})
             if service.run is not run:
                 cause = cause or "the process ended while it thawed"
         if known is not None and known.held is None:
@@ -286,24 +280,16 @@ class Holds:
     async def _thaw_overdue(self, quiesce: Quiesce) -> bool:
         """Whether nothing is held by ``quiesce`` any more."""
         service, run = self._service, self._service.run
-        hook, port = service.record.spec.hooks.thaw, service.record.port
-        if run is not None and run.run == quiesce.run and hook is not None and port is not None:
+        hook = service.record.spec.hooks.thaw
+        if run is not None and run.run == quiesce.run and hook is not None:
             try:
-                await self._calls.hook(hook, {}, port=port, phase="thaw", mask=service.mask)
+                await self._hooks.call(hook, phase="thaw", body={})
             except CalqueError as error:
                 logger.warning("%s can't be thawed at its deadline: %s", service.files.service, error)
                 return False
             logger.warning("%s was thawed at the deadline of its quiesce", service.files.service)
         self._thawed(quiesce, broken="the deadline of the quiesce passed")
         return True
-
-    def _port(self, request: ExecHook) -> int:
-        port = self._service.record.port
-        if port is None:
-            raise CalqueError(
-                invalid(f"hooks.{request.phase}", "the service has no port", "give it a port, or leave the hook out")
-            )
-        return port
 
     def _running(self) -> ServiceRun:
         run = self._service.run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 ROTATE_BYTES = 10 * 1024 * 1024
@@ -20,6 +21,15 @@ _NOTHING = b""
 def open_log(path: Path) -> int:
     """A descriptor that appends to the log at ``path``; the caller closes it."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add lines to the log at ``path``."""
+    log = open_log(path)
+    try:
+        os.write(log, "".join(f"{line}\n" for line in lines).encode())
+    finally:
+        os.close(log)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

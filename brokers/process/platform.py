@@ -7,19 +7,22 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
 
 from brokers.process import ports
-from brokers.process.artifacts import ArtifactStore, remove_tree, source_of
-from brokers.process.calls import ServiceCalls, parse_hook
+from brokers.process.artifacts import ArtifactStore, remove_tree
+from brokers.process.calls import ServiceCalls
 from brokers.process.holds import Holds
+from brokers.process.hooks import ServiceHooks, check_hook
 from brokers.process.layout import ServiceFiles, StateLayout
 from brokers.process.processes import ServiceProcesses
 from brokers.process.records import Record, load_record
+from brokers.process.requests import SPACE as SPACE
+from brokers.process.requests import check_deployment, run_task
 from brokers.process.supervision import Supervision, Surroundings, Tell
 from brokers.process.vault import Vault
 from brokers.sdk.errors import temporary_error
@@ -28,9 +31,11 @@ from schemas.brokers import (
     DeployService,
     ExecHook,
     Held,
+    HookRan,
     PauseService,
     RemoveService,
     ResumeService,
+    RunHook,
     ScaleService,
     ServiceStatus,
 )
@@ -38,7 +43,6 @@ from schemas.problems import CalqueError, conflict, invalid, not_found
 
 logger = logging.getLogger(__name__)
 
-SPACE = "default"
 _LOCK_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
@@ -46,6 +50,7 @@ _POLL_SECONDS = 0.05
 class _Service(NamedTuple):
     supervision: Supervision
     holds: Holds
+    hooks: ServiceHooks
 
 
 def _silent(_instance: str, _service: str, _line: str) -> None:
@@ -144,7 +149,8 @@ class ProcessPlatform:
 
     def _add(self, files: ServiceFiles, record: Record) -> _Service:
         supervision = Supervision(files, record, self._surroundings)
-        service = _Service(supervision, Holds(supervision, self._calls))
+        hooks = ServiceHooks(supervision, self._calls)
+        service = _Service(supervision, Holds(supervision, hooks), hooks)
         self._services[files] = service
         return service
 
@@ -153,7 +159,7 @@ class ProcessPlatform:
     async def deploy(self, request: DeployService, *, cancelling: Callable[[], bool] = _never) -> Deployed:
         """Run the service and wait until it is healthy; see ``DeployService``. When the task is cancelled and
         ``cancelling`` says yes, what was made is removed; else the next start goes on with it."""
-        _check(request)
+        check_deployment(request)
         files = self._files(request.instance, request.service)
         async with self._alone(files):
             before = self._services.get(files)
@@ -229,6 +235,32 @@ class ProcessPlatform:
     async def hook(self, request: ExecHook) -> Held:
         """See :meth:`Holds.hook`. Raises ``not_found``."""
         return await self._known(self._files(request.instance, request.service)).holds.hook(request)
+
+    async def run_hook(self, request: RunHook) -> HookRan:
+        """See ``RunHook``. Raises ``not_found``, and as :meth:`ServiceHooks.call`."""
+        check_hook(request.hook, phase=request.phase)
+        files = self._files(request.instance, request.service)
+        async with self._alone(files):
+            if request.task is not None:
+                return HookRan(output=await self._task(files, request, request.task))
+            service = self._known(files)
+            if not request.hook.exec and service.supervision.run is None:
+                name = request.service
+                raise temporary_error("service_not_running", f"{name} does not run now", field=name)
+            return HookRan(output=await service.hooks.call(request.hook, phase=request.phase, body={}))
+
+    async def _task(self, files: ServiceFiles, request: RunHook, deployment: DeployService) -> str:
+        """Run a hook where the service will be, before it is there."""
+        check_deployment(deployment)
+        files.make()
+        remove_tree(files.staged)
+        try:
+            await self._stage(files, deployment)
+            return await run_task(files, request, deployment)
+        finally:
+            await asyncio.to_thread(remove_tree, files.staged)
+            if files not in self._services:
+                await self._erase(files)
 
     def describe(self, instance: str | None = None) -> tuple[ServiceStatus, ...]:
         """All services, or those of one instance."""
@@ -363,19 +395,3 @@ class ProcessPlatform:
 
 def _port_is_free(record: Record) -> bool:
     return record.port is None or ports.is_free(record.port)
-
-
-def _check(request: DeployService) -> None:
-    if request.space != SPACE:
-        raise CalqueError(invalid("space", f"there is no space {request.space!r}", f"use {SPACE!r}"))
-    source_of(request.spec.artifact)
-    for phase, hook in (("quiesce", request.spec.hooks.quiesce), ("thaw", request.spec.hooks.thaw)):
-        if hook is not None:
-            parse_hook(hook, phase=phase)
-    variables: Mapping[str, str] = {
-        **request.environment,
-        **{name: secret.value for name, secret in request.secret_environment.items()},
-    }
-    for name, value in variables.items():
-        if not name or "=" in name or "\0" in name or "\0" in value:
-            raise CalqueError(invalid(f"environment.{name}", "is no environment variable"))

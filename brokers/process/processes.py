@@ -82,11 +82,12 @@ def is_stopped(process: ProcessId) -> bool:
 
 
 class ServiceProcesses:
-    """All processes of one service: those around ``leader`` and those whose HOME is ``home``."""
+    """All processes of one service: those around ``leader`` and those whose HOME is ``home``, or whose ``variable``
+    is, for a command beside the service."""
 
-    def __init__(self, *, leader: ProcessId | None, home: str) -> None:
+    def __init__(self, *, leader: ProcessId | None, home: str, variable: str = "HOME") -> None:
         self._leader = leader
-        self._mark = b"HOME=" + os.fsencode(home)
+        self._mark = os.fsencode(f"{variable}={home}")
 
     def members(self) -> dict[int, ProcessEntry]:
         """The living processes of the service."""

@@ -91,6 +91,17 @@ class Supervision:
         """All processes of the service, also those that outlived its main process."""
         return self.run.processes() if self.run else ServiceProcesses(leader=None, home=str(self.files.home))
 
+    def environment(self) -> dict[str, str]:
+        """All that a process of the service finds in its environment."""
+        record = self.record
+        return environment_of(
+            self.files,
+            spec=record.spec,
+            plain=record.environment,
+            secrets=self._shared.vault.open(record.secrets),
+            port=record.port,
+        )
+
     def start(self) -> None:
         """Start it now. Raises ``port_taken`` and ``cannot_start``."""
         record = self.record
@@ -101,13 +112,7 @@ class Supervision:
                 field=record.service,
                 remedy="stop that process, or deploy again for another port",
             )
-        environment = environment_of(
-            self.files,
-            spec=record.spec,
-            plain=record.environment,
-            secrets=self._shared.vault.open(record.secrets),
-            port=record.port,
-        )
+        environment = self.environment()
         self.files.make()
         try:
             run = start_run(self.files, command=command_of(record.spec), environment=environment, ended=self._on_exit)

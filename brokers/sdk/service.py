@@ -51,7 +51,7 @@ _RESOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("provision", "deprovision", "bind", "unbind"), ("service_id",)),
         **dict.fromkeys(("stage_copy", "prepare_copy", "copy"), ("copy",)),
     },
-    "psb": dict.fromkeys(("deploy", "scale", "remove"), ("instance", "service")),
+    "psb": dict.fromkeys(("deploy", "scale", "remove", "run_hook"), ("instance", "service")),
     "crb": {
         **dict.fromkeys(("open_write", "commit", "abort", "delete", "transfer"), ("copy",)),
         "collect": (),

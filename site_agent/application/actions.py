@@ -12,18 +12,17 @@ import msgspec
 
 from schemas import brokers as wire
 from schemas.operations import Step, effect_id
-from schemas.problems import Actor, CalqueError, conflict, permanent
+from schemas.problems import Actor, CalqueError, permanent
 from schemas.saga import Operation
-from schemas.secrets import Secret
-from schemas.site_secrets import secret_reference
-from schemas.template_check import Reference, resolve
 from schemas.values import BrokerKind
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.bindings import Bindings
 from site_agent.application.calls import Call, Result
+from site_agent.application.environments import Environments, deployment, labels
 from site_agent.application.existing import existing_of
 from site_agent.application.grants import Grants
+from site_agent.application.hook_actions import HOOK_STEPS, HookActions
 from site_agent.application.repository_actions import RepositoryActions
 from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.site_secrets import SiteSecrets
@@ -53,6 +52,7 @@ class Actions:
         self._bindings = Bindings(site, brokers=brokers, secrets=secrets, given=given)
         self._grants = grants
         self._given = given
+        self._environments = Environments(self._bindings, given)
         self._actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
             plans.PROVISION: self._provision,
             plans.RESTORE: self._restore,
@@ -70,6 +70,7 @@ class Actions:
             plans.THAW: self._thaw,
             plans.COPY: self._copy,
             plans.DISCARD: self._discard,
+            **HookActions(site, brokers=brokers, environments=self._environments, stop=self.stop_attempts).actions,
             **RepositoryActions(site, brokers=brokers, grants=grants, repositories=repositories).actions,
         }
         assert self._actions.keys() == plans.ACTIONS
@@ -84,7 +85,7 @@ class Actions:
         assert step.undo is not None
         await self.stop_attempts(operation, step)
         id = effect_id(operation.id, f"{step.id}-undo", attempt)
-        await self._actions[step.undo](Call(operation, step.part, id))
+        await self._actions[step.undo](Call(operation, step.part, id, attempt))
 
     async def stop_attempts(self, operation: Operation, step: Step) -> None:
         """Cancel the attempts at ``step`` that may still be under way at its broker."""
@@ -98,7 +99,7 @@ class Actions:
     def _long_broker(self, operation: Operation, step: Step) -> tuple[BrokerKind, str] | None:
         if step.action in (plans.RESTORE, plans.PROVISION, plans.ATTACH, plans.STAGE, plans.COPY):
             return "dsb", self._instance(operation).data_services[step.part].broker
-        if step.action == plans.DEPLOY:
+        if step.action in (plans.DEPLOY, *HOOK_STEPS):
             return "psb", self._instance(operation).services[step.part].broker
         if step.action == plans.FETCH:
             return "crb", placed_at(operation.accepted.request, step.part)
@@ -138,7 +139,7 @@ class Actions:
             type=service.spec.type,
             plan=service.plan,
             parameters=service.spec.parameters,
-            labels=_labels(instance, self._site(), data_service=call.part),
+            labels=labels(instance, self._site().name, data_service=call.part),
             restore=restore,
             copy_format=copy_format,
         )
@@ -163,7 +164,7 @@ class Actions:
             service_id=instance.service_id(call.part),
             type=service.spec.type,
             existing=existing,
-            labels=_labels(instance, self._site(), data_service=call.part),
+            labels=labels(instance, self._site().name, data_service=call.part),
         )
         found = await self._brokers.run("dsb", service.broker, "attach", request, wire.Attachable)
         return {"resource": found.resource}
@@ -188,17 +189,7 @@ class Actions:
     async def _deploy(self, call: Call) -> Result:
         instance = self._instance(call.operation)
         service = instance.services[call.part]
-        plain, secret = self._environment(instance, call.part)
-        request = wire.DeployService(
-            id=call.id,
-            operation=call.operation.id,
-            instance=instance.id,
-            service=call.part,
-            spec=service.spec,
-            environment=plain,
-            secret_environment=secret,
-            labels=_labels(instance, self._site(), service=call.part),
-        )
+        request = deployment(call, instance, self._environments.resolved(instance, call.part), site=self._site().name)
         deployed = await self._brokers.run("psb", service.broker, "deploy", request, wire.Deployed)
         result: Result = msgspec.to_builtins(deployed)
         return result
@@ -216,46 +207,6 @@ class Actions:
         request = wire.RemoveService(id=call.id, operation=call.operation.id, instance=instance.id, service=call.part)
         await self._brokers.run("psb", instance.services[call.part].broker, "remove", request, wire.Done)
         return {}
-
-    def _environment(self, instance: Instance, service: str) -> tuple[dict[str, str], dict[str, Secret]]:
-        """The resolved environment of an app service: plain variables, and those that hold a secret."""
-        plain: dict[str, str] = {}
-        secret: dict[str, Secret] = {}
-        for variable, value in instance.configured(service).items():
-            if not isinstance(value, str):
-                field = f"services.{service}.environment.{variable}"
-                secret[variable] = self._given.resolve(secret_reference(value.name), field=field)
-                continue
-            holds_secret = False
-
-            def lookup(each: Reference, *, variable: str = variable) -> str:
-                nonlocal holds_secret
-                found = self._attribute(
-                    instance, each, user=service, field=f"services.{service}.environment.{variable}"
-                )
-                if isinstance(found, Secret):
-                    holds_secret = True
-                    return found.value
-                return found
-
-            resolved = resolve(value, lookup)
-            if holds_secret:
-                secret[variable] = Secret(value=resolved)
-            else:
-                plain[variable] = resolved
-        return plain, secret
-
-    def _attribute(self, instance: Instance, each: Reference, *, user: str, field: str) -> str | Secret:
-        if each.service in instance.services:
-            service = instance.services[each.service]
-            known = {"host": service.host, "port": service.port, "url": service.url}
-            value = known.get(each.attribute)
-            if value is None:
-                raise CalqueError(
-                    conflict(field, f"app service {each.service!r} has no {each.attribute}", "give it a port")
-                )
-            return str(value)
-        return self._bindings.attribute(instance, user=user, part=each.service, attribute=each.attribute, field=field)
 
     # --- consistency points and copies
 
@@ -378,7 +329,3 @@ class Actions:
         broker = instance.data_services[call.part].broker
         await self._brokers.call("dsb", broker, "discard_copy", request, wire.Done, on=call.operation.id)
         return {}
-
-
-def _labels(instance: Instance, site: Site, **more: str) -> dict[str, str]:
-    return {"site": site.name, "instance": instance.id, "instance_name": instance.name, **more}

@@ -100,7 +100,7 @@ def _new_instance(
         attached=choices.attach,
         adopted=choices.adopted,
     )
-    steps = plans.deploy(chosen.template, restored=held, attached=choices.attach)
+    steps = plans.deploy(chosen.template, restored=held, attached=choices.attach, from_image=content is not None)
     request = {"formats": _formats(content)} if content else {}
     return [
         Draft("instance", target, begun),

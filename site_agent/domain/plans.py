@@ -7,12 +7,12 @@ name stands here once, so that plans, consequences and actions can't drift apart
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypedDict
 
 from schemas.configuration import named
 from schemas.operations import Step
 from schemas.template_order import needs
-from schemas.values import ServiceSpec, Template
+from schemas.values import Hook, ServiceSpec, Template
 from site_agent.domain.instance import Instance
 
 PROVISION: Final = "provision"
@@ -41,15 +41,26 @@ SCAN: Final = "scan"
 VERIFY: Final = "verify"
 COLLECT: Final = "collect"
 
+BEFORE_COPY: Final = "before_copy"
+AFTER_COPY: Final = "after_copy"
+ARM: Final = "arm"
+BEFORE_RESTORE: Final = "before_restore"
+AFTER_RESTORE: Final = "after_restore"
+LET_BE: Final = "let_be"
+
 ACTIONS: Final = frozenset(
     {
         PROVISION, RESTORE, DEPROVISION, ATTACH, DETACH, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE,
-        THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH, SCAN, VERIFY, COLLECT,
+        THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH, SCAN, VERIFY, COLLECT, BEFORE_COPY, AFTER_COPY, ARM, BEFORE_RESTORE,
+        AFTER_RESTORE, LET_BE,
     }
 )  # fmt: skip
 
 HOLD_SECONDS: Final = 30.0
 """Writers are let go after this time whatever happens; the steps between quiesce and thaw fit into it."""
+
+HOOK_ATTEMPTS: Final = 3
+"""How often a hook is called that the environment lets fail: it timed out, its service was away."""
 
 BULK_SECONDS: Final = 6 * 3600.0
 DEADLINE_SECONDS: Final = 24 * 3600.0
@@ -65,9 +76,16 @@ def ids(action: str, parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(step_id(action, part) for part in parts)
 
 
-def deploy(template: Template, *, restored: Iterable[str] = (), attached: Iterable[str] = ()) -> tuple[Step, ...]:
+def deploy(
+    template: Template,
+    *,
+    restored: Iterable[str] = (),
+    attached: Iterable[str] = (),
+    from_image: bool = False,
+) -> tuple[Step, ...]:
     """Data services (blank, from copies, or those that are there), their bindings, then app services in the order of
-    their needs."""
+    their needs. From an image, the hooks of a restore run between them: before the first app service starts, and when
+    all are well."""
     from_copies, existing = set(restored), set(attached)
     steps: list[Step] = []
     for name in template.data_services:
@@ -76,8 +94,24 @@ def deploy(template: Template, *, restored: Iterable[str] = (), attached: Iterab
         undo = DETACH if action == ATTACH else DEPROVISION
         steps.append(_step(action, name, undo=undo, timeout_seconds=seconds))
         steps.append(_step(BIND, name, needs=(step_id(action, name),), undo=UNBIND, timeout_seconds=30.0))
-    steps += _deploy_services(template.services, undo=REMOVE)
-    return tuple(steps)
+    if not from_image:
+        return (*steps, *_deploy_services(template.services, undo=REMOVE))
+    before = [
+        _step(BEFORE_RESTORE, name, needs=ids(BIND, template.data_services), undo=REMOVE, **_of_hook(hook))
+        for name, hook in hooks(template, BEFORE_RESTORE).items()
+    ]
+    deployed = _deploy_services(template.services, undo=REMOVE, first=tuple(step.id for step in before))
+    after = [
+        _step(AFTER_RESTORE, name, needs=ids(DEPLOY, template.services), undo=LET_BE, **_of_hook(hook))
+        for name, hook in hooks(template, AFTER_RESTORE).items()
+    ]
+    return (*steps, *before, *deployed, *after)
+
+
+def hooks(template: Template, phase: str) -> dict[str, Hook]:
+    """The app services that have a hook of ``phase``, and it."""
+    found = {name: getattr(spec.hooks, phase) for name, spec in template.services.items()}
+    return {name: hook for name, hook in found.items() if hook is not None}
 
 
 def start(instance: Instance) -> tuple[Step, ...]:
@@ -114,15 +148,25 @@ def writers(template: Template) -> tuple[str, ...]:
 
 
 def save(instance: Instance) -> tuple[Step, ...]:
-    """Stage, quiesce, prepare, thaw, copy, commit, and the image's manifest beside the copies."""
+    """Stage, quiesce, prepare, thaw, copy, commit, and the image's manifest beside the copies; around it the hooks of
+    a copy.
+
+    ``arm`` does nothing. Its undo is the hook that runs after the copy: it begins together with the hook before the
+    copy and nothing is built on it, so however the save goes back, that hook runs, and waits for nothing else.
+    """
     template = instance.template
     data = tuple(template.data_services)
-    held = writers(template) if instance.state in ("running", "degraded") else ()
-    steps: list[Step] = [_step(STAGE, name, undo=DISCARD, timeout_seconds=BULK_SECONDS) for name in data]
-    steps += [
-        _step(QUIESCE, name, needs=ids(STAGE, data), undo=THAW, attempts=1, timeout_seconds=12.0) for name in held
-    ]
-    before = ids(QUIESCE, held) or ids(STAGE, data)
+    running = instance.state in ("running", "degraded")
+    held = writers(template) if running else ()
+    before_copy = hooks(template, BEFORE_COPY) if running else {}
+    after_copy = hooks(template, AFTER_COPY) if running else {}
+    steps: list[Step] = [_step(ARM, name, undo=AFTER_COPY) for name in after_copy]
+    steps += [_step(BEFORE_COPY, name, undo=LET_BE, **_of_hook(hook)) for name, hook in before_copy.items()]
+    first = ids(BEFORE_COPY, before_copy)
+    steps += [_step(STAGE, name, needs=first, undo=DISCARD, timeout_seconds=BULK_SECONDS) for name in data]
+    staged = ids(STAGE, data) or first
+    steps += [_step(QUIESCE, name, needs=staged, undo=THAW, attempts=1, timeout_seconds=12.0) for name in held]
+    before = ids(QUIESCE, held) or staged
     steps += [_step(PREPARE, name, needs=before, undo=DISCARD, attempts=1, timeout_seconds=12.0) for name in data]
     prepared = ids(PREPARE, data) or before
     steps += [_step(THAW, name, needs=prepared, attempts=20, timeout_seconds=12.0) for name in held]
@@ -131,6 +175,8 @@ def save(instance: Instance) -> tuple[Step, ...]:
         steps.append(_step(COPY, name, needs=thawed, undo=ABORT, attempts=3, timeout_seconds=BULK_SECONDS))
         steps.append(_step(DISCARD, name, needs=ids(COPY, (name,)), timeout_seconds=30.0))
         steps.append(_step(COMMIT, name, needs=ids(COPY, (name,)), undo=DROP, timeout_seconds=BULK_SECONDS))
+    copied = ids(COPY, data) or thawed
+    steps += [_step(AFTER_COPY, name, needs=copied, undo=LET_BE, **_of_hook(hook)) for name, hook in after_copy.items()]
     steps.append(_step(RECORD, "image", needs=ids(COMMIT, data) or thawed, undo=FORGET, timeout_seconds=30.0))
     return tuple(steps)
 
@@ -174,16 +220,31 @@ def _step(
     )
 
 
+class _HookTimes(TypedDict):
+    attempts: int
+    timeout_seconds: float
+
+
+def _of_hook(hook: Hook) -> _HookTimes:
+    return {"attempts": HOOK_ATTEMPTS, "timeout_seconds": hook.timeout_seconds + 60.0}
+
+
 def _deploy_services(
     services: dict[str, ServiceSpec], *, undo: str, bound: bool = True, first: tuple[str, ...] = ()
 ) -> list[Step]:
     steps: list[Step] = []
     wanted = needs(services)
     for name, spec in services.items():
-        bindings = ids(BIND, _data_references(spec, services)) if bound else first
+        bindings = ids(BIND, _data_references(spec, services)) if bound else ()
         seconds = 30.0 + (spec.health.start_period_seconds if spec.health else 60.0)
         steps.append(
-            _step(DEPLOY, name, needs=(*bindings, *ids(DEPLOY, wanted[name])), undo=undo, timeout_seconds=seconds)
+            _step(
+                DEPLOY,
+                name,
+                needs=(*first, *bindings, *ids(DEPLOY, wanted[name])),
+                undo=undo,
+                timeout_seconds=seconds,
+            )
         )
     return steps
 

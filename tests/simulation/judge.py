@@ -17,6 +17,7 @@ from schemas.subjects import HUB
 from site_agent.domain import plans
 from site_agent.domain.site import Site
 from tests.faults.fold import Fold, Instance, Operation
+from tests.simulation.judge_hooks import hooks_called
 from tests.simulation.platform import Hold
 from tests.simulation.workload import Client
 from tests.simulation.world import SITES, World
@@ -55,6 +56,7 @@ def judge(world: World, client: Client) -> list[str]:
         complaints += _journal(world, site)
         complaints += _reality(world, fold, site)
         complaints += _writers(world, fold, site)
+        complaints += hooks_called(world, fold, site)
     return complaints
 
 

@@ -205,6 +205,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("a copy is not dropped when a save is undone", _without_undo(plans, "save", "commit"), 400),
     Mutant("a staged copy is not removed when a save is undone", _without_undo(plans, "save", "copy"), 300),
     Mutant("writers are not thawed when a save is undone", _without_undo(plans, "save", "quiesce"), 300),
+    Mutant("the hook after a copy does not run when a save is undone", _without_undo(plans, "save", "arm"), 300),
     Mutant("a moment is not discarded when a save is undone", _without_undo(plans, "save", "prepare", "stage"), 300),
     Mutant("writers are not thawed after the moments are fixed", site_forgets_the_thaw, 40, quick=True),
     Mutant("a hold that lapsed counts as held", site_believes_a_lapsed_hold, 1000),

@@ -58,6 +58,8 @@ class PlatformDisk:
     apps: dict[tuple[str, str], App] = field(default_factory=dict)
     holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
     diary: list[Hold] = field(default_factory=list)
+    hooks: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """Every hook that was called: phase, operation, instance, service."""
 
 
 class Platform(SimBroker):
@@ -71,7 +73,9 @@ class Platform(SimBroker):
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def info(self, _request: wire.InfoRequest) -> wire.PsbInfo:
-        return wire.PsbInfo(name=self.settings.name, version="1", artifacts=("process",))
+        return wire.PsbInfo(
+            name=self.settings.name, version="1", artifacts=("process",), hooks=("http", "exec", "task")
+        )
 
     async def deploy(self, request: wire.DeployService, reporter: Reporter) -> wire.Deployed:
         key = (request.instance, request.service)
@@ -115,6 +119,15 @@ class Platform(SimBroker):
         if request.phase == "quiesce":
             return await self._hold(request, request.deadline_seconds)
         return await self._let_go(request)
+
+    async def run_hook(self, request: wire.RunHook, _reporter: Reporter) -> wire.HookRan:
+        self._disk.hooks.append((request.phase, request.operation, request.instance, request.service))
+        key = (request.instance, request.service)
+        if (request.task is None) != (key in self._disk.apps):
+            raise permanent_error("not_found", f"{request.service} is {'not ' if request.task is None else ''}there")
+        await self.point("hook", "before")
+        await self.point("hook", "after")
+        return wire.HookRan()
 
     async def describe(self, request: wire.DescribeServices) -> wire.ServicesDescription:
         now = self.around.loop.time()

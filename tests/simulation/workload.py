@@ -27,6 +27,14 @@ from tests.simulation.world import CHAOS_SECONDS, REPOSITORIES, SITES, World
 
 PRINCIPAL = "admin"
 HOOKS = Hooks(quiesce=Hook(http="POST /quiesce"), thaw=Hook(http="POST /thaw"))
+ALL_HOOKS = Hooks(
+    quiesce=Hook(http="POST /quiesce"),
+    thaw=Hook(http="POST /thaw"),
+    before_copy=Hook(exec=("announce",)),
+    after_copy=Hook(http="POST /announce"),
+    before_restore=Hook(exec=("scrub",)),
+    after_restore=Hook(exec=("reindex",)),
+)
 
 
 def _process(**more: object) -> ServiceSpec:
@@ -41,7 +49,7 @@ TEMPLATES = (
         entrypoint="web",
         services={
             "web": _process(type="public", environment={"URI": "${db.uri}", "API": "${api.url}"}, hooks=HOOKS),
-            "api": _process(environment={"URI": "${db.uri}", "FILES": "${files.uri}"}),
+            "api": _process(environment={"URI": "${db.uri}", "FILES": "${files.uri}"}, hooks=ALL_HOOKS),
         },
         data_services={"db": DataServiceSpec(type="database"), "files": DataServiceSpec(type="objectstore")},
     ),
