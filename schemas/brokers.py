@@ -347,7 +347,8 @@ class Health(Reply, frozen=True, kw_only=True):
 @message("reply.psb.info")
 class PsbInfo(Reply, frozen=True, kw_only=True):
     """``artifacts`` are the artifact types that it runs; ``spaces`` where. ``hooks`` are the kinds of hooks that it
-    can call: ``http``, ``exec`` (a command in a service that runs), ``task`` (one before the service runs).
+    can call: ``http`` (quiesce and thaw over HTTP), ``run`` (the other phases over HTTP), ``exec`` (commands in a
+    service that runs), ``task`` (commands before the service runs).
     ``engine`` and ``engine_version`` say what it is: templates may require a range of versions of it."""
 
     name: str

@@ -67,13 +67,14 @@ def check_hooks(service: ServiceSpec, *, field: str) -> Iterator[Problem]:
 
 
 def kinds_of_hooks(service: ServiceSpec) -> dict[str, HookPhase]:
-    """The kinds of hooks that an app service needs a platform to call (``http``, ``exec``, and ``task`` for a command
-    that runs before the service does), each with a phase that needs it."""
+    """The kinds of hooks that an app service needs a platform to call, as in ``PsbInfo.hooks``, each with a phase that
+    needs it."""
     found: dict[str, HookPhase] = {}
     for phase in PHASES:
         hook: Hook | None = getattr(service.hooks, phase)
         if hook is not None:
-            kind = "task" if phase == "before_restore" else "exec" if hook.exec else "http"
+            called = "http" if phase in HOLDING else "run"
+            kind = "task" if phase == "before_restore" else "exec" if hook.exec else called
             found.setdefault(kind, phase)
     return found
 

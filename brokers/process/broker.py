@@ -71,7 +71,7 @@ class ProcessBroker(Broker):
             version=SERVICE_VERSION,
             artifacts=("process",),
             spaces=(SPACE,),
-            hooks=("http", "exec", "task"),
+            hooks=("http", "run", "exec", "task"),
             engine="python",
             engine_version=platform.python_version(),
         )

@@ -17,7 +17,7 @@ from brokers.process import ports
 from brokers.process.artifacts import ArtifactStore, remove_tree
 from brokers.process.calls import ServiceCalls
 from brokers.process.holds import Holds
-from brokers.process.hooks import ServiceHooks, check_hook
+from brokers.process.hooks import Body, ServiceHooks, check_hook
 from brokers.process.layout import ServiceFiles, StateLayout
 from brokers.process.processes import ServiceProcesses
 from brokers.process.records import Record, load_record
@@ -247,7 +247,8 @@ class ProcessPlatform:
             if not request.hook.exec and service.supervision.run is None:
                 name = request.service
                 raise temporary_error("service_not_running", f"{name} does not run now", field=name)
-            return HookRan(output=await service.hooks.call(request.hook, phase=request.phase, body={}))
+            body: Body = {} if request.hook.exec else {"phase": request.phase}
+            return HookRan(output=await service.hooks.call(request.hook, phase=request.phase, body=body))
 
     async def _task(self, files: ServiceFiles, request: RunHook, deployment: DeployService) -> str:
         """Run a hook where the service will be, before it is there."""

@@ -4,6 +4,9 @@ GET  /health   200, or 500 while it is ill
 GET  /about    its run, its environment, and the calls that came
 POST /ill, /well, /exit, /quiesce, /thaw, /refuse (409)
 
+``python app.py hook tell|fail|linger`` is a hook: it prints ``CALQUE_HOOK`` and ``CONFORM_WORD``, then ends with 0 or
+1, or takes a minute.
+
 ``CONFORM_HEALTH=never`` keeps it ill; ``CONFORM_SAY`` is printed at the start, one line for each ``|``.
 """
 
@@ -11,6 +14,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -56,7 +61,17 @@ class App(BaseHTTPRequestHandler):
         """Say nothing of requests."""
 
 
+def hook(name: str) -> int:
+    """Be a hook; the exit code."""
+    print(os.environ.get("CALQUE_HOOK", ""), os.environ.get("CONFORM_WORD", ""), flush=True)
+    if name == "linger":
+        threading.Event().wait(60.0)
+    return 1 if name == "fail" else 0
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["hook"]:
+        sys.exit(hook(sys.argv[2]))
     for line in filter(None, os.environ.get("CONFORM_SAY", "").split("|")):
         print(line, flush=True)
     ThreadingHTTPServer((os.environ.get("HOST", ""), int(os.environ["PORT"])), App).serve_forever()

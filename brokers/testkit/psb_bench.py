@@ -26,6 +26,7 @@ from schemas.brokers import (
     PauseService,
     RemoveService,
     ResumeService,
+    RunHook,
     ScaleService,
     ServicesDescription,
     ServiceStatus,
@@ -163,6 +164,25 @@ class PsbBench(Bench):
             phase=phase,
             hook=Hook(http=f"POST {path or '/' + phase}"),
         )
+
+    def run_hook_request(
+        self,
+        phase: Any,
+        *,
+        http: str = "",
+        command: str = "",
+        task: DeployService | None = None,
+        timeout_seconds: float = 30.0,
+    ) -> RunHook:
+        """Run a hook: a call, or one of the commands of the kit's app."""
+        words = (*self.spec().artifact.command, "hook", command) if command else ()
+        hook = Hook(http=http, exec=words, timeout_seconds=timeout_seconds)
+        return RunHook(id=new_id(), instance=self.instance, service="web", phase=phase, hook=hook, task=task)
+
+    async def can_call(self, kind: str) -> None:
+        """Goes on only on a platform that can call hooks of this kind."""
+        if kind not in (await self.info()).hooks:
+            raise NotApplicable(f"the platform can't call hooks of the kind {kind}")
 
     async def can_pause(self) -> None:
         """Goes on only on a platform that can."""

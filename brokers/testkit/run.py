@@ -19,6 +19,7 @@ from brokers.testkit import (  # noqa: F401 - importing them registers the check
     checks_operations,
     checks_psb,
     checks_psb_holds,
+    checks_psb_hooks,
     checks_restart,
 )
 from brokers.testkit.bench import Bench, Options, Surroundings

@@ -92,6 +92,7 @@ BROKER: dict[str, Code] = {
     "refused_by_cluster": Code("The API server refuses an object.", "See the message."),
     "no_rights": Code("The cluster does not let the broker do this.", "Give its account the rights of its role."),
     "port_taken": Code("The port of an app service is held by another process.", "Stop that, or deploy again."),
+    "hook_failed": Code("The command of a hook failed.", "See its output in the message, and the app's log."),
     "hook_refused": Code("The app's hook refused.", "See the app's log for why."),
     "quiesce_lapsed": Code("Writers went on before every moment was fixed.", "Save again."),
     "moment_lost": Code("The prepared moment of a copy is gone; another would not be the same.", "Save again."),

@@ -74,7 +74,7 @@ class Platform(SimBroker):
 
     async def info(self, _request: wire.InfoRequest) -> wire.PsbInfo:
         return wire.PsbInfo(
-            name=self.settings.name, version="1", artifacts=("process",), hooks=("http", "exec", "task")
+            name=self.settings.name, version="1", artifacts=("process",), hooks=("http", "run", "exec", "task")
         )
 
     async def deploy(self, request: wire.DeployService, reporter: Reporter) -> wire.Deployed:

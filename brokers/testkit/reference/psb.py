@@ -9,6 +9,7 @@ import msgspec
 
 from brokers.testkit.reference.engine import EngineBroker
 from brokers.testkit.reference.fake_app import FakeApp
+from brokers.testkit.reference.psb_hooks import ReferenceHook
 from schemas.brokers import (
     Change,
     Deployed,
@@ -17,12 +18,14 @@ from schemas.brokers import (
     Done,
     ExecHook,
     Held,
+    HookRan,
     LogLines,
     LogsRequest,
     PauseService,
     PsbInfo,
     RemoveService,
     ResumeService,
+    RunHook,
     ScaleService,
     ServicesDescription,
     ServiceStatus,
@@ -92,7 +95,8 @@ class ReferencePsb(EngineBroker):
 
     async def describe_self(self) -> PsbInfo:
         name = "other" if self.broken("any.info.complete") else self.name
-        return PsbInfo(name=name, version="1.0.0", artifacts=("process",))
+        hooks = ("http", "run", "exec", "task")
+        return PsbInfo(name=name, version="1.0.0", artifacts=("process",), hooks=hooks)
 
     async def spaces(self, _: SpacesRequest) -> Spaces:
         return Spaces(spaces=("default", "other") if self.broken("psb.spaces") else ("default",))
@@ -316,6 +320,20 @@ class ReferencePsb(EngineBroker):
             service.quiesce = Hold(request.operation, 0.0)
         self.hooks[request.id] = Held(held=held)
         return Held(held=held)
+
+    async def run_hook(self, request: RunHook) -> HookRan:
+        name = (request.instance, request.service)
+        service = self.services.get(name)
+        if request.task is None and service is None and not self.broken("psb.run_hook.unknown"):
+            self._service(name)
+        hook = ReferenceHook(request, service.request if service else request.task, broken=self.broken)
+        if request.task is not None and self.broken("psb.exec.task"):
+            self.services[name] = Service(request.task)
+        if not request.hook.http:
+            return await hook.command()
+        if service is not None and service.app is not None:
+            hook.call(service.app)
+        return HookRan()
 
 
 def _content(request: DeployService) -> bytes:
