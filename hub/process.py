@@ -15,8 +15,10 @@ from bus.events import EventStore
 from bus.feed import EventsFeed
 from bus.service import Service
 from bus.streams import EVENTS, JOBS, JOBS_CONSUMER, SAGAS_CONSUMER, add_site, set_up_hub
+from bus.subscriptions import Places
 from bus.work import WorkQueue
 from hub.adapters.outbound import BusOutbound
+from hub.adapters.subscriptions import Subscriptions
 from hub.application.acts import Acts
 from hub.application.commands import CommandHandler
 from hub.application.context import Context
@@ -30,7 +32,7 @@ from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError
-from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK
+from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK, SUBSCRIPTION_ACTS
 from schemas.signals import Beat
 from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
 
@@ -173,6 +175,9 @@ class Hub:
         changes = Acts(self.context)
         for what, contract in CLIENT_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(changes, what))
+        places = Subscriptions(Places(self._bus))
+        for what, asked in SUBSCRIPTION_ACTS.items():
+            service.addressed(what, acts(what), asked.query, asked.reply, getattr(places, what))
         for site in self._settings.sites:
             # The subject says who asks: a site's credentials let it ask as itself only.
             for what, contract in SITE_ASK.items():

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 # Imported for their registrations.
-from schemas import brokers, commands, events, queries, signals, site_secrets
+from schemas import brokers, commands, events, queries, signals, site_secrets, subscriptions
 from schemas.envelope import SCHEMA_PREFIX, Envelope
 from schemas.registry import MESSAGES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ROOMS = (brokers, commands, events, queries, signals, site_secrets)
+ROOMS = (brokers, commands, events, queries, signals, site_secrets, subscriptions)
 ENVELOPE = "envelope"
 
 

@@ -36,6 +36,16 @@ from schemas.site_secrets import (
     SiteRemoveSecret,
     SiteSetSecret,
 )
+from schemas.subscriptions import (
+    ListSubscriptions,
+    ListSubscriptionsOf,
+    Subscribe,
+    SubscriptionsView,
+    SubscriptionView,
+    Unsubscribe,
+    Unsubscribed,
+    UnsubscribeFor,
+)
 from schemas.values import (
     BrokerKind,
     Cleanup,
@@ -460,6 +470,14 @@ QUERIES: dict[str, QueryContract] = {
 CLIENT_ACTS: dict[str, QueryContract] = {
     "secret_set": QueryContract(SetSecret, SecretChanged),
     "secret_remove": QueryContract(RemoveSecret, SecretChanged),
+}
+
+SUBSCRIPTION_ACTS: dict[str, QueryContract] = {
+    "subscribe": QueryContract(Subscribe, SubscriptionView),
+    "subscriptions": QueryContract(ListSubscriptions, SubscriptionsView),
+    "unsubscribe": QueryContract(Unsubscribe, Unsubscribed),
+    "subscriptions_of": QueryContract(ListSubscriptionsOf, SubscriptionsView),
+    "unsubscribe_for": QueryContract(UnsubscribeFor, Unsubscribed),
 }
 
 SITE_RPC: dict[str, QueryContract] = {

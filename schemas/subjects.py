@@ -12,6 +12,7 @@ HUB_BEAT = f"{ROOT}.beat.{HUB}"
 COMMANDS_TO_HUB = f"{ROOT}.cmd.hub.>"
 COMMANDS_TO_SITES = f"{ROOT}.cmd.site.>"
 QUERIES = f"{ROOT}.qry.>"
+ALL_EVENTS = f"{ROOT}.evt.>"
 ACTS = f"{ROOT}.act.>"
 SUBSCRIPTIONS_PER_PRINCIPAL = 16
 HUB_JETSTREAM = "JSHUB.API"
@@ -156,8 +157,11 @@ def principal_of(subject: str) -> str:
 
 
 def subscription_consumers(principal: str) -> tuple[str, ...]:
-    """The names that consumers of a principal's subscriptions may have: its credential holds just these."""
-    return tuple(f"{principal}_{number}" for number in range(1, SUBSCRIPTIONS_PER_PRINCIPAL + 1))
+    """The names that consumers of a principal's subscriptions may have: its credential holds just these.
+
+    One more than it may have subscriptions: a subscription that is opened again moves to another consumer.
+    """
+    return tuple(f"{principal}_{number}" for number in range(1, SUBSCRIPTIONS_PER_PRINCIPAL + 2))
 
 
 def reply_prefix(principal: str) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self, TypeVar
 
 from bus.connection import Bus, BusSettings, Message
-from bus.events import Recorded
-from hub.client.beats import Heard, listen
 from hub.client.bindings import OneTimeKey, OpenedBinding
 from hub.client.commands import Commands
 from hub.client.context import Context
 from hub.client.errors import NotFoundError, client_error
-from hub.client.history import EventFilter, applied_template, read_events
+from hub.client.events import EventVerbs
+from hub.client.history import applied_template
 from hub.client.names import only_app, only_image
 from hub.client.repositories import RepositoryVerbs
 from hub.client.secrets import sealed_for
@@ -24,7 +22,7 @@ from hub.client.watching import Observer, watch
 from schemas import commands, queries, subjects
 from schemas.attachment import check_attachment
 from schemas.commands import Command
-from schemas.envelope import decode, timestamp, unwrap
+from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
 from schemas.names import check_name, template_token
 from schemas.problems import CalqueError, not_found
@@ -42,7 +40,7 @@ _RETRY_SECONDS = 0.2
 _SITE_AWAY = "site_unavailable"
 
 
-class Client(RepositoryVerbs):
+class Client(RepositoryVerbs, EventVerbs):
     """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
 
     Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not
@@ -346,23 +344,6 @@ class Client(RepositoryVerbs):
                 yield await heard.get()
         finally:
             await subscription.drop()
-
-    async def events(
-        self,
-        *,
-        after: int | None = None,
-        since: datetime | None = None,
-        follow: bool = False,
-        wanted: EventFilter = EventFilter(),
-    ) -> AsyncIterator[Recorded]:
-        """The record of events: all, those after a sequence or ``since`` a moment, or (``follow``) those to come."""
-        moment = timestamp(since) if since else None
-        async for event in read_events(self._bus, after=after, since=moment, follow=follow, wanted=wanted):
-            yield event
-
-    async def beats(self, *, senders: Collection[str], seconds: float) -> dict[str, Heard]:
-        """Heartbeats of the hub (``hub``) and of sites, listened to until all ``senders`` were heard."""
-        return await listen(self._bus, senders=senders, seconds=seconds)
 
     async def binding(self, app: str, data_service: str, *, site: str | None = None) -> OpenedBinding:
         """How an app reaches one of its data services, with the secrets, sealed on the way to a one-time key."""

@@ -13,7 +13,7 @@ What the hub exports stands open to every account of this server; what an accoun
     JSHUB.API.DIRECT.GET.EVENTS, ...STREAM.INFO.EVENTS
                                             reading the record without a consumer
     JSHUB.API.CONSUMER.MSG.NEXT.EVENTS.<c>, ...INFO..., $JS.ACK.EVENTS.<c>.>
-                                            pulling from its own consumers `<principal>_1` ... `<principal>_16`
+                                            pulling from its own consumers `<principal>_1` ... `<principal>_17`
     _INBOX.<principal>.>                    answers to commands
     beat, progress, log                     straight from the accounts of the sites: streams are imported once only
 
