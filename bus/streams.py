@@ -52,17 +52,17 @@ _sources_change = asyncio.Lock()
 async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
     """The hub's own streams and consumers, and each site's durable on ``CMD``. Needs no site: see :func:`add_site`."""
     js = JetStream(bus)
-    await _stream(js, _outbox("hub"))
-    await _stream(js, _events())
-    await _stream(
+    await keep_stream(js, _outbox("hub"))
+    await keep_stream(js, _events())
+    await keep_stream(
         js,
         {"name": COMMANDS, "subjects": [subjects.COMMANDS_TO_SITES], "max_age": 8 * DAY, "max_bytes": 256 * MIB},
     )
-    await _stream(js, _jobs(subjects.COMMANDS_TO_HUB))
+    await keep_stream(js, _jobs(subjects.COMMANDS_TO_HUB))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
     await _consumer(js, EVENTS, {"durable_name": SAGAS_CONSUMER, "max_ack_pending": 1000})
-    await _stream(js, _dead_letters())
-    await _stream(js, _advisories())
+    await keep_stream(js, _dead_letters())
+    await keep_stream(js, _advisories())
     for site in sites:
         await _site_commands(js, site)
 
@@ -70,7 +70,7 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
 async def set_up_site(bus: Bus, *, site: str) -> None:
     """The site's outbox with the consumer that the hub sources from, its local jobs and dead letters."""
     js = JetStream(bus)
-    await _stream(js, _outbox(site))
+    await keep_stream(js, _outbox(site))
     name = subjects.outbox(site)
     try:
         await js.call(f"CONSUMER.INFO.{name}.{OUTBOX_CONSUMER}")
@@ -88,10 +88,10 @@ async def set_up_site(bus: Bus, *, site: str) -> None:
             "max_ack_pending": 20000,
         }
         await js.call(f"CONSUMER.DURABLE.CREATE.{name}.{OUTBOX_CONSUMER}", {"stream_name": name, "config": config})
-    await _stream(js, _jobs(subjects.site_commands(site)))
+    await keep_stream(js, _jobs(subjects.site_commands(site)))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
-    await _stream(js, _dead_letters())
-    await _stream(js, _advisories())
+    await keep_stream(js, _dead_letters())
+    await keep_stream(js, _advisories())
 
 
 async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None) -> None:
@@ -110,7 +110,7 @@ async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None
             await _site_commands(js, site)
             if await js.stream(subjects.inbox(site)) is None:
                 await _outbox_reached(js, site, timeout_seconds=patience)
-                await _stream(js, _inbox(site))
+                await keep_stream(js, _inbox(site))
             await _add_source(js, site)
         except CalqueError as error:
             if deadline is not None and loop.time() >= deadline:
@@ -192,7 +192,7 @@ def _advisories() -> dict[str, Any]:
 # --- making them
 
 
-async def _stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
+async def keep_stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
     """Make a stream, or bring an existing one to these settings; its sources are left to :func:`_add_source`."""
     name = wanted["name"]
     info = await js.stream(name)
@@ -253,7 +253,7 @@ async def _add_source(js: JetStream, site: str) -> None:
         async with _sources_change:
             info = await js.stream(EVENTS)
             if info is None:
-                await _stream(js, _events())
+                await keep_stream(js, _events())
                 info = await js.call(f"STREAM.INFO.{EVENTS}")
             sources: list[dict[str, Any]] = info["config"].get("sources") or []
             if any(source["name"] == name for source in sources):

@@ -17,7 +17,7 @@ from bus.dlq import bury
 from bus.jetstream import NANOSECONDS, JetStream, Position, position
 from bus.logs import RateLimitedLog
 from schemas.envelope import Envelope, encode
-from schemas.problems import CalqueError
+from schemas.problems import CalqueError, temporary
 from schemas.subjects import HUB_JETSTREAM
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,14 @@ LAST_DELAY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 SITE_PREFIX = HUB_JETSTREAM
 """The prefix under which a site's account imports its share of the hub's JetStream."""
+
+
+class Later(CalqueError):
+    """What a handler raises to have the message again after exactly ``seconds``, however often it came before."""
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(temporary("unavailable", reason, retry_after_seconds=seconds))
+        self.seconds = seconds
 
 
 class Delivery(NamedTuple):
@@ -243,8 +251,11 @@ class WorkQueue:
             await self._reply(delivery.ack_subject, b"+WPI")
 
     async def _later(self, delivery: Delivery, error: CalqueError) -> None:
-        first = error.problem.retry_after_seconds or 1.0
-        seconds = min(first * 2 ** min(delivery.delivered - 1, 10), max(LAST_DELAY_SECONDS, first))
+        if isinstance(error, Later):
+            seconds = error.seconds
+        else:
+            first = error.problem.retry_after_seconds or 1.0
+            seconds = min(first * 2 ** min(delivery.delivered - 1, 10), max(LAST_DELAY_SECONDS, first))
         self._log.warning("later", f"{self._stream} {delivery.sequence}: {error}; again in {seconds:g} s")
         await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(seconds * NANOSECONDS))
 

@@ -13,6 +13,7 @@ from schemas.base import Demand, Fact
 from schemas.problems import Problem
 from schemas.registry import command, message
 from schemas.values import Artifact, Attachment, Choices, ImageContent, Requester, Template, TemplateRef, Value
+from schemas.webhooks import StartAt, WebhookSpec
 
 
 class Command(Demand, frozen=True, kw_only=True):
@@ -145,6 +146,43 @@ class CollectRepository(Command, frozen=True, kw_only=True):
 @command("hub", "operation", "cancel")
 class CancelOperation(Command, frozen=True, kw_only=True):
     """Cancel a running operation; what it did is undone."""
+
+
+@command("hub", "webhook", "add")
+class AddWebhook(Command, frozen=True, kw_only=True):
+    """Send events on to a URL from now on, or from ``start``. The webhook's name stands in the subject."""
+
+    spec: WebhookSpec
+    start: StartAt | None = None
+
+
+@command("hub", "webhook", "remove")
+class RemoveWebhook(Command, frozen=True, kw_only=True):
+    """Send nothing more, and forget the webhook with its dead letters."""
+
+
+@command("hub", "webhook", "pause")
+class PauseWebhook(Command, frozen=True, kw_only=True):
+    """Send nothing for now; events wait."""
+
+    reason: str = ""
+
+
+@command("hub", "webhook", "resume")
+class ResumeWebhook(Command, frozen=True, kw_only=True):
+    """Go on with the first event that was not delivered."""
+
+
+@command("hub", "webhook", "replay")
+class ReplayWebhook(Command, frozen=True, kw_only=True):
+    """Send all events from ``start`` on, also those that were delivered; what waits from before is part of it."""
+
+    start: StartAt
+
+
+@command("hub", "webhook", "rotate")
+class RotateWebhook(Command, frozen=True, kw_only=True):
+    """Sign with a new secret; for a day deliveries bear a signature by the one before as well."""
 
 
 # --- to a site: what the hub resolved comes along whole, so that the site decides alone

@@ -1,8 +1,8 @@
 """Events: facts, past tense, never changed. ``AGGREGATE`` and ``EVENT`` are those of the subject.
 
 A site writes the aggregates ``instance``, ``copy``, ``location``, ``image``, ``signer``, ``operation``, ``command``,
-``broker``, ``secret`` and ``site``; the hub writes ``template``, ``catalog``, ``claim``, ``operation``, ``command`` and
-``membership``. No event holds a secret.
+``broker``, ``secret`` and ``site``; the hub writes ``template``, ``catalog``, ``claim``, ``operation``, ``command``,
+``webhook`` and ``membership``. No event holds a secret.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from schemas.values import (
     Template,
     Value,
 )
+from schemas.webhooks import StartAt, WebhookSpec
 
 
 class Event(Fact, frozen=True, kw_only=True):
@@ -539,6 +540,55 @@ class TemplateApplied(Event, frozen=True, kw_only=True):
     template: Template
     digest: str
     by: Requester
+
+
+@event("webhook", "added")
+class WebhookAdded(Event, frozen=True, kw_only=True):
+    """Somebody had events sent on to a URL. The aggregate's id is the webhook's name; without ``start``, those that
+    follow this one."""
+
+    spec: WebhookSpec
+    by: Requester
+    start: StartAt | None = None
+
+
+@event("webhook", "removed")
+class WebhookRemoved(Event, frozen=True, kw_only=True):
+    """The webhook is gone; its name is free."""
+
+    by: Requester
+
+
+@event("webhook", "paused")
+class WebhookPaused(Event, frozen=True, kw_only=True):
+    """Nothing is sent; events wait."""
+
+    by: Requester
+    reason: str = ""
+
+
+@event("webhook", "resumed")
+class WebhookResumed(Event, frozen=True, kw_only=True):
+    """Events are sent again."""
+
+    by: Requester
+
+
+@event("webhook", "replayed")
+class WebhookReplayed(Event, frozen=True, kw_only=True):
+    """Events are sent again from ``start`` on; ``generation`` counts these."""
+
+    by: Requester
+    start: StartAt
+    generation: int
+
+
+@event("webhook", "rotated")
+class WebhookRotated(Event, frozen=True, kw_only=True):
+    """There is a new signing secret, the ``version``-th."""
+
+    by: Requester
+    version: int
 
 
 @event("catalog", "entered")

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 # Imported for their registrations.
-from schemas import brokers, commands, events, queries, signals, site_secrets, subscriptions
+from schemas import brokers, commands, events, queries, signals, site_secrets, subscriptions, webhooks
 from schemas.envelope import SCHEMA_PREFIX, Envelope
 from schemas.registry import MESSAGES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ROOMS = (brokers, commands, events, queries, signals, site_secrets, subscriptions)
+ROOMS = (brokers, commands, events, queries, signals, site_secrets, subscriptions, webhooks)
 ENVELOPE = "envelope"
 
 

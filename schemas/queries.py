@@ -63,6 +63,24 @@ from schemas.values import (
     SiteState,
     Status,
 )
+from schemas.webhooks import (
+    DiscardDeadLetters,
+    DiscardedView,
+    RetriedView,
+    RetryDeadLetters,
+    RevealWebhookSecret,
+    SendTestEvent,
+    WebhookDeadQuery,
+    WebhookDeadView,
+    WebhookDeliveriesQuery,
+    WebhookDeliveriesView,
+    WebhookSecretView,
+    WebhooksQuery,
+    WebhookStatusQuery,
+    WebhookStatusView,
+    WebhooksView,
+    WebhookTestView,
+)
 
 # --- views
 
@@ -465,7 +483,23 @@ QUERIES: dict[str, QueryContract] = {
     "repositories": QueryContract(RepositoriesQuery, RepositoriesView),
     "repository": QueryContract(RepositoryQuery, RepositoryCondition),
     "scan": QueryContract(ScanQuery, ScanView),
+    "webhooks": QueryContract(WebhooksQuery, WebhooksView),
 }
+
+WEBHOOK_QUERIES: dict[str, QueryContract] = {
+    "webhook_status": QueryContract(WebhookStatusQuery, WebhookStatusView),
+    "webhook_deliveries": QueryContract(WebhookDeliveriesQuery, WebhookDeliveriesView),
+    "webhook_dead": QueryContract(WebhookDeadQuery, WebhookDeadView),
+}
+"""What the process that delivers webhooks answers."""
+
+WEBHOOK_ACTS: dict[str, QueryContract] = {
+    "webhook_secret": QueryContract(RevealWebhookSecret, WebhookSecretView),
+    "webhook_test": QueryContract(SendTestEvent, WebhookTestView),
+    "webhook_retry": QueryContract(RetryDeadLetters, RetriedView),
+    "webhook_discard": QueryContract(DiscardDeadLetters, DiscardedView),
+}
+"""What it does for a client."""
 
 CLIENT_ACTS: dict[str, QueryContract] = {
     "secret_set": QueryContract(SetSecret, SecretChanged),

@@ -20,7 +20,7 @@ import msgspec
 
 from bus.events import Conflict, NewEvent
 from bus.work import Delivery
-from hub.application import images, instances, operations, repositories, templates
+from hub.application import images, instances, operations, repositories, templates, webhooks
 from hub.application.aggregates import load
 from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
@@ -53,6 +53,12 @@ DECISIONS: dict[str, Decide] = {
     "repository.verify": repositories.tend,
     "repository.collect": repositories.tend,
     "operation.cancel": operations.cancel,
+    "webhook.add": webhooks.change,
+    "webhook.remove": webhooks.change,
+    "webhook.pause": webhooks.change,
+    "webhook.resume": webhooks.change,
+    "webhook.replay": webhooks.change,
+    "webhook.rotate": webhooks.change,
 }
 
 

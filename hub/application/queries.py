@@ -59,6 +59,7 @@ from schemas.repositories import (
     SiteScan,
 )
 from schemas.site_secrets import SecretsQuery, SecretsView
+from schemas.webhooks import WebhooksQuery, WebhooksView
 
 MOST_LINES = 10_000
 
@@ -189,6 +190,10 @@ class Queries:
         """``secrets``"""
         self._check_site(query.site)
         return SecretsView(secrets=self._context.state.secrets.views(site=query.site))
+
+    async def webhooks(self, query: WebhooksQuery, _envelope: Envelope) -> WebhooksView:
+        """``webhooks``"""
+        return WebhooksView(webhooks=self._context.state.webhooks.views(query.name))
 
     async def plan(self, query: PlanQuery, envelope: Envelope) -> PlanView:
         """``plan``"""

@@ -101,6 +101,10 @@ async def _places(client: Client, _: click.Context) -> Iterable[tuple[str, str]]
     return [(f"{view.site}/{view.name}", f"{view.state}, {len(view.images)} images") for view in views]
 
 
+async def _webhooks(client: Client, _: click.Context) -> Iterable[tuple[str, str]]:
+    return [(found.name, f"{found.state}, {found.spec.url}") for found in await client.webhooks.list()]
+
+
 async def _services(client: Client, ctx: click.Context) -> Iterable[tuple[str, str]]:
     app = await client.app(str(ctx.params.get("app_name")), site=ctx.params.get("site"))
     return [(service.name, f"{service.type}, {service.state}") for service in app.services]
@@ -113,6 +117,7 @@ site_names = _live(_sites)
 template_names = _live(_templates)
 broker_names = _live(_brokers)
 secret_names = _live(_secrets)
+webhook_names = _live(_webhooks)
 service_names = _live(_services)
 repository_names = _live(_repositories)
 repository_places = _live(_places)

@@ -28,6 +28,7 @@ from hub.cli.stack import demo, up
 from hub.cli.stack_parts import down, logs, status
 from hub.cli.templates import template
 from hub.cli.version import own_version, version
+from hub.cli.webhooks import webhook
 from hub.stack.errors import HomeInUse, StackError
 from schemas.problems import CalqueError
 
@@ -48,7 +49,7 @@ def cli() -> None:
 
 for command in (
     up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events, site,
-    broker, repository, secret, context, principal, completion, version,
+    broker, repository, secret, webhook, context, principal, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 broker.add_command(conform_broker)

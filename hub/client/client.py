@@ -19,6 +19,7 @@ from hub.client.repositories import RepositoryVerbs
 from hub.client.secrets import sealed_for
 from hub.client.started import Started, derived_id
 from hub.client.watching import Observer, watch
+from hub.client.webhooks import WebhookClient
 from schemas import commands, queries, subjects
 from schemas.attachment import check_attachment
 from schemas.commands import Command
@@ -92,6 +93,11 @@ class Client(RepositoryVerbs, EventVerbs):
     def principal(self) -> str:
         """As whom commands are sent."""
         return self._principal
+
+    @property
+    def webhooks(self) -> WebhookClient:
+        """Events sent on as HTTP requests."""
+        return WebhookClient(send=self._send, ask=self.ask, act=self._act)
 
     # --- verbs
 

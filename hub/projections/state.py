@@ -13,12 +13,13 @@ from hub.projections.operations import Operations
 from hub.projections.secrets import Secrets
 from hub.projections.sites import Sites
 from hub.projections.templates import Templates
+from hub.projections.webhooks import Webhooks
 from schemas.events import Event
 from schemas.subjects import HUB
 
 logger = logging.getLogger(__name__)
 
-OF_THE_HUB = frozenset({"template", "catalog", "claim", "membership"})
+OF_THE_HUB = frozenset({"template", "catalog", "claim", "membership", "webhook"})
 OF_BOTH = frozenset({"operation", "command"})
 
 
@@ -27,6 +28,7 @@ class Projections:
 
     def __init__(self) -> None:
         self.templates = Templates()
+        self.webhooks = Webhooks()
         self.apps = Apps()
         self.images = Images()
         self.operations = Operations()
@@ -97,6 +99,8 @@ class Projections:
                 self.sites.apply_site(writer, event)
             case "template":
                 self.templates.apply(id, event, time=envelope.time, causation=envelope.causationid)
+            case "webhook":
+                self.webhooks.apply(id, event, time=envelope.time, causation=envelope.causationid)
             case "catalog":
                 self.images.apply_catalog(id, event, time=envelope.time, causation=envelope.causationid)
             case "membership":

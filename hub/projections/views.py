@@ -287,6 +287,8 @@ def answer_of(state: Projections, command: str) -> Answer | None:
         return Answer(command=command, state="accepted", operation=known.cancels, site=site_of(known.writer))
     if any(row.command == command for row in state.templates.rows.values()):
         return Answer(command=command, state="accepted")
+    if command in state.webhooks.commands:
+        return Answer(command=command, state="accepted")
     if command in state.images.by_command:
         return Answer(command=command, state="queued")
     return None

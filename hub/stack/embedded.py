@@ -5,7 +5,7 @@
 
 Parts, by name:
 
-    hub-nats, hub
+    hub-nats, hub, webhooks
     <site>-nats, <site>-apps-nats, <site>-postgres, <site>-s3
     <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-dsb-volume, <site>-dsb-nats,
     <site>-psb-process, <site>-crb-filesystem, <site>-crb-s3, <site>-crb-postgres: those that were chosen
@@ -225,6 +225,7 @@ class EmbeddedStack:
                 self.layout, self.keys, self.ports.nats, program=self._programs.nats_server
             ),
             "hub": self._hub,
+            "webhooks": self._webhooks,
         }
         for site in self.sites:
             builders.update(self._site_builders(site))
@@ -313,6 +314,15 @@ class EmbeddedStack:
             f"{site}-psb-process": lambda: broker("psb-process", {}, stop_grace=PROCESS_BROKER_GRACE_SECONDS),
             **{f"{site}-crb-{kind}": functools.partial(repository, kind) for kind in self.repositories[site]},
         }
+
+    def _webhooks(self) -> Part:
+        return service_part(
+            "webhooks",
+            module="hub.webhooks",
+            layout=self.layout,
+            settings=settings.webhooks_settings(self.keys, self.ports.nats),
+            depends=("hub-nats",),
+        )
 
     def _hub(self) -> Part:
         return service_part(

@@ -5,6 +5,7 @@ Below `<home>/keys` (directories 0700, files 0600):
     ca.pem, ca.key                    the stack's own certificate authority
     hub/leaf.pem, leaf.key            server certificate of the hub's leaf node listener
     hub/hub.nk, sys.nk                nkey seeds of the hub service and of SYS on the hub's server
+    hub/webhooks.nk, webhooks.key     nkey seed of the webhooks' process; 32 raw bytes: the key of their secrets
     clients/<principal>.nk            nkey seed of a client principal
     sites/<site>/leaf.pem, leaf.key   client certificate of the site's leaf connection
     sites/<site>/leaf.nk              nkey seed by which that connection logs in
@@ -70,6 +71,8 @@ class HubKeys:
 
     leaf_tls: TlsFiles
     service: Nkey
+    webhooks: Nkey
+    webhooks_key_file: Path
     system: Nkey
     principals: Mapping[str, Nkey]
 
@@ -134,6 +137,8 @@ def open_keys(
     hub_keys = HubKeys(
         leaf_tls=authority.certificate(hub, "leaf", common_name="hub", names=("localhost", "hub"), server=True),
         service=_nkey(hub / "hub.nk"),
+        webhooks=_nkey(hub / "webhooks.nk"),
+        webhooks_key_file=_random_key(hub / "webhooks.key"),
         system=_nkey(hub / "sys.nk"),
         principals={name: _nkey(clients / f"{check_name(name, what='principal')}.nk") for name in principals},
     )

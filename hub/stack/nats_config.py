@@ -26,6 +26,8 @@ from hub.stack import nats_principals
 from hub.stack.names import HUB, check_site, site_account
 from hub.stack.ports import LOOPBACK
 from hub.stack.principals import Principal
+from schemas.queries import WEBHOOK_ACTS, WEBHOOK_QUERIES
+from schemas.subjects import acts, query
 
 STREAMS_OF_THE_HUB = 20
 STREAMS_PER_SITE = 4
@@ -34,6 +36,8 @@ AGENT_INBOX = "_AGENT"
 """Where replies to a site's agent go. They may hold secrets: brokers, which share its account, can't listen there."""
 HUB_INBOX = "_HUB"
 """Where replies to the hub go: no principal imports it."""
+WEBHOOKS_INBOX = "_WEBHOOKS"
+"""Where replies to the process of the webhooks go."""
 STAYS_AT_ITS_END = ("calque.req.>", "calque.evt.>", "calque.cmd.>", "calque.qry.>", "calque.act.>", "$SRV.>")
 """Subjects that a leaf connection never carries as such, in either direction."""
 
@@ -66,6 +70,7 @@ class HubServer:
     tls: TlsPaths
     system_nkey: str
     service_nkey: str
+    webhooks_nkey: str | None = None
     principals: Sequence[Principal] = ()
     sites: Sequence[SiteLogin] = ()
     max_store_bytes: int = 10 << 30
@@ -93,6 +98,8 @@ def hub_config(server: HubServer) -> str:
     sites = [check_site(login.site) for login in server.sites]
     streams = STREAMS_OF_THE_HUB + STREAMS_PER_SITE * len(sites)
     users = [f"{{nkey: {server.service_nkey}}}  # the hub: everything in this account"]
+    if server.webhooks_nkey is not None:
+        users.append(_webhooks(server.webhooks_nkey))
     exports = [*nats_principals.EXPORTS, *_hub_exports(sites)]
     principals = "".join(nats_principals.account(each, sites=sites) for each in server.principals)
     return f"""\
@@ -290,6 +297,36 @@ def _site_imports(site: str) -> list[str]:
         f'{{service: {{account: HUB, subject: "calque.ask.{site}.>"}}}}',
         '{stream: {account: HUB, subject: "calque.beat.hub"}}',
     ]
+
+
+def _webhooks(nkey: str) -> str:
+    """The process that sends events on: it reads the record, keeps its own streams, and may pause a webhook."""
+    return _user(
+        nkey,
+        publish=(
+            "calque.cmd.hub.webhooks.webhook.*.pause",
+            "calque.webhook.>",
+            "$JS.API.STREAM.INFO.EVENTS",
+            "$JS.API.STREAM.MSG.GET.EVENTS",
+            "$JS.API.CONSUMER.*.EVENTS",
+            "$JS.API.CONSUMER.*.EVENTS.>",
+            "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.*",
+            "$JS.API.CONSUMER.MSG.NEXT.EVENTS.*",
+            "$JS.ACK.EVENTS.>",
+            "$JS.API.STREAM.*.WEBHOOK_LOG",
+            "$JS.API.STREAM.*.WEBHOOK_DEAD",
+            "$JS.API.STREAM.MSG.*.WEBHOOK_LOG",
+            "$JS.API.STREAM.MSG.*.WEBHOOK_DEAD",
+        ),
+        subscribe=(
+            *(query(what) for what in sorted(WEBHOOK_QUERIES)),
+            *(acts(what) for what in sorted(WEBHOOK_ACTS)),
+            "$SRV.>",
+            f"{WEBHOOKS_INBOX}.>",
+        ),
+        answers=True,
+        comment="webhooks",
+    )
 
 
 def _broker(site: str, name: str, nkey: str) -> str:

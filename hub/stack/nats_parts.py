@@ -62,6 +62,7 @@ def hub_nats_part(layout: HomeLayout, keys: StackKeys, ports: NatsPorts, *, prog
             tls=_paths(keys.hub.leaf_tls),
             system_nkey=keys.hub.system.public,
             service_nkey=keys.hub.service.public,
+            webhooks_nkey=keys.hub.webhooks.public,
             principals=[Principal(name=name, nkey=key.public) for name, key in keys.hub.principals.items()],
             sites=[SiteLogin(site=site, leaf_nkey=own.leaf.public) for site, own in keys.sites.items()],
         ),

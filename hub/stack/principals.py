@@ -25,15 +25,16 @@ from hub.stack.errors import StackError
 from hub.stack.files import PRIVATE_FILE, private_directory, read_json, write_json
 from hub.stack.names import HUB, check_name
 from schemas.commands import Command
-from schemas.queries import QUERIES
+from schemas.queries import QUERIES, WEBHOOK_QUERIES
 from schemas.registry import MESSAGES
 
 Role = Literal["operator", "publisher", "subscriber", "viewer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 OPEN_QUERIES = frozenset({"status", "templates", "apps", "images", "operations", "sites", "brokers", "command", "plan"})
 """What every principal may ask."""
-PRIVATE_QUERIES = frozenset({"logs", "repositories", "repository"})
-"""What operators and viewers may ask besides: what an app's services wrote, which may be anything; repositories."""
+PRIVATE_QUERIES = frozenset({"logs", "repositories", "repository", "webhooks", *WEBHOOK_QUERIES})
+"""What operators and viewers may ask besides: what an app's services wrote, which may be anything; repositories;
+where events are sent on to."""
 OPERATORS_QUERIES = frozenset({"binding", "secrets", "scan"})
 """What is answered to operators only: secrets, and what makes a site work for it."""
 SUBSCRIBERS_ACTS = frozenset({"subscribe", "subscriptions", "unsubscribe"})
@@ -80,7 +81,7 @@ class Principal:
     def queries(self) -> frozenset[str]:
         """What it may ask; an operator may ask all, also what is new."""
         if self.role == "operator":
-            return frozenset(QUERIES)
+            return frozenset(QUERIES | WEBHOOK_QUERIES)
         return OPEN_QUERIES | PRIVATE_QUERIES if self.role == "viewer" else OPEN_QUERIES
 
 

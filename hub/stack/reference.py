@@ -28,6 +28,7 @@ def reference_files() -> Mapping[str, str]:
                 tls=_tls("hub"),
                 system_nkey="U_SYS",
                 service_nkey="U_HUB",
+                webhooks_nkey="U_WEBHOOKS",
                 principals=[
                     Principal(name="admin", nkey="U_ADMIN"),
                     Principal(name="ci", nkey="U_CI", role="publisher", verbs=("instance.save", "image.run")),

@@ -11,7 +11,7 @@ from typing import Any
 from hub.stack.keys import AppsKeys, Nkey, SiteKeys, StackKeys
 from hub.stack.layout import HomeLayout
 from hub.stack.names import HUB
-from hub.stack.nats_config import AGENT_INBOX, HUB_INBOX
+from hub.stack.nats_config import AGENT_INBOX, HUB_INBOX, WEBHOOKS_INBOX
 from hub.stack.nats_parts import NatsPorts
 from hub.stack.ports import LOOPBACK
 from hub.stack.servers.postgres import PostgresServer
@@ -32,6 +32,15 @@ def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Docum
         "bus": {**bus_section(ports.hub_url, keys.hub.service, name=HUB), "inbox_prefix": HUB_INBOX},
         "state_dir": str(layout.hub / "state"),
         "sites": list(keys.sites),
+    }
+
+
+def webhooks_settings(keys: StackKeys, ports: NatsPorts) -> Document:
+    """Settings of `python -m hub.webhooks`. Receivers of an embedded stack may run on this machine."""
+    return {
+        "bus": {**bus_section(ports.hub_url, keys.hub.webhooks, name="webhooks"), "inbox_prefix": WEBHOOKS_INBOX},
+        "secrets_key_file": str(keys.hub.webhooks_key_file),
+        "allow_private": True,
     }
 
 
