@@ -30,6 +30,7 @@ from schemas.brokers import (
     ExecHook,
     Health,
     Held,
+    HookRan,
     InfoRequest,
     LogLines,
     LogsRequest,
@@ -37,6 +38,7 @@ from schemas.brokers import (
     PsbInfo,
     RemoveService,
     ResumeService,
+    RunHook,
     ScaleService,
     ServicesDescription,
     Spaces,
@@ -114,6 +116,9 @@ class KubernetesBroker(Broker):
 
     async def exec_hook(self, request: ExecHook) -> Held:
         return await self._hooks.call(request)
+
+    async def run_hook(self, request: RunHook, _: Reporter) -> HookRan:
+        return await self._hooks.run(request)
 
     async def describe(self, request: DescribeServices) -> ServicesDescription:
         await self._inventory.synced()

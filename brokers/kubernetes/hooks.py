@@ -23,8 +23,8 @@ from brokers.kubernetes.inventory import Inventory
 from brokers.kubernetes.names import ServiceKey
 from brokers.kubernetes.objects import CONTAINER
 from brokers.kubernetes.platform import Found, KubernetesPlatform
-from brokers.sdk.errors import temporary_error
-from schemas.brokers import ExecHook, Held
+from brokers.sdk.errors import permanent_error, temporary_error
+from schemas.brokers import ExecHook, Held, HookRan, RunHook
 from schemas.problems import CalqueError, invalid
 from schemas.values import Hook
 
@@ -85,6 +85,25 @@ class Hooks:
             if request.phase == "quiesce":
                 return await self._quiesce(found, key, request)
             return await self._thaw(found, key, request)
+
+    async def run(self, request: RunHook) -> HookRan:
+        """See :class:`RunHook`; it runs in one pod. Raises as :meth:`call`, and ``unsupported`` for commands."""
+        if request.task is not None or request.hook.exec:
+            raise permanent_error(
+                "unsupported",
+                "commands are not run in pods; hooks are calls over HTTP here",
+                field=f"hooks.{request.phase}",
+            )
+        parse_hook(request.hook, phase=request.phase)
+        key = ServiceKey(request.instance, request.service)
+        found = await self._platform.known(key)
+        pods = await self._running(found, key)
+        if not pods:
+            raise temporary_error("service_not_running", f"{key.service} does not run now", field=key.service)
+        port = _port(found.deployment, request.phase)
+        body = {"phase": request.phase}
+        await self._ask_all(found, key, pods[:1], request.hook, port=port, body=body, phase=request.phase)
+        return HookRan()
 
     async def _quiesce(self, found: Found, key: ServiceKey, request: ExecHook) -> Held:
         check_deadline(request.deadline_seconds)

@@ -52,7 +52,12 @@ class PartsView:
 
 
 async def start_in_background(
-    session: Session, home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...] = ()
+    session: Session,
+    home: Path,
+    *,
+    sites: tuple[str, ...],
+    repositories: tuple[str, ...] = (),
+    clusters: tuple[str, ...] = (),
 ) -> int:
     """Start a stack that outlives this process; returns when it is ready, or has failed.
 
@@ -71,7 +76,7 @@ async def start_in_background(
         _same_repositories(home, repositories, sites=there)
         session.say(f"a stack runs in {home} already (process {before.keeper.pid})")
         return await _until_ready(session, home, before.keeper.pid, ended=lambda: None)
-    process = _spawn(home, sites=sites, repositories=repositories)
+    process = _spawn(home, sites=sites, repositories=repositories, clusters=clusters)
     session.say(f"starting in {home}, in the background (process {process.pid})")
     session.parting = (
         f"It goes on starting. To see it: calque logs up -f{_at(home)}. To stop it: calque down{_at(home)}"
@@ -118,7 +123,10 @@ def _same_repositories(home: Path, wishes: tuple[str, ...], *, sites: tuple[str,
             )
 
 
-def _spawn(home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _spawn(
+    home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...], clusters: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
+    from hub.stack.clusters import absolute
     from hub.stack.files import PRIVATE_FILE, private_directory
     from hub.stack.layout import HomeLayout
     from hub.stack.logfiles import SUPERVISOR
@@ -132,6 +140,8 @@ def _spawn(home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...])
         command += ["--site", site]
     for repository in repositories:
         command += ["--repository", repository]
+    for cluster in clusters:
+        command += ["--kubernetes", absolute(cluster)]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=home, start_new_session=True

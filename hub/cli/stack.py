@@ -55,10 +55,20 @@ async def until_signalled() -> AsyncIterator[asyncio.Event]:
     help="A copy repository at each site, or at one: filesystem, s3 or postgres; may be repeated. Remembered. "
     "[default: filesystem]",
 )
+@click.option(
+    "--kubernetes",
+    "clusters",
+    multiple=True,
+    metavar="[SITE=]FILE",
+    help="A Kubernetes platform at each site, or at one: JSON with settings of its broker, such as kubeconfig and "
+    "expose. Not remembered.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when all is ready; 'calque down' stops it.")
 @stack_options
 @asynchronous
-async def up(session: Session, sites: tuple[str, ...], repositories: tuple[str, ...], detach: bool) -> int:
+async def up(
+    session: Session, sites: tuple[str, ...], repositories: tuple[str, ...], clusters: tuple[str, ...], detach: bool
+) -> int:
     """Run a hub, its sites and all their servers on this machine, until Ctrl-C.
 
     State lies in the home directory. Started again, it goes on where it was. With --detach it runs in the
@@ -66,11 +76,14 @@ async def up(session: Session, sites: tuple[str, ...], repositories: tuple[str, 
     """
     home = session.home
     if detach:
-        return await start_in_background(session, home, sites=sites, repositories=repositories)
-    return await _in_foreground(session, home, sites=sites, repositories=repositories)
+        return await start_in_background(session, home, sites=sites, repositories=repositories, clusters=clusters)
+    return await _in_foreground(session, home, sites=sites, repositories=repositories, clusters=clusters)
 
 
-async def _in_foreground(session: Session, home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...]) -> int:
+async def _in_foreground(
+    session: Session, home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...], clusters: tuple[str, ...]
+) -> int:
+    from hub.stack import clusters as kubernetes
     from hub.stack import running
     from hub.stack.embedded import DEFAULT_SITES, EmbeddedStack
     from hub.stack.locking import holder
@@ -78,7 +91,11 @@ async def _in_foreground(session: Session, home: Path, *, sites: tuple[str, ...]
 
     sites = sites or known_sites(home) or DEFAULT_SITES
     stack = EmbeddedStack(
-        home, sites=sites, repositories=chosen(repositories, sites=sites), on_change=PartsView(session.say)
+        home,
+        sites=sites,
+        repositories=chosen(repositories, sites=sites),
+        kubernetes=kubernetes.chosen(clusters, sites=sites),
+        on_change=PartsView(session.say),
     )
     began = datetime.now(UTC)
 

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
-from hub.stack import settings
+from hub.stack import clusters, settings
 from hub.stack.apps_nats import apps_nats_part
 from hub.stack.errors import StackError
 from hub.stack.files import private_directory, write_json
@@ -76,7 +76,8 @@ class EmbeddedStack:
 
     `keys` and `ports` are there once `start` has begun to start parts. `on_change` is told the states
     of all parts after each change. `repositories` names the kinds of copy repositories of each site; a site of which
-    nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`.
+    nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`. `kubernetes` has, for each
+    site with a Kubernetes platform, what its broker is told besides; it is not remembered.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class EmbeddedStack:
         sites: Sequence[str] = DEFAULT_SITES,
         principals: Sequence[str] = ("admin",),
         repositories: Mapping[str, Sequence[str]] | None = None,
+        kubernetes: Mapping[str, settings.Document] | None = None,
         parts: Collection[str] | None = None,
         programs: Programs | None = None,
         backoff: Backoff | None = None,
@@ -98,6 +100,7 @@ class EmbeddedStack:
         self.layout = HomeLayout(home.resolve())
         self.sites = tuple(check_site(site) for site in sites)
         self._wanted = {site: tuple(kinds) for site, kinds in (repositories or {}).items()}
+        self._kubernetes = dict(kubernetes or {})
         self._principals = tuple(principals)
         self._chosen = parts
         self._programs = programs or Programs()
@@ -130,7 +133,10 @@ class EmbeddedStack:
     @property
     def brokers(self) -> Mapping[str, tuple[str, ...]]:
         """The brokers of each site, `<kind>-<name>`."""
-        return {site: (*BROKERS, *brokers_of(kinds)) for site, kinds in self.repositories.items()}
+        return {
+            site: (*BROKERS, *((clusters.USER,) if site in self._kubernetes else ()), *brokers_of(kinds))
+            for site, kinds in self.repositories.items()
+        }
 
     @property
     def supervisor(self) -> Supervisor:
@@ -312,6 +318,11 @@ class EmbeddedStack:
                 module="brokers.messaging",
             ),
             f"{site}-psb-process": lambda: broker("psb-process", {}, stop_grace=PROCESS_BROKER_GRACE_SECONDS),
+            **(
+                {f"{site}-{clusters.USER}": lambda: broker(clusters.USER, self._kubernetes[site])}
+                if site in self._kubernetes
+                else {}
+            ),
             **{f"{site}-crb-{kind}": functools.partial(repository, kind) for kind in self.repositories[site]},
         }
 

@@ -40,10 +40,12 @@ class Ended:
 
 @dataclass
 class Stack:
-    """A running stack. ``home`` is its directory; parts are named as ``calque up`` names them."""
+    """A running stack. ``home`` is its directory; parts are named as ``calque up`` names them. ``options`` are further
+    ones of ``calque up``."""
 
     home: Path
     sites: tuple[str, ...]
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     async def start(self) -> None:
@@ -55,6 +57,7 @@ class Stack:
         command = [sys.executable, "-m", "hub.cli.main", "up", "--home", str(self.home)]
         for site in self.sites:
             command += ["--site", site]
+        command += self.options
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "up.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
@@ -138,9 +141,11 @@ class Stack:
 
 
 @asynccontextmanager
-async def running_stack(home: Path, *, sites: tuple[str, ...] = ("north", "south")) -> AsyncIterator[Stack]:
+async def running_stack(
+    home: Path, *, sites: tuple[str, ...] = ("north", "south"), options: tuple[str, ...] = ()
+) -> AsyncIterator[Stack]:
     """A stack of one's own, stopped at the end."""
-    stack = Stack(home, sites)
+    stack = Stack(home, sites, options)
     try:
         await stack.start()
         yield stack

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from brokers.kubernetes.hooks import noted_quiesce
-from schemas.brokers import ExecHook, PauseService, RemoveService, ResumeService
+from schemas.brokers import ExecHook, PauseService, RemoveService, ResumeService, RunHook
 from schemas.ids import new_id
 from schemas.problems import CalqueError
 from schemas.values import Hook
@@ -171,6 +171,15 @@ async def test_a_hook_that_the_proxy_can_not_deliver_is_temporary(
     with pytest.raises(CalqueError) as refused:
         await platform.hooks.call(hook("quiesce", operation=new_id()))
     assert (refused.value.problem.code, refused.value.problem.temporary) == ("hook_unreachable", True)
+
+
+async def test_other_hooks_are_told_their_phase(platform: Platform) -> None:
+    url = (await platform.deploy(request_for())).url
+    assert url is not None
+    asked = RunHook(id=new_id(), instance=INSTANCE, service="web", phase="before_copy", hook=Hook(http="POST /flush"))
+    await platform.hooks.run(asked)
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/about") as answer:
+        assert (await answer.json())["called"] == [["/flush", {"phase": "before_copy"}]]
 
 
 @pytest.mark.full
