@@ -1,8 +1,12 @@
 """The filesystem copy repository broker: a repository in a directory."""
 
-from brokers.filesystem.format0.repository import Repository
+from pathlib import Path
+
+from brokers.filesystem.format0.repository import Repository as Format0
+from brokers.filesystem.objects import DirectoryStore
 from brokers.filesystem.settings import FilesystemSettings
 from brokers.repository.broker import RepositoryBroker
+from brokers.repository.format1.repository import Repository
 from brokers.repository.opened import CopyRepository
 
 
@@ -13,8 +17,19 @@ class FilesystemBroker(RepositoryBroker):
 
     def __init__(self, settings: FilesystemSettings) -> None:
         super().__init__(settings)
-        self._directory = settings.repository_dir
+        self._settings = settings
 
     def open_repository(self) -> CopyRepository:
-        """Raises RepositoryBusy while another process has a directory of format 0 open, UnknownFormat, OSError."""
-        return Repository.open(self._directory, key_path=self._config.state_dir / "signing.key")
+        """One that is there stays in its format; a new one is of format 1. Raises RepositoryBusy while another process
+        has a directory of format 0 open, UnknownFormat, WrongKey, OSError."""
+        directory, state = self._settings.repository_dir, self._settings.state_dir
+        if holds_format_0(directory):
+            return Format0.open(directory, key_path=state / "signing.key")
+        objects = DirectoryStore(directory)
+        objects.sweep()
+        return Repository.open(objects, state=state, options=self._settings.options())
+
+
+def holds_format_0(directory: Path) -> bool:
+    """Whether the directory was made as a repository of format 0."""
+    return (directory / "chunks").is_dir() and (directory / "lock").exists()

@@ -39,3 +39,12 @@ def decompress(data: Buffer, *, size: int) -> bytes:
     if len(plain) != size:
         raise NotCompressed(f"it holds {len(plain)} bytes instead of {size}")
     return plain
+
+
+def decompress_any(data: Buffer) -> bytes:
+    """The content of a frame that is known to be ours (it was authenticated), whatever its size. Raises
+    NotCompressed."""
+    try:
+        return _of_thread()[1].decompress(data)
+    except zstandard.ZstdError as error:
+        raise NotCompressed(str(error)) from error

@@ -1,5 +1,5 @@
 """The HTTPS endpoint of the repository: data service brokers write and read copies through it, and brokers of other
-sites fetch from it. Every request carries a token for one copy; see `docs/repository-format-0.md`, section "HTTP".
+sites fetch from it. Every request carries a token for one copy; see `docs/repository-format.md`, section "HTTP".
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from aiohttp import web
 from brokers.repository.endpoint_errors import problems, storage_problem, token_problem
 from brokers.repository.errors import CopyNotFound, InvalidPart
 from brokers.repository.manifest import Part
-from brokers.repository.opened import CopyRepository
+from brokers.repository.opened import ChunkLayout, CopyRepository
 from brokers.repository.summaries import copy_part
 from brokers.repository.tokens import Purpose, TokenKey, TokenRefused
 from brokers.sdk.copystream import MEDIA_TYPE_HEADER
@@ -93,6 +93,7 @@ class Endpoint:
         application.router.add_put(f"{path}/parts/{{part}}", self._put_part, expect_handler=self._expect)
         application.router.add_get(f"{path}/parts/{{part}}", self._get_part, allow_head=False)
         application.router.add_get(f"{path}/manifest", self._get_manifest, allow_head=False)
+        application.router.add_get(f"{path}/layout", self._get_layout, allow_head=False)
         application.router.add_post(f"{path}/chunks", self._post_chunks)
         runner = web.AppRunner(
             application,
@@ -182,6 +183,12 @@ class Endpoint:
         copy = self._authorize(request, "read")
         committed = await self._run(self._repository.committed, copy)
         return web.Response(body=committed.raw, content_type="application/json")
+
+    async def _get_layout(self, request: web.Request) -> web.StreamResponse:
+        copy = self._authorize(request, "read")
+        committed = await self._run(self._repository.committed, copy)
+        layout = ChunkLayout(self._repository.domain, committed.parts)
+        return web.Response(body=msgspec.json.encode(layout), content_type="application/json")
 
     async def _post_chunks(self, request: web.Request) -> web.StreamResponse:
         copy = self._authorize(request, "read")

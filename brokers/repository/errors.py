@@ -26,6 +26,7 @@ class RepositoryError(CalqueError):
                 retry_after_seconds=1.0 if temporary else None,
             )
         )
+        self.cause = message
         self.copy = copy
         self.part = part
         self.chunk = chunk
@@ -86,6 +87,20 @@ class CorruptPart(RepositoryError):
 
     code = "corrupt"
     remedy = "transfer the copy again from a repository that holds it whole"
+
+
+class CorruptObject(RepositoryError):
+    """An object of the repository is missing, cut short, changed, or lies under another's name."""
+
+    code = "corrupt"
+    remedy = "let the repository be repaired"
+
+
+class WrongKey(RepositoryError):
+    """The key at hand does not open this repository, or is no key."""
+
+    code = "wrong_key"
+    remedy = "name this key as a recipient where the repository can be opened"
 
 
 class RepositoryBusy(RepositoryError):

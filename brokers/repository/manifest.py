@@ -1,4 +1,4 @@
-"""The manifest of a copy, format 0: what it holds, how to check it, who signed it. See
+"""The manifest of a copy: what it holds, how to check it, who signed it. See `docs/repository-format.md` and
 `docs/repository-format-0.md`, section "Manifest". Values only; nothing here touches the disk."""
 
 import re
@@ -12,6 +12,8 @@ from brokers.sdk.digests import digest_bytes, is_digest
 from brokers.sdk.frames import Layout
 
 FORMAT = 0
+PORTABLE_FORMAT = 1
+"""The manifest of format 1 says nothing of chunks: the same bytes are true wherever and however the copy is stored."""
 PLAIN_DOMAIN = "blake3"
 """The domain of repositories that name chunks by the plain BLAKE3 of their bytes: all of format 0."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -46,17 +48,22 @@ class IndexEntry(msgspec.Struct, frozen=True):
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     """One part. `size` counts bytes of plaintext; `digest` is the BLAKE3 of the stream, or of the entry lines
     (`brokers.sdk.frames.entry_line`). Its chunks stand in `chunks`, or in the index: JSON lines of ChunkRef
-    (stream) or IndexEntry (entries), whose own chunks stand in `index`."""
+    (stream) or IndexEntry (entries), whose own chunks stand in `index`. In a manifest of format 1 all three are
+    left out."""
 
     name: str
     layout: str
     media_type: str
     size: int
     digest: str
-    chunk_count: int
+    chunk_count: int | None = None
     entries: int | None = None
     chunks: tuple[ChunkRef, ...] | None = None
     index: tuple[ChunkRef, ...] | None = None
+
+    def portable(self) -> "Part":
+        """The part as it is wherever the copy lies, without its chunks."""
+        return msgspec.structs.replace(self, chunk_count=None, chunks=None, index=None)
 
     @property
     def is_entries(self) -> bool:
@@ -90,8 +97,9 @@ class Signature(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The commit point of a copy. Sizes are bytes: `logical_bytes` of plaintext, `stored_bytes` of the copy's
-    distinct chunks as they lie compressed (those shared with other copies count here too)."""
+    """What a copy is. `parent` is the copy that it was taken on top of, `software` what wrote it. Sizes are bytes:
+    `logical_bytes` of plaintext, `stored_bytes` of the copy's distinct chunks as they were stored first (those shared
+    with other copies count here too)."""
 
     format: int
     copy: str
@@ -105,6 +113,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     level: dict[str, Any] = {}
     source: dict[str, str] = {}
     attributes: dict[str, Any] = {}
+    parent: str = ""
+    software: str = ""
     signature: Signature | None = None
 
     def part(self, name: str) -> Part | None:
@@ -162,8 +172,8 @@ def parse(raw: bytes, *, copy: str) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptManifest(f"the manifest can't be read: {error}", copy=copy) from error
-    if manifest.format != FORMAT:
-        raise CorruptManifest(f"the manifest has format {manifest.format}, this version reads 0", copy=copy)
+    if manifest.format not in (FORMAT, PORTABLE_FORMAT):
+        raise CorruptManifest(f"the manifest has format {manifest.format}, this version reads 0 and 1", copy=copy)
     if canonical(tree) != raw:
         raise CorruptManifest("the manifest is not in canonical form: it was changed after signing", copy=copy)
     signature = manifest.signature
@@ -189,11 +199,21 @@ def _check_sums(manifest: Manifest) -> None:
     for part in manifest.parts:
         if part.layout not in (Layout.STREAM.value, Layout.ENTRIES.value):
             raise CorruptManifest(f"unknown layout {part.layout!r}", copy=manifest.copy, part=part.name)
-        if (part.chunks is None) == (part.index is None) or (part.is_entries and part.index is None):
-            raise CorruptManifest("needs either chunks or an index", copy=manifest.copy, part=part.name)
-        if not all(is_digest(ref.digest) for ref in (part.chunks or part.index or ())):
-            raise CorruptManifest("names a chunk by no digest", copy=manifest.copy, part=part.name)
+        if manifest.format == FORMAT:
+            check_layout(part, copy=manifest.copy)
+        elif part != part.portable():
+            raise CorruptManifest("names chunks", copy=manifest.copy, part=part.name)
     if merkle_root(manifest.parts) != manifest.merkle_root:
         raise CorruptManifest("the Merkle root is not that of its parts", copy=manifest.copy)
     if sum(part.size for part in manifest.parts) != manifest.logical_bytes:
         raise CorruptManifest("the sizes of the parts don't add up", copy=manifest.copy)
+
+
+def check_layout(part: Part, *, copy: str) -> None:
+    """Whether the part says where its bytes are. Raises CorruptManifest."""
+    if part.chunk_count is None or (part.chunks is None) == (part.index is None):
+        raise CorruptManifest("needs either chunks or an index", copy=copy, part=part.name)
+    if part.is_entries and part.index is None:
+        raise CorruptManifest("needs an index", copy=copy, part=part.name)
+    if not all(is_digest(ref.digest) for ref in (part.chunks or part.index or ())):
+        raise CorruptManifest("names a chunk by no digest", copy=copy, part=part.name)

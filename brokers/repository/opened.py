@@ -36,6 +36,13 @@ class CommittedCopy(msgspec.Struct, frozen=True):
         return next((part for part in self.parts if part.name == name), None)
 
 
+class ChunkLayout(msgspec.Struct, frozen=True):
+    """How the chunks of a copy are named where it lies: the trust domain, and its parts with their chunks."""
+
+    domain: str
+    parts: tuple[Part, ...]
+
+
 class ListedCopy(msgspec.Struct, frozen=True):
     """One line of a listing: the copy, or what is wrong with its manifest."""
 

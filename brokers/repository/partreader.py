@@ -1,7 +1,7 @@
 """Gives back a part, chunk by chunk, each one checked; and walks over the chunks that a part names."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -14,6 +14,26 @@ ReadChunk = Callable[[ChunkRef], bytes]
 """Gives the checked plaintext of a chunk, or raises CorruptChunk."""
 
 Line = TypeVar("Line", ChunkRef, IndexEntry)
+
+
+class ChunkSource(Protocol):
+    """Where the chunks of a part are read from. Raises CorruptChunk."""
+
+    def one(self, ref: ChunkRef) -> bytes:
+        """The checked plaintext of a chunk."""
+
+    def all(self, items: Iterator[ChunkRef | IndexEntry | None]) -> Iterator[bytes | IndexEntry | None]:
+        """The same items, with the plaintext in place of each chunk: it may be read ahead."""
+
+
+class Singly:
+    """A source that reads a chunk when its turn comes."""
+
+    def __init__(self, read: ReadChunk) -> None:
+        self.one = read
+
+    def all(self, items: Iterator[ChunkRef | IndexEntry | None]) -> Iterator[bytes | IndexEntry | None]:
+        return (self.one(item) if isinstance(item, ChunkRef) else item for item in items)
 
 
 def _lines(index: Iterable[ChunkRef], read: ReadChunk) -> Iterator[bytes]:
@@ -60,35 +80,44 @@ def all_chunks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRef]:
     yield from data_chunks(part, read, copy=copy)
 
 
-def read_events(part: Part, read: ReadChunk, *, copy: str) -> Iterator[EntryBegin | Data | EntryEnd | End]:
+def _items(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRef | IndexEntry | None]:
+    """The data chunks of a part; before those of an entry the entry, behind them `None`."""
+    if not part.is_entries:
+        yield from stream_chunks(part, read, copy=copy)
+        return
+    for entry in index_entries(part, read, copy=copy):
+        yield entry
+        yield from entry.chunks
+        yield None
+
+
+def read_events(part: Part, source: ChunkSource, *, copy: str) -> Iterator[EntryBegin | Data | EntryEnd | End]:
     """The part as events of the frame format, END last. Raises CorruptChunk or CorruptPart, and then END never
     comes: a part that isn't sound has no end."""
     size, count, entries = 0, 0, 0
-    hasher = Hasher()
-    if part.is_entries:
-        for entry in index_entries(part, read, copy=copy):
-            yield EntryBegin(entry.key, entry.size, entry.metadata)
-            entry_hasher = Hasher()
-            entry_size = 0
-            for ref in entry.chunks:
-                plain = read(ref)
-                entry_hasher.update(plain)
-                entry_size += len(plain)
-                count += 1
-                yield Data(plain)
+    hasher, entry_hasher = Hasher(), Hasher()
+    entry: IndexEntry | None = None
+    entry_size = 0
+    for item in source.all(_items(part, source.one, copy=copy)):
+        if isinstance(item, IndexEntry):
+            entry, entry_hasher, entry_size = item, Hasher(), 0
+            yield EntryBegin(item.key, item.size, item.metadata)
+        elif item is not None:
+            count += 1
+            if part.is_entries:
+                entry_hasher.update(item)
+                entry_size += len(item)
+            else:
+                hasher.update(item)
+                size += len(item)
+            yield Data(item)
+        elif entry is not None:
             if entry_size != entry.size or entry_hasher.hex() != entry.digest:
                 raise CorruptPart(f"entry {entry.key!r} is not what was written", copy=copy, part=part.name)
             hasher.update(entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest))
             size += entry.size
             entries += 1
             yield EntryEnd(entry.size, entry.digest)
-    else:
-        for ref in stream_chunks(part, read, copy=copy):
-            plain = read(ref)
-            hasher.update(plain)
-            size += len(plain)
-            count += 1
-            yield Data(plain)
     expected = (part.size, part.digest, part.chunk_count, part.entries or 0)
     if (size, hasher.hex(), count, entries) != expected:
         raise CorruptPart("its size or digest is not what was written", copy=copy, part=part.name)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from brokers.repository.format1.repository import Options
 from brokers.sdk.settings import BrokerSettings, Section
 
 
@@ -19,9 +20,30 @@ class TlsSection(Section):
 
 class RepositorySettings(BrokerSettings):
     """`host` is where the endpoint listens and what grants name. Port 0 picks a free one at the first start and
-    keeps it in `state_dir`."""
+    keeps it in `state_dir`.
+
+    `key_file` holds the key that opens the repository (made at first use, in `state_dir` if not given); `recipients`
+    are public keys (hex) that shall be able to open it too; `domain_key_file` the secret of the trust domain that a
+    new repository gets: repositories that share it exchange only what the other lacks. `pack_mib` is the size from
+    which a pack is full. `listing_delay_seconds`: by how much a listing of the store may lag behind what was done to
+    it (a directory that several machines share over NFS: 120); 0 where it doesn't."""
 
     kind: Literal["crb"] = "crb"
     tls: TlsSection
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
+    key_file: Path | None = None
+    recipients: tuple[str, ...] = ()
+    domain_key_file: Path | None = None
+    pack_mib: int = Field(default=32, ge=1, le=256)
+    listing_delay_seconds: float = Field(default=0.0, ge=0)
+
+    def options(self) -> Options:
+        """How a repository of format 1 is opened."""
+        return Options(
+            recipient_key=self.key_file,
+            recipients=self.recipients,
+            domain_key=self.domain_key_file,
+            pack_bytes=self.pack_mib << 20,
+            listing_delay_seconds=self.listing_delay_seconds,
+        )

@@ -1,5 +1,8 @@
 """Fetches a copy from another repository: only the chunks that are missing here, each one checked, then the same
 signed manifest. Every chunk is kept as it comes, so that a transfer goes on where it was after a crash of either side.
+
+Where the two repositories are of different trust domains (or formats), chunks have different names there and here:
+then the parts that are not whole here yet are fetched as a reader gets them, and cut and named anew.
 """
 
 import asyncio
@@ -10,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from brokers.repository.errors import CopyNotFound, CorruptManifest
-from brokers.repository.manifest import ChunkRef, CopyInfo, Manifest, Part, parse
-from brokers.repository.opened import CommittedCopy, CopyRepository, OpenCopy
+from brokers.repository.manifest import FORMAT, PLAIN_DOMAIN, ChunkRef, CopyInfo, Manifest, Part, check_layout, parse
+from brokers.repository.opened import ChunkLayout, CommittedCopy, CopyRepository, OpenCopy
 from brokers.repository.threads import in_thread
 from brokers.sdk.copystream_http import CopyStreamError, Session, broken, connection, damaged, request
 from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, StoredChunk
@@ -60,13 +63,21 @@ class Transfer:
             async with request(session, "GET", f"{self._grant.url}/manifest", part="manifest") as response:
                 raw = await response.read()
             manifest = parse(raw, copy=copy)
-            fetched = CommittedCopy(manifest, raw, manifest.parts)
+            layout = await self._layout(session, manifest)
+            shared = layout.domain == self._repository.domain
+            fetched = CommittedCopy(
+                manifest, raw, layout.parts if shared else tuple(part.portable() for part in manifest.parts)
+            )
             opened = await in_thread(self._repository.open_write, copy, _info(manifest), fetched=fetched)
             self._total = manifest.logical_bytes
             self._tell(0)
             for part in fetched.parts:
+                if not shared:
+                    await self._fetch_part(session, opened, part)
+                    continue
                 await self._fetch_all(session, opened, iter(part.index or ()), part=part, counts=False)
-                await self._fetch_all(session, opened, _data_refs(opened, part), part=part, counts=True)
+                refs = await in_thread(_data_refs, opened, part)
+                await self._fetch_all(session, opened, refs, part=part, counts=True)
         return await in_thread(self._repository.commit, copy)
 
     def committed_here(self) -> CommittedCopy | None:
@@ -75,6 +86,49 @@ class Transfer:
             return self._repository.committed(self._grant.copy)
         except CopyNotFound:
             return None
+
+    async def _layout(self, session: Session, manifest: Manifest) -> ChunkLayout:
+        if manifest.format == FORMAT:
+            return ChunkLayout(PLAIN_DOMAIN, manifest.parts)
+        async with request(session, "GET", f"{self._grant.url}/layout", part="layout") as response:
+            body = await response.read()
+        try:
+            layout = msgspec.json.decode(body, type=ChunkLayout)
+        except msgspec.MsgspecError as error:
+            raise damaged("layout", f"the repository's list of chunks can't be read: {error}") from error
+        if tuple(part.portable() for part in layout.parts) != manifest.parts:
+            raise damaged("layout", "the repository's list of chunks is not that of the manifest")
+        for part in layout.parts:
+            check_layout(part, copy=manifest.copy)
+        return layout
+
+    async def _fetch_part(self, session: Session, opened: OpenCopy, part: Part) -> None:
+        """Fetches a part as a reader gets it."""
+        sealed = await in_thread(opened.sealed)
+        if part.name in sealed and sealed[part.name].portable() == part.portable():
+            self._tell(part.size)
+            return
+        layout = Layout.ENTRIES if part.is_entries else Layout.STREAM
+        writer = opened.begin_part(
+            part.name, layout=layout, media_type=part.media_type, framed=True, progress=self._count
+        )
+        try:
+            headers = {"Accept": layout.media_type}
+            url = f"{self._grant.url}/parts/{part.name}"
+            async with request(session, "GET", url, part=part.name, headers=headers) as response:
+                async for block in response.content.iter_any():
+                    self.fetched_bytes += len(block)
+                    await in_thread(writer.feed, block)
+                    self._tell(0)
+            arrived = await in_thread(writer.seal)
+            if arrived.portable() != part.portable():
+                raise damaged(part.name, "what arrived is not what the manifest says")
+            await in_thread(opened.seal_part, arrived)
+        finally:
+            opened.end_part(part.name)
+
+    def _count(self, more: int) -> None:
+        self._done += more
 
     async def _fetch_all(
         self, session: Session, opened: OpenCopy, refs: Iterator[ChunkRef], *, part: Part, counts: bool

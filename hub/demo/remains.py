@@ -20,7 +20,7 @@ from hub.stack.embedded import EmbeddedStack
 from hub.stack.servers.postgres import PostgresServer, postgres_server
 from hub.stack.servers.seaweed import S3Server, s3_server
 
-_DATA_FOLDERS = ("chunks", "copies", "images", "staging")  # docs/repository-format-0.md
+_DATA_FOLDERS = ("packs", "copies", "images", "holds", "doomed")  # docs/repository-format.md
 
 
 @dataclass(frozen=True, kw_only=True)

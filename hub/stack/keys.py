@@ -7,6 +7,7 @@ Below `<home>/keys` (directories 0700, files 0600):
     hub/hub.nk, sys.nk                nkey seeds of the hub service and of SYS on the hub's server
     hub/webhooks.nk, webhooks.key     nkey seed of the webhooks' process; 32 raw bytes: the key of their secrets
     clients/<principal>.nk            nkey seed of a client principal
+    copies.key                        32 random bytes, base64: the trust domain of the sites' copy repositories
     sites/<site>/leaf.pem, leaf.key   client certificate of the site's leaf connection
     sites/<site>/leaf.nk              nkey seed by which that connection logs in
     sites/<site>/crb.pem, crb.key     certificate of the site's filesystem repository broker, server and client
@@ -23,6 +24,7 @@ off is completed by the next.
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
 import os
@@ -107,6 +109,7 @@ class SiteKeys:
     seal_key_file: Path
     seal_public_file: Path
     secrets_key_file: Path
+    copies_key_file: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +184,7 @@ def _site_keys(directory: Path, authority: _Authority, site: str, brokers: Seque
         seal_key_file=seal_key,
         seal_public_file=seal_public,
         secrets_key_file=_random_key(place / "secrets.key"),
+        copies_key_file=_domain_key(directory / "copies.key"),
     )
 
 
@@ -236,6 +240,12 @@ def _sealing_pair(place: Path) -> tuple[Path, Path]:
     if not public_file.exists() or public_file.read_bytes() != public:
         write_atomic(public_file, public)
     return private_file, public_file
+
+
+def _domain_key(file: Path) -> Path:
+    if not file.exists():
+        write_atomic(file, base64.b64encode(os.urandom(32)))
+    return file
 
 
 def _random_key(file: Path) -> Path:

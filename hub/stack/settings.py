@@ -114,6 +114,7 @@ def repository_settings(keys: SiteKeys, *, broker: str, port: int) -> Document:
         "tls": {"cert": str(tls.cert), "key": str(tls.key), "ca": str(tls.ca)},
         "host": LOOPBACK,
         "port": port,
+        "domain_key_file": str(keys.copies_key_file),
     }
 
 

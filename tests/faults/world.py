@@ -227,9 +227,9 @@ class World:
     # --- moments
 
     def staged(self, site: str) -> bool:
-        """Whether the repository of a site has received data that is not committed yet."""
-        staging = HomeLayout(self.stack.home).repository(site) / "staging"
-        return any(path.is_file() and path.parent.name != "parts" for path in staging.glob("*/chunks/**/*"))
+        """Whether the repository of a site has a copy open for writing."""
+        opened = HomeLayout(self.stack.home).state(site, "crb-filesystem") / "open"
+        return any(opened.glob("*/open.json"))
 
     async def receiving(self, site: str, operation: str, step: str) -> None:
         """Wait until data of ``step`` streams into the repository of ``site``."""

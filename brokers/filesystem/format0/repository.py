@@ -52,7 +52,7 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import read_events
+from brokers.repository.partreader import Singly, read_events
 from brokers.repository.signing import SigningKey
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
@@ -133,7 +133,9 @@ class Repository:
 
         Raises AlreadyCommitted, Conflict (opened with other particulars), StorageFailed (no space).
         """
-        return self._open_write(copy, info, manifest=fetched.raw if fetched is not None else None)
+        # A manifest of format 1 names no chunks, and one of format 0 has to: such a copy gets a manifest of its own.
+        same = fetched is not None and fetched.manifest.format == FORMAT
+        return self._open_write(copy, info, manifest=fetched.raw if fetched is not None and same else None)
 
     def _open_write(self, copy: str, info: CopyInfo, *, manifest: bytes | None) -> OpenCopy:
         directory = self.staging_directory(copy)
@@ -223,7 +225,8 @@ class Repository:
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
         """The part, every chunk checked as it is read. Raises CorruptChunk, CorruptPart in place of its END."""
-        return read_events(part, lambda ref: self.read_chunk(ref, copy=copy, part=part.name), copy=copy)
+        source = Singly(lambda ref: self.read_chunk(ref, copy=copy, part=part.name))
+        return read_events(part, source, copy=copy)
 
     def read_chunk(self, ref: ChunkRef, *, copy: str, part: str) -> bytes:
         return self.chunks.read(ref.digest, size=ref.size, copy=copy, part=part)

@@ -51,7 +51,8 @@ async def belongings(home: Path, site: str) -> Belongings:
         processes=_processes(place),
         service_files=_files(place / "state" / "psb-process" / "services"),
         repository_files=frozenset().union(
-            *(_files(place / "repository" / folder) for folder in ("chunks", "copies", "images", "staging"))
+            _files(place / "state" / "crb-filesystem" / "open"),
+            *(_files(place / "repository" / folder) for folder in ("packs", "copies", "images", "holds", "doomed")),
         ),
         secrets=_files(place / "state" / "agent" / "secrets"),
     )

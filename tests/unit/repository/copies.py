@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from brokers.filesystem.format0.files import Files
-from brokers.filesystem.format0.repository import Repository
-from brokers.filesystem.format0.staging import OpenCopy
+from brokers.filesystem.format0.repository import Repository as Format0
 from brokers.repository.manifest import CopyInfo, Part
-from brokers.repository.opened import CommittedCopy
-from brokers.repository.partwriter import PartWriter
+from brokers.repository.opened import CommittedCopy, CopyRepository, OpenCopy, PartWriting
 from brokers.sdk.digests import Hasher, digest_hex
 from brokers.sdk.frames import (
     Data,
@@ -24,11 +22,11 @@ from brokers.sdk.frames import (
 Entry = tuple[str, Mapping[str, str], bytes]
 
 
-def open_repository(directory: Path, *, files: Files | None = None) -> Repository:
-    return Repository.open(directory / "repository", key_path=directory / "key", files=files)
+def open_repository(directory: Path, *, files: Files | None = None) -> Format0:
+    return Format0.open(directory / "repository", key_path=directory / "key", files=files)
 
 
-def begin(opened: OpenCopy, name: str, *, layout: Layout = Layout.STREAM, framed: bool = False) -> PartWriter:
+def begin(opened: OpenCopy, name: str, *, layout: Layout = Layout.STREAM, framed: bool = False) -> PartWriting:
     return opened.begin_part(name, layout=layout, media_type="application/octet-stream", framed=framed)
 
 
@@ -72,23 +70,29 @@ def entries_body(entries: Iterable[Entry]) -> bytes:
     return bytes(body)
 
 
-def write_copy(repository: Repository, copy: str, *, info: CopyInfo | None = None, **parts: bytes) -> CommittedCopy:
+def write_copy(repository: CopyRepository, copy: str, *, info: CopyInfo | None = None, **parts: bytes) -> CommittedCopy:
     opened = repository.open_write(copy, info or CopyInfo())
     for name, data in parts.items():
         write_part(opened, name, data)
     return repository.commit(copy)
 
 
-def read_part(repository: Repository, copy: str, name: str) -> bytes:
-    events = repository.read_part(copy, repository.part(copy, name))
+def stored_part(repository: CopyRepository, copy: str, name: str) -> Part:
+    part = repository.committed(copy).part(name)
+    assert part is not None
+    return part
+
+
+def read_part(repository: CopyRepository, copy: str, name: str) -> bytes:
+    events = repository.read_part(copy, stored_part(repository, copy, name))
     return b"".join(bytes(event.data) for event in events if isinstance(event, Data))
 
 
-def read_entries(repository: Repository, copy: str, name: str) -> list[Entry]:
+def read_entries(repository: CopyRepository, copy: str, name: str) -> list[Entry]:
     found: list[Entry] = []
     head: EntryBegin | None = None
     data = bytearray()
-    for event in repository.read_part(copy, repository.part(copy, name)):
+    for event in repository.read_part(copy, stored_part(repository, copy, name)):
         if isinstance(event, EntryBegin):
             head, data = event, bytearray()
         elif isinstance(event, Data):
@@ -99,5 +103,5 @@ def read_entries(repository: Repository, copy: str, name: str) -> list[Entry]:
     return found
 
 
-def listed(repository: Repository) -> list[str]:
+def listed(repository: CopyRepository) -> list[str]:
     return [found.copy for found in repository.copies()]

@@ -1,0 +1,1 @@
+"""Format 1: content-addressed, encrypted, packed, in any object store (`docs/repository-format.md`)."""

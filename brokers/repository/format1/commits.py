@@ -1,0 +1,117 @@
+"""Commit objects: `copies/<copy>/<serial>`. The copy is there if and only if one of its commit objects is.
+
+A commit object holds the signed manifest, the chunks of each part, and the packs that the copy needs in this
+repository: what a copy is and what it keeps alive appear and vanish in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from brokers.repository.compression import compress, decompress_any
+from brokers.repository.errors import CorruptManifest, CorruptObject
+from brokers.repository.format1.catalog import Catalog
+from brokers.repository.format1.holds import new_serial
+from brokers.repository.format1.sealing import Keys
+from brokers.repository.manifest import Part, check_layout, check_name, parse
+from brokers.repository.objects import ObjectMissing, ObjectStore
+from brokers.repository.opened import CommittedCopy
+
+COPIES = "copies/"
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What a commit object holds, as JSON in one zstd frame, sealed. `packs` are pack ids in hex, sorted."""
+
+    manifest: bytes
+    parts: tuple[Part, ...]
+    packs: tuple[str, ...]
+
+    @property
+    def pack_ids(self) -> frozenset[bytes]:
+        return frozenset(bytes.fromhex(pack) for pack in self.packs)
+
+
+class FoundCommit(NamedTuple):
+    """A commit object of a copy: read, or what is wrong with it."""
+
+    name: str
+    copy: str
+    commit: Commit | None
+    problem: str | None
+
+
+class Commits:
+    """The commit objects of one repository. Threads may share it."""
+
+    def __init__(self, objects: ObjectStore, keys: Keys, catalog: Catalog) -> None:
+        self._objects = objects
+        self._keys = keys
+        self._catalog = catalog
+
+    def put(self, copy: str, commit: Commit) -> str:
+        """Commits; the object's name."""
+        name = f"{COPIES}{check_name(copy, what='copy id')}/{new_serial()}"
+        self._objects.put(name, self._keys.seal(name, compress(msgspec.json.encode(commit))))
+        return name
+
+    def of(self, copy: str, *, fresh: bool = False) -> list[FoundCommit]:
+        """The commit objects of a copy, the one that counts first: the earliest sound one. With `fresh` read from
+        the store also where this process knows the bytes."""
+        found = list(self._found(f"{COPIES}{check_name(copy, what='copy id')}/", fresh=fresh))
+        return sorted(found, key=lambda each: (each.commit is None, each.name))
+
+    def all(self) -> Iterator[FoundCommit]:
+        """Every commit object, by copy."""
+        names = set()
+        for found in self._found(COPIES, fresh=False):
+            names.add(found.name)
+            yield found
+        self._catalog.drop(self._catalog.kept_names(COPIES) - names)
+
+    def delete(self, names: list[str]) -> None:
+        for name in names:
+            self._objects.delete(name)
+        self._catalog.drop(names)
+
+    def copies(self) -> list[str]:
+        """The ids of all committed copies, without reading one."""
+        return sorted({_copy_of(found.name) for found in self._objects.list(COPIES)})
+
+    def checked(self, copy: str, commit: Commit) -> CommittedCopy:
+        """The commit as a copy, its manifest and its parts checked against each other. Raises CorruptManifest."""
+        manifest = parse(commit.manifest, copy=copy)
+        if tuple(part.portable() for part in commit.parts) != tuple(part.portable() for part in manifest.parts):
+            raise CorruptManifest("its parts are not those of its manifest", copy=copy)
+        for part in commit.parts:
+            check_layout(part, copy=copy)
+        return CommittedCopy(manifest, commit.manifest, commit.parts)
+
+    def _found(self, prefix: str, *, fresh: bool) -> Iterator[FoundCommit]:
+        for listed in self._objects.list(prefix):
+            copy = _copy_of(listed.name)
+            try:
+                yield FoundCommit(listed.name, copy, self._read(listed.name, fresh=fresh), None)
+            except ObjectMissing:
+                continue
+            except CorruptObject as error:
+                yield FoundCommit(listed.name, copy, None, str(error))
+
+    def _read(self, name: str, *, fresh: bool) -> Commit:
+        kept = None if fresh else self._catalog.kept(name)
+        sealed = self._objects.read(name) if kept is None else kept
+        try:
+            commit = msgspec.json.decode(decompress_any(self._keys.unseal(name, sealed)), type=Commit)
+            commit.pack_ids  # noqa: B018 - a malformed id is found here
+        except ValueError as error:
+            raise CorruptObject(f"{name} can't be read: {error}") from error
+        if kept is None:
+            self._catalog.keep(name, sealed)
+        return commit
+
+
+def _copy_of(name: str) -> str:
+    return name.removeprefix(COPIES).partition("/")[0]

@@ -1,0 +1,249 @@
+"""A copy that is being written: opened, its parts sealed one by one, then committed or aborted.
+
+What was said of it lies in the broker's own state (`open/<copy>/`): `open.json` and `parts/<part>.json`. Its bytes lie
+in the repository already, as packs that it holds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Set
+from pathlib import Path
+
+import msgspec
+
+from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
+from brokers.repository.format1.catalog import Catalog, Place
+from brokers.repository.format1.holds import Holds
+from brokers.repository.format1.reading import Reader
+from brokers.repository.format1.uploads import Uploads
+from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
+from brokers.repository.partreader import all_chunks
+from brokers.repository.partwriter import PartWriter
+from brokers.sdk.atomic import write_atomically
+from brokers.sdk.digests import Buffer
+from brokers.sdk.frames import Layout
+
+
+class OpenRecord(msgspec.Struct, frozen=True):
+    """What `open.json` holds. For a copy that is fetched: its `manifest`, and its `parts` with their chunks when it
+    comes from a repository of the same trust domain."""
+
+    copy: str
+    info: CopyInfo
+    manifest: bytes | None = None
+    parts: tuple[Part, ...] = ()
+
+
+class _Writing:
+    """A part on its way in; sealed only when its chunks lie in the store."""
+
+    def __init__(self, writer: PartWriter, uploads: Uploads) -> None:
+        self._writer = writer
+        self._uploads = uploads
+        self._failures = uploads.failures
+
+    def feed(self, block: Buffer) -> None:
+        self._writer.feed(block)
+
+    def seal(self) -> Part:
+        part = self._writer.seal()
+        self._uploads.flush(since=self._failures)
+        return part
+
+
+class LocalCopies:
+    """The records of open copies in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def path(self, copy: str) -> Path:
+        return self._directory / check_name(copy, what="copy id")
+
+    def names(self) -> list[str]:
+        """The copies that are open."""
+        return sorted(path.parent.name for path in self._directory.glob("*/open.json"))
+
+    def read(self, copy: str) -> OpenRecord | None:
+        try:
+            return msgspec.json.decode((self.path(copy) / "open.json").read_bytes(), type=OpenRecord)
+        except FileNotFoundError:
+            return None
+
+    def begin(self, record: OpenRecord) -> None:
+        """Writes the record; parts that an earlier attempt left without one are removed first."""
+        directory = self.path(record.copy)
+        shutil.rmtree(directory, ignore_errors=True)
+        (directory / "parts").mkdir(parents=True)
+        write_atomically(directory / "open.json", canonical(record))
+
+    def sealed(self, copy: str) -> dict[str, Part]:
+        paths = sorted((self.path(copy) / "parts").glob("*.json"))
+        parts = [msgspec.json.decode(path.read_bytes(), type=Part) for path in paths if path.name[0] != "."]
+        return {part.name: part for part in parts}
+
+    def seal(self, copy: str, part: Part) -> None:
+        write_atomically(self.path(copy) / "parts" / f"{part.name}.json", canonical(part))
+
+    def unseal(self, copy: str, part: str) -> None:
+        (self.path(copy) / "parts" / f"{part}.json").unlink(missing_ok=True)
+
+    def remove(self, copy: str) -> None:
+        """The record first, so that a half-removed one is never resumed."""
+        directory = self.path(copy)
+        (directory / "open.json").unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class OpenCopy:
+    """One open copy in this process (`brokers.repository.opened.OpenCopy`)."""
+
+    def __init__(
+        self,
+        record: OpenRecord,
+        *,
+        local: LocalCopies,
+        uploads: Uploads,
+        holds: Holds,
+        reader: Reader,
+        catalog: Catalog,
+    ) -> None:
+        self.record = record
+        self.uploads = uploads
+        self.holds = holds
+        self._local = local
+        self._reader = reader
+        self._catalog = catalog
+        self._writing: set[str] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._failures = 0
+        self.committing = threading.Lock()
+
+    @property
+    def copy(self) -> str:
+        return self.record.copy
+
+    @property
+    def info(self) -> CopyInfo:
+        return self.record.info
+
+    @property
+    def writing(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._writing)
+
+    def sealed(self) -> dict[str, Part]:
+        return self._local.sealed(self.copy)
+
+    def begin_part(
+        self,
+        name: str,
+        *,
+        layout: Layout,
+        media_type: str,
+        framed: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> _Writing:
+        """Raises RepositoryBusy while another connection writes the part, Conflict."""
+        check_name(name, what="part name")
+        with self._lock:
+            if self._closed:
+                raise Conflict("is closed: it was committed or aborted", copy=self.copy, part=name)
+            if name in self._writing:
+                raise RepositoryBusy("is being written by another connection", copy=self.copy, part=name)
+            self._writing.add(name)
+        writer = PartWriter(
+            copy=self.copy,
+            name=name,
+            layout=layout,
+            media_type=media_type,
+            framed=framed,
+            sink=self.uploads,
+            progress=progress,
+        )
+        return _Writing(writer, self.uploads)
+
+    def seal_part(self, part: Part) -> None:
+        with self._lock:
+            if self._closed:
+                raise Conflict("is closed: it was committed or aborted", copy=self.copy, part=part.name)
+            self._local.seal(self.copy, part)
+
+    def end_part(self, name: str) -> None:
+        with self._lock:
+            self._writing.discard(name)
+
+    def close(self, *, force: bool = False) -> None:
+        """No more writing. Raises RepositoryBusy while a part is being written, unless forced."""
+        with self._lock:
+            if self._writing and not force:
+                busy = ", ".join(sorted(self._writing))
+                raise RepositoryBusy("is still being written", copy=self.copy, part=busy)
+            self._closed = True
+
+    def reopen(self) -> None:
+        """A commit failed; the copy can be written on."""
+        with self._lock:
+            self._closed = False
+
+    def has_chunk(self, digest: str, *, size: int) -> bool:
+        return self.uploads.knows(bytes.fromhex(digest), size=size)
+
+    def keep_chunk(self, digest: str, packed: Buffer, *, size: int) -> None:
+        try:
+            self.uploads.keep(bytes.fromhex(digest), packed, size=size)
+        except CorruptChunk as error:
+            raise CorruptChunk(error.cause, copy=self.copy, chunk=digest) from error
+
+    def chunks_of(self, part: Part) -> Iterator[ChunkRef]:
+        if part.index is not None:
+            # The index is read from its packs, and some of them may still be on their way.
+            self.flush()
+        return all_chunks(part, self._reader.source(self.copy, part.name).one, copy=self.copy)
+
+    def flush(self) -> None:
+        """All that was added lies in the store. Raises what went wrong since the last time."""
+        try:
+            self.uploads.flush(since=self._failures)
+        finally:
+            self._failures = self.uploads.failures
+
+    def needed_packs(self, parts: tuple[Part, ...], *, avoid: Set[bytes]) -> tuple[set[bytes], int]:
+        """The packs that hold the chunks of these parts, and the stored bytes of the distinct chunks. What lies in
+        packs to `avoid` only (they are being deleted) is written anew while it can still be read. Raises
+        IncompleteCopy naming the part of which a chunk is nowhere."""
+        needed: set[bytes] = set()
+        seen: set[bytes] = set()
+        stored = 0
+        for part in parts:
+            try:
+                for ref in self.chunks_of(part):
+                    short = bytes.fromhex(ref.digest[:20])
+                    if short in seen:
+                        continue
+                    seen.add(short)
+                    places = self._places(ref, avoid=avoid)
+                    if not places:
+                        self._rescue(ref)
+                        places = self._places(ref, avoid=avoid)
+                    chosen = next((place for place in places if place.pack in needed), None)
+                    if chosen is None:
+                        own = (place for place in places if place.pack in self.uploads.made)
+                        chosen = next(own, places[0])
+                    needed.add(chosen.pack)
+                    stored += chosen.blob.stored
+            except CorruptChunk as error:
+                raise IncompleteCopy("was lost", copy=self.copy, part=part.name, chunk=error.chunk) from error
+        return needed, stored
+
+    def _places(self, ref: ChunkRef, *, avoid: Set[bytes]) -> list[Place]:
+        places = self._catalog.places(bytes.fromhex(ref.digest))
+        return [place for place in places if place.blob.size == ref.size and place.pack not in avoid]
+
+    def _rescue(self, ref: ChunkRef) -> None:
+        name = bytes.fromhex(ref.digest)
+        self.uploads.keep(name, self._reader.packed(name), size=ref.size)
+        self.flush()

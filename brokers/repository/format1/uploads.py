@@ -1,0 +1,215 @@
+"""Turns the chunks of one open copy into packs in the store: name, look up, compress, encrypt and upload, in threads.
+
+Memory: one pack per open copy that is being filled, and the repository's packs that are on their way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from brokers.repository.compression import compress
+from brokers.repository.errors import StorageFailed
+from brokers.repository.format1 import packs
+from brokers.repository.format1.catalog import Catalog
+from brokers.repository.format1.holds import Holds, new_serial
+from brokers.repository.format1.index import put_index
+from brokers.repository.format1.packs import Blob
+from brokers.repository.format1.sealing import TAG_BYTES, Keys
+from brokers.repository.manifest import ChunkRef
+from brokers.repository.objects import ObjectStore
+from brokers.sdk.digests import Buffer
+
+UPLOADS = 2
+INDEXED_PACKS = 16
+"""After how many packs an index object is written, so that a crash costs no more than reading their trailers."""
+
+
+class Workers:
+    """The threads of one repository: some for chunks, some for packs on their way."""
+
+    def __init__(self) -> None:
+        self.chunks = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="chunks")
+        self.uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="packs")
+        self.on_their_way = threading.BoundedSemaphore(UPLOADS + 1)
+
+    def close(self) -> None:
+        self.chunks.shutdown(cancel_futures=True)
+        self.uploads.shutdown(cancel_futures=True)
+
+
+class _Pack:
+    """A pack that is being filled."""
+
+    def __init__(self, pack: bytes, cipher: AESGCM) -> None:
+        self.id = pack
+        self.cipher = cipher
+        self.size = packs.HEAD_BYTES
+        self.pieces: dict[int, bytes] = {}
+        self.blobs: list[Blob] = []
+        self.filling = 0
+        self.closed = False
+        self.broken: BaseException | None = None
+
+    def body(self) -> bytes:
+        self.blobs.sort(key=lambda blob: blob.offset)
+        pieces = [packs.head_of(self.id), *(self.pieces[blob.offset] for blob in self.blobs)]
+        self.pieces = {}
+        return b"".join([*pieces, packs.trailer(self.cipher, self.id, self.blobs)])
+
+
+class Uploads:
+    """The chunks of one open copy (`brokers.repository.partwriter.ChunkSink`). Connections may share it."""
+
+    def __init__(
+        self, objects: ObjectStore, keys: Keys, catalog: Catalog, holds: Holds, workers: Workers, *, pack_bytes: int
+    ) -> None:
+        self._objects = objects
+        self._keys = keys
+        self._catalog = catalog
+        self._holds = holds
+        self._workers = workers
+        self._pack_bytes = pack_bytes
+        self._lock = threading.Condition()
+        self._current: _Pack | None = None
+        self._claimed: dict[bytes, _Pack] = {}
+        self._outstanding: set[_Pack] = set()
+        self._unindexed: list[tuple[bytes, int, list[Blob]]] = []
+        self._failure: BaseException | None = None
+        self.failures = 0
+        """Counts packs that could not be stored: whoever began before one failed has to begin anew."""
+        self.made: set[bytes] = set()
+        """The packs that this copy added."""
+
+    def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
+        future: Future[ChunkRef] = self._workers.chunks.submit(self._store, bytes(plain))
+        return future.result
+
+    def knows(self, name: bytes, *, size: int) -> bool:
+        """Whether the chunk needs no writing."""
+        if name in self._claimed:
+            return True
+        return any(place.blob.size == size and self._holds.rely(place.pack) for place in self._catalog.places(name))
+
+    def keep(self, name: bytes, packed: Buffer, *, size: int) -> None:
+        """Adds a compressed chunk from elsewhere, checked. Raises CorruptChunk."""
+        packs.open_chunk(self._keys, packed, name=name, size=size)
+        self._add(name, packed, size=size)
+
+    def _store(self, plain: bytes) -> ChunkRef:
+        name = self._keys.chunk_name(plain)
+        if not self.knows(name, size=len(plain)):
+            self._add(name, compress(plain), size=len(plain))
+        return ChunkRef(name.hex(), len(plain))
+
+    def _add(self, name: bytes, packed: Buffer, *, size: int) -> None:
+        stored = len(packed) + TAG_BYTES
+        with self._lock:
+            if name in self._claimed:
+                return
+            pack = self._current
+            if pack is None:
+                made = self._holds.new_pack()
+                pack = self._current = _Pack(made, self._keys.pack_cipher(made))
+                self._outstanding.add(pack)
+            blob = Blob(name, pack.size, stored, size)
+            pack.size += stored
+            pack.filling += 1
+            self._claimed[name] = pack
+            if pack.size >= self._pack_bytes:
+                pack.closed = True
+                self._current = None
+        piece = b""
+        try:
+            piece = packs.encrypt_chunk(pack.cipher, pack.id, name, packed, offset=blob.offset)
+        except BaseException as error:
+            pack.broken = error
+            raise
+        finally:
+            with self._lock:
+                pack.pieces[blob.offset] = piece
+                pack.blobs.append(blob)
+                pack.filling -= 1
+                ready = self._take(pack)
+            if ready:
+                self._send(pack)
+
+    def _take(self, pack: _Pack) -> bool:
+        """Whether the pack is full and all in it, for the first one who asks. Holds the lock."""
+        if pack.closed and pack.filling == 0:
+            pack.closed = False
+            return True
+        return False
+
+    def _send(self, pack: _Pack) -> None:
+        self._workers.on_their_way.acquire()
+        try:
+            self._workers.uploads.submit(self._upload, pack)
+        except BaseException as error:
+            self._done(pack, error)
+            raise
+
+    def _upload(self, pack: _Pack) -> None:
+        failure: BaseException | None = None
+        try:
+            if pack.broken is not None:
+                raise pack.broken
+            body = pack.body()
+            self._holds.announce(pack.id)
+            self._objects.put(packs.pack_name(pack.id), body)
+            self._catalog.add_pack(pack.id, len(body), pack.blobs)
+            self._note(pack, len(body))
+        except BaseException as error:
+            failure = error
+        finally:
+            self._done(pack, failure)
+
+    def _done(self, pack: _Pack, failure: BaseException | None) -> None:
+        self._workers.on_their_way.release()
+        with self._lock:
+            if failure is not None:
+                self._failure = failure
+                self.failures += 1
+            for blob in pack.blobs:
+                self._claimed.pop(blob.name, None)
+            self._outstanding.discard(pack)
+            self._lock.notify_all()
+
+    def _note(self, pack: _Pack, size: int) -> None:
+        with self._lock:
+            self.made.add(pack.id)
+            self._unindexed.append((pack.id, size, pack.blobs))
+            due = self._take_unindexed() if len(self._unindexed) >= INDEXED_PACKS else []
+        self._index(due)
+
+    def _take_unindexed(self) -> list[tuple[bytes, int, list[Blob]]]:
+        found, self._unindexed = self._unindexed, []
+        return found
+
+    def _index(self, due: list[tuple[bytes, int, list[Blob]]]) -> None:
+        if due:
+            name = put_index(self._objects, self._keys, due, serial=new_serial())
+            self._catalog.note_loaded(name, [pack for pack, _, _ in due])
+
+    def flush(self, *, since: int) -> None:
+        """Waits until every chunk taken so far lies in the store, and its index too. Whoever waits has called all the
+        answers of `put` before. Raises what went wrong with a pack since the count of failures was `since`."""
+        with self._lock:
+            pack, self._current = self._current, None
+            if pack is not None:
+                pack.closed = True
+            ready = pack is not None and self._take(pack)
+            awaited = set(self._outstanding)
+        if pack is not None and ready:
+            self._send(pack)
+        with self._lock:
+            self._lock.wait_for(lambda: not awaited & self._outstanding)
+            failed, failure = self.failures > since, self._failure
+            due = [] if failed else self._take_unindexed()
+        if failed:
+            raise failure or StorageFailed("a pack could not be stored")
+        self._index(due)
