@@ -299,7 +299,12 @@ async def images(bench: CrbBench) -> None:
     holds((await bench.stats()).images == before, "it is not forgotten")
 
 
-@check("crb.images.listed", "images lists what was recorded, and says when nothing changed.", spec="schemas/brokers.py")
+@check(
+    "crb.images.listed",
+    "images lists what was recorded, and says when nothing changed.",
+    spec="schemas/brokers.py",
+    alone=True,
+)
 async def images_listed(bench: CrbBench) -> None:
     image = name_of("image")
     content = ImageContent(image=image, site=bench.talk.site, level="crash", instances=())

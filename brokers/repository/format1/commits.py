@@ -106,7 +106,7 @@ class Commits:
         try:
             commit = msgspec.json.decode(decompress_any(self._keys.unseal(name, sealed)), type=Commit)
             commit.pack_ids  # noqa: B018 - a malformed id is found here
-        except ValueError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise CorruptObject(f"{name} can't be read: {error}") from error
         if kept is None:
             self._catalog.keep(name, sealed)

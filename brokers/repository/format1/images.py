@@ -83,7 +83,7 @@ class Images:
         try:
             record = msgspec.json.decode(self._keys.unseal(name, sealed), type=ImageObject)
             content = msgspec.json.decode(record.content, type=ImageContent)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise CorruptManifest(f"the manifest of image {image} can't be read: {error}") from error
         signature = record.signature
         if content.image != image or not signature_holds(

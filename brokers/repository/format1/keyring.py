@@ -93,7 +93,7 @@ def read_format(objects: ObjectStore) -> FormatObject | None:
         found = msgspec.json.decode(objects.read(FORMAT_NAME), type=FormatObject)
     except ObjectMissing:
         return None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise UnknownFormat(f"the object {FORMAT_NAME} can't be read: {error}") from error
     if found.format != FORMAT:
         raise UnknownFormat(f"this is a repository of format {found.format}, this version knows {FORMAT}")

@@ -155,6 +155,10 @@ class Repository:
         return repository
 
     def close(self) -> None:
+        """What came of open copies is stored before, so that it need not come again."""
+        for opened in list(self._open.values()):
+            with contextlib.suppress(Exception):
+                opened.flush()
         self._workers.close()
         self.reader.close()
         self.catalog.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -25,6 +26,8 @@ from brokers.repository.objects import ObjectStore
 from brokers.sdk.digests import Buffer
 
 UPLOADS = 2
+PACK_SECONDS = 10.0
+"""A pack is not filled for longer than this: what a crash loses on a slow link is what came since."""
 INDEXED_PACKS = 16
 """After how many packs an index object is written, so that a crash costs no more than reading their trailers."""
 
@@ -49,6 +52,7 @@ class _Pack:
         self.id = pack
         self.cipher = cipher
         self.size = packs.HEAD_BYTES
+        self.begun = time.monotonic()
         self.pieces: dict[int, bytes] = {}
         self.blobs: list[Blob] = []
         self.filling = 0
@@ -120,7 +124,7 @@ class Uploads:
             pack.size += stored
             pack.filling += 1
             self._claimed[name] = pack
-            if pack.size >= self._pack_bytes:
+            if pack.size >= self._pack_bytes or time.monotonic() - pack.begun > PACK_SECONDS:
                 pack.closed = True
                 self._current = None
         piece = b""

@@ -5,12 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from brokers.filesystem.format0.repository import Repository
-from brokers.filesystem.format0.staging import OpenCopy
+from brokers.filesystem.objects import DirectoryStore
 from brokers.repository.endpoint import Endpoint, server_context
+from brokers.repository.format1.packs import pack_name
+from brokers.repository.format1.repository import Options, Repository
 from brokers.repository.grants import Grants
 from brokers.repository.manifest import CopyInfo
-from brokers.repository.opened import CommittedCopy
+from brokers.repository.opened import CommittedCopy, OpenCopy
 from brokers.repository.tokens import TokenKey
 from brokers.repository.transfer import Transfer, TransferProgress
 from brokers.sdk.copystream import CopyReader, CopyWriter
@@ -28,6 +29,7 @@ class Site:
         self._authority = authority
         self._port = 0
         self.offset_seconds = 0.0
+        self.domain = "shared"
         self.repository: Repository
         self.endpoint: Endpoint
         self.grants: Grants
@@ -36,7 +38,7 @@ class Site:
         return time.time() + self.offset_seconds
 
     async def start(self) -> None:
-        self.repository = Repository.open(self.directory / "repository", key_path=self.directory / "state" / "key")
+        self.repository = self.opened()
         tokens = TokenKey.load_or_create(self.directory / "state" / "tokens")
         context = server_context(certificate=self.identity.certificate, key=self.identity.key, ca=self._authority.path)
         self.endpoint = Endpoint(self.repository, tokens=tokens, tls=context, host="127.0.0.1", clock=self.clock)
@@ -48,6 +50,12 @@ class Site:
             ca=self._authority.path,
             clock=self.clock,
         )
+
+    def opened(self) -> Repository:
+        """All sites of one authority are of one trust domain, unless a test says otherwise."""
+        domain = self._authority.path.parent / f"domain-{self.domain}"
+        store = DirectoryStore(self.directory / "repository")
+        return Repository.open(store, state=self.directory / "state", options=Options(domain_key=domain))
 
     async def stop(self) -> None:
         await self.endpoint.stop()
@@ -69,6 +77,25 @@ class Site:
             assert time.monotonic() < deadline, f"{opened.writing} are still being written"
             await asyncio.sleep(0.01)
         return opened
+
+    def chunks(self, committed: CommittedCopy, part: str) -> list[str]:
+        """The chunks of a stream, by name."""
+        found = committed.part(part)
+        assert found is not None
+        assert found.chunks is not None
+        return [ref.digest for ref in found.chunks]
+
+    def place(self, chunk: str) -> tuple[Path, int, int]:
+        """Where a chunk lies: the file of its pack, offset and length there."""
+        place = self.repository.catalog.places(bytes.fromhex(chunk))[0]
+        return self.directory / "repository" / pack_name(place.pack), place.blob.offset, place.blob.stored
+
+    def damage(self, chunk: str) -> None:
+        """Flips a bit of a chunk."""
+        path, offset, length = self.place(chunk)
+        content = bytearray(path.read_bytes())
+        content[offset + length // 2] ^= 1
+        path.write_bytes(content)
 
     async def write(self, copy: str, part: str, data: bytes) -> CopyPart:
         return await CopyWriter(self.open_write(copy)).write_stream(part, blocks(data))

@@ -215,7 +215,7 @@ async def test_a_copy_is_written_committed_moved_and_deleted(pair: tuple[BrokerP
     await north.finish("collect", Collect(id=new_id()), Collected)
     stats = await north.ask("stats", StatsRequest(), RepositoryStats)
     assert (stats.copies, stats.chunks, stats.stored, stats.staging) == (0, 0, 0, 0)
-    assert not [path for path in north.repository_dir.joinpath("chunks").rglob("*") if path.is_file()]
+    assert not [path for path in north.repository_dir.joinpath("packs").rglob("*") if path.is_file()]
     assert await south.read("c1") == BIG
 
 
@@ -243,9 +243,9 @@ async def test_kill_9_in_the_middle_of_a_transfer_loses_nothing(pair: tuple[Brok
     await north.save("c1", BIG)
     request = TransferCopy(id=new_id(), copy="c1", grant=await north.open_read("c1"))
     await south.ask("transfer", request, Outcome)
-    staging = south.repository_dir / "staging" / "c1" / "chunks"
+    packs = south.repository_dir / "packs"
     deadline = time.monotonic() + 10
-    while not staging.is_dir() or not any(staging.iterdir()):
+    while not packs.is_dir() or not any(packs.iterdir()):
         if (south.repository_dir / "copies" / "c1").exists():
             break
         assert time.monotonic() < deadline

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from brokers.filesystem.format0.maintenance import collect, stats, verify
 from brokers.repository.errors import CopyNotFound
 from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
 from brokers.sdk.copystream_http import connection, request
@@ -27,7 +26,7 @@ async def test_a_copy_arrives_whole_and_is_the_same_copy(north: Site, south: Sit
     here = await transfer.run()
     assert here.raw == there.raw
     assert progress[-1] == (there.manifest.logical_bytes, there.manifest.logical_bytes)
-    assert verify(south.repository, "c1").sound
+    assert south.repository.verify("c1", progress=lambda _done: None).sound
     assert await south.read("c1", "dump") == BIG
     again = south.transfer(north.open_read("c1", peer=south))
     assert (await again.run()).raw == there.raw
@@ -55,7 +54,7 @@ async def test_many_entries_move_by_their_index(north: Site, south: Site) -> Non
     there = north.repository.commit("c1")
     here = await south.transfer(north.open_read("c1", peer=south)).run()
     assert here.manifest == there.manifest
-    assert verify(south.repository, "c1").sound
+    assert south.repository.verify("c1", progress=lambda _done: None).sound
 
 
 async def test_a_grant_works_for_its_peer_copy_and_time_only(north: Site, south: Site) -> None:
@@ -85,10 +84,9 @@ async def test_a_token_gives_no_chunk_of_another_copy(north: Site, south: Site) 
     secret = await north.write_copy("c1", dump=b"of copy one")
     await north.write_copy("c2", dump=b"of copy two")
     grant = north.open_read("c2")
-    refs = secret.manifest.parts[0].chunks
-    assert refs is not None
+    chunk = north.chunks(secret, "dump")[0]
     async with connection(grant) as session:
-        body = f'["{refs[0].digest}"]'.encode()
+        body = f'["{chunk}"]'.encode()
         with pytest.raises(CopyStreamError, match="no such chunk"):
             async with request(session, "POST", f"{grant.url}/chunks", part="dump", data=body):
                 pytest.fail("the chunk was given")
@@ -98,19 +96,19 @@ class Stall:
     """Lets a repository give some chunks, and then none until it is released."""
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
-        self._read = site.repository.chunks.read_stored
+        self._read = site.repository.packed_chunk
         self._left = after
         self._released = threading.Event()
-        monkeypatch.setattr(site.repository.chunks, "read_stored", self._slow)
+        monkeypatch.setattr(site.repository, "packed_chunk", self._slow)
 
     def release(self) -> None:
         self._released.set()
 
-    def _slow(self, digest: str, *, copy: str | None = None, part: str | None = None) -> bytes:
+    def _slow(self, digest: str, *, copy: str) -> bytes:
         self._left -= 1
         if self._left < 0:
             self._released.wait(20)
-        return self._read(digest, copy=copy, part=part)
+        return self._read(digest, copy=copy)
 
 
 @pytest.mark.parametrize("who", ["source", "target"])
@@ -158,8 +156,7 @@ async def test_a_cancelled_transfer_leaves_nothing(north: Site, south: Site) -> 
     with pytest.raises(asyncio.CancelledError):
         await running
     await asyncio.to_thread(south.repository.abort, "c1")
-    collect(south.repository)
-    found = stats(south.repository)
+    found = south.repository.stats()
     assert (found.copies, found.open_copies, found.chunks) == (0, 0, 0)
     with pytest.raises(CopyNotFound):
         south.repository.writing("c1")
@@ -167,13 +164,46 @@ async def test_a_cancelled_transfer_leaves_nothing(north: Site, south: Site) -> 
 
 async def test_a_damaged_source_is_not_delivered(north: Site, south: Site) -> None:
     committed = await north.write_copy("c1", dump=BIG)
-    refs = committed.manifest.parts[0].chunks
-    assert refs is not None
-    path = north.repository.chunks.path(refs[5].digest)
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(Exception, match=refs[5].digest):
+    chunk = north.chunks(committed, "dump")[5]
+    north.damage(chunk)
+    with pytest.raises(Exception, match=chunk):
         await south.transfer(north.open_read("c1", peer=south)).run()
     assert list(south.repository.copies()) == []
-    path.unlink()
+    north.place(chunk)[0].unlink()
     with pytest.raises(CopyStreamError, match="is missing"):
         await south.transfer(north.open_read("c1", peer=south)).run()
+
+
+async def test_between_trust_domains_a_copy_is_named_anew(north: Site, south: Site) -> None:
+    await south.stop()
+    stranger = Site("west", directory=south.directory.parent, authority=south._authority)
+    stranger.domain = "west"
+    await stranger.start()
+    try:
+        await _written_in_both_layouts(north)
+        there = north.repository.committed("c1")
+        transfer = stranger.transfer(north.open_read("c1", peer=stranger))
+        here = await transfer.run()
+        assert transfer.fetched_bytes > len(BIG)
+        assert here.raw == there.raw
+        assert not set(stranger.chunks(here, "dump")) & set(north.chunks(there, "dump"))
+        assert stranger.repository.verify("c1", progress=lambda _done: None).sound
+        assert await stranger.read("c1", "dump") == BIG
+        again = stranger.transfer(north.open_read("c1", peer=stranger))
+        assert (await again.run()).raw == there.raw
+        assert again.fetched_bytes == 0
+    finally:
+        await stranger.stop()
+        await south.start()
+
+
+async def _written_in_both_layouts(site: Site) -> None:
+    async def source() -> AsyncIterator[tuple[str, dict[str, str], int, AsyncIterator[bytes]]]:
+        for number in range(50):
+            data = number.to_bytes(4, "big") * number
+            yield f"k{number}", {"n": str(number)}, len(data), blocks(data)
+
+    writer = CopyWriter(site.open_write("c1"))
+    await writer.write_entries("objects", source())
+    await writer.write_stream("dump", blocks(BIG))
+    site.repository.commit("c1")

@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 60.0
 T = TypeVar("T")
 
 
-class Killed(BaseException):
+class Killed(Exception):
     """Stands for the end of a process."""
 
 
