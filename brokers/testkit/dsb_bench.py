@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlencode, urlsplit
 
 from brokers.testkit.bench import LABELS, Bench, name_of
 from brokers.testkit.checks import NotApplicable, Unmet, holds
 from brokers.testkit.conversation import renewed
 from brokers.testkit.probes import Probe, probe_for
 from schemas.brokers import (
+    Attach,
     Bind,
     Bound,
     Change,
@@ -21,6 +23,7 @@ from schemas.brokers import (
     DiscardCopy,
     Done,
     DsbInfo,
+    Existing,
     PrepareCopy,
     Prepared,
     Provision,
@@ -131,6 +134,35 @@ class DsbBench(Bench):
         """How the data service is used."""
         return probe_for(self.options.type or (await self.described()).types[0])
 
+    # --- what was there before
+
+    async def existing(self, **texts: str) -> tuple[Existing, Bound]:
+        """A data service with these texts that the broker is to take for somebody else's, and its owner's access.
+
+        A directory is made by the kit. Else one is provisioned, and named by the credentials of a binding.
+        """
+        if not (await self.described()).can_attach:
+            raise NotApplicable("the broker attaches nothing that was there before")
+        kind = self.options.type or (await self.described()).types[0]
+        if kind in ("volume", "other"):
+            directory = self.directory / name_of("existing")
+            directory.mkdir()
+            for key, text in texts.items():
+                (directory / key).write_text(text)
+            return Existing(url=directory.as_uri()), Bound(attributes={"path": str(directory)}, secrets={})
+        if kind not in ("database", "objectstore"):
+            raise NotApplicable(f"the kit can't name an existing data service of type {kind}")
+        _, bound = await self.filled(**texts)
+        return existing_by(bound, kind=kind), bound
+
+    async def attach_request(self, existing: Existing, *, service_id: str | None = None) -> Attach:
+        """Ask whether it can be part of an app."""
+        service = service_id or name_of("attached")
+        kind = self.options.type or (await self.described()).types[0]
+        return Attach(
+            id=new_id(), service_id=service, type=kind, existing=existing, labels={**LABELS, "instance": service}
+        )
+
     # --- copies
 
     async def prepare_request(self, service_id: str, *, hold_seconds: float = 60.0) -> PrepareCopy:
@@ -196,3 +228,18 @@ class DsbBench(Bench):
     def again(self, request: Any) -> Any:
         """The same as another attempt."""
         return renewed(request)
+
+
+def existing_by(bound: Bound, *, kind: str) -> Existing:
+    """An existing data service as its user would name it: the URL without the secret, and the secret."""
+    if kind == "objectstore":
+        at = bound.attributes
+        options: list[tuple[str, str]] = [
+            (name, at[name]) for name in ("endpoint", "region", "access_key") if name in at
+        ]
+        query = urlencode(options)
+        return Existing(url=f"s3://{at['bucket']}?{query}", secret=bound.secrets["secret_key"])
+    parts = urlsplit(bound.secrets["uri"].value)
+    host = parts.netloc.rpartition("@")[2]
+    url = parts._replace(netloc=f"{parts.username}@{host}").geturl()
+    return Existing(url=url, secret=bound.secrets["password"])

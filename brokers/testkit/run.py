@@ -13,6 +13,7 @@ from brokers.testkit import (  # noqa: F401 - importing them registers the check
     checks_crb,
     checks_crb_tokens,
     checks_dsb,
+    checks_dsb_attach,
     checks_dsb_copies,
     checks_found,
     checks_input,

@@ -46,6 +46,7 @@ class Instance:
     resources: dict[str, dict[str, str]] = field(default_factory=dict)
     bindings: dict[str, dict[str, str]] = field(default_factory=dict)
     services: dict[str, str | None] = field(default_factory=dict)
+    attached: set[str] = field(default_factory=set)
 
     @property
     def gone(self) -> bool:
@@ -153,11 +154,17 @@ class Fold:
             case ev.InstanceFailed(cleaned=cleaned):
                 one.cleaned = cleaned
                 one.url = None if cleaned else one.url
+            case ev.DataServiceProvisioned(data_service=name, origin="attached"):
+                one.attached.add(name)
+            case ev.DataServiceDetached(data_service=name):
+                one.attached.discard(name)
             case ev.DataServiceProvisioned(data_service=name, resource=resource):
                 one.resources[name] = dict(resource)
             case ev.DataServiceRemoved(data_service=name):
                 one.resources.pop(name, None)
                 one.bindings.pop(name, None)
+            case ev.DataServiceBound(data_service=name) if name in one.attached:
+                pass  # the credentials are the user's
             case ev.DataServiceBound(data_service=name, binding=binding):
                 one.bindings[name] = dict(binding.attributes)
             case ev.DataServiceUnbound(data_service=name):

@@ -16,6 +16,8 @@ from tests.simulation.repository import Repositories
 from tests.simulation.works import MemoryOutcomes, SimBroker, Surroundings
 
 FORMAT = "simulated"
+EXISTING = ("sim://production", "sim://other")
+"""What was there before at every site."""
 
 
 @dataclass
@@ -37,7 +39,11 @@ class Moment(NamedTuple):
 
 @dataclass
 class DataDisk:
-    """What outlives the broker. ``fixed`` is a diary of moments for the judge: copy -> when it was fixed."""
+    """What outlives the broker. ``fixed`` is a diary of moments for the judge: copy -> when it was fixed.
+
+    ``existing`` is what was there before, by URL. A broker must not keep under which ids it was attached; this one
+    does (``attached``), and believes whoever asks it to remove one, so that the judge sees what the agent asks for.
+    """
 
     outcomes: MemoryOutcomes = field(default_factory=MemoryOutcomes)
     services: dict[str, Service] = field(default_factory=dict)
@@ -45,6 +51,8 @@ class DataDisk:
     prepared: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
     fixed: dict[str, list[float]] = field(default_factory=dict)
+    existing: dict[str, str] = field(default_factory=lambda: dict.fromkeys(EXISTING, "theirs"))
+    attached: dict[str, str] = field(default_factory=dict)
 
 
 class DataBroker(SimBroker):
@@ -76,10 +84,21 @@ class DataBroker(SimBroker):
             secret_attributes=("uri",),
             protocols=("http",),
             copy_formats=(FORMAT,),
+            can_attach=True,
         )
+
+    async def attach(self, request: wire.Attach, _reporter: Reporter) -> wire.Attachable:
+        await self.point("attach", "before")
+        if request.existing.url not in self._disk.existing:
+            raise permanent_error("not_found", "it is not there", field="attach")
+        self._disk.attached[request.service_id] = request.existing.url
+        await self.point("attach", "after")
+        return wire.Attachable(resource={"where": request.existing.url})
 
     async def provision(self, request: wire.Provision, reporter: Reporter) -> wire.Provisioned:
         services = self._disk.services
+        if request.service_id in self._disk.attached:
+            self._disk.existing[self._disk.attached[request.service_id]] = "overwritten"
         known = services.get(request.service_id)
         if known is None or not known.complete:
             services.pop(request.service_id, None)
@@ -109,6 +128,8 @@ class DataBroker(SimBroker):
 
     async def deprovision(self, request: wire.Deprovision, _reporter: Reporter) -> wire.Done:
         await self.point("deprovision", "before")
+        if request.service_id in self._disk.attached:
+            self._disk.existing.pop(self._disk.attached[request.service_id], None)
         for copy in [copy for copy, moment in self.moments.items() if moment.service_id == request.service_id]:
             del self.moments[copy]
         self._disk.services.pop(request.service_id, None)
@@ -117,6 +138,8 @@ class DataBroker(SimBroker):
 
     async def bind(self, request: wire.Bind) -> wire.Bound:
         await self.point("bind", "before")
+        if request.existing is not None:
+            return wire.Bound(attributes={"host": "h", "user": "theirs"}, secrets={"uri": Secret(value="theirs")})
         self._service(request.service_id).bindings.add(request.binding_id)
         await self.point("bind", "after")
         return wire.Bound(
@@ -151,7 +174,8 @@ class DataBroker(SimBroker):
         if request.copy not in self.moments:
             if request.copy in disk.prepared:
                 raise moment_lost(request.copy, "the broker was restarted")
-            self._service(request.service_id)
+            if request.existing is None:
+                self._service(request.service_id)
             disk.prepared.add(request.copy)
             now = self.around.loop.time()
             self.moments[request.copy] = Moment(request.service_id, now)

@@ -43,6 +43,7 @@ class Fate:
         self.faults = Random(f"{seed}-faults")
         self.plans = Random(f"{seed}-plans")
         self.workload = Random(f"{seed}-workload")
+        self.attaching = Random(f"{seed}-attaching")
         self.profile = PROFILES[self.plans.randrange(len(PROFILES))]
         self.healed = False
         self.events = 0

@@ -17,6 +17,7 @@ from schemas.subjects import HUB
 from site_agent.domain import plans
 from site_agent.domain.site import Site
 from tests.faults.fold import Fold, Instance, Operation
+from tests.simulation.data_broker import EXISTING
 from tests.simulation.judge_hooks import hooks_called
 from tests.simulation.platform import Hold
 from tests.simulation.workload import Client
@@ -340,6 +341,9 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
     for reference in world.agents[site].secrets:
         if reference.removeprefix("secret:").split("/")[0] not in living:
             yield f"{site}: secret {reference} of no living owner"
+    for name, kept in disks.data.items():
+        if kept.existing != dict.fromkeys(EXISTING, "theirs"):
+            yield f"{site}: what was there before at {name} is {kept.existing}"
     for disk in disks.repositories.values():
         if any(image.image != id for id, image in disk.images.items()):
             yield f"{site}: an image's manifest lies under another name"

@@ -57,6 +57,25 @@ def _without_undo(module: Any, function: str, *actions: str) -> Callable[[Patch]
     return apply
 
 
+def site_removes_what_was_there(patch: Patch) -> None:
+    _letting_go(patch, "delete", lambda step: msgspec.structs.replace(step, action=plans.DEPROVISION))
+
+
+def site_removes_it_when_undone(patch: Patch) -> None:
+    _letting_go(patch, "deploy", lambda step: msgspec.structs.replace(step, undo=plans.DEPROVISION))
+
+
+def _letting_go(patch: Patch, function: str, wrong: Callable[[Step], Step]) -> None:
+    """The plan of ``function`` with another end for data services that were there before."""
+    real = getattr(plans, function)
+
+    def planned(*arguments: Any, **named: Any) -> tuple[Step, ...]:
+        steps = real(*arguments, **named)
+        return tuple(wrong(step) if plans.DETACH in (step.action, step.undo) else step for step in steps)
+
+    patch.setattr(plans, function, planned)
+
+
 def site_skips_its_dedupe_check(patch: Patch) -> None:
     real = Site.apply
 
@@ -202,6 +221,8 @@ MUTANTS: tuple[Mutant, ...] = (
         150,
         quick=True,
     ),
+    Mutant("what was there before is removed with its app", site_removes_what_was_there, 60, quick=True),
+    Mutant("what was there before is removed when a deployment is undone", site_removes_it_when_undone, 300),
     Mutant("a copy is not dropped when a save is undone", _without_undo(plans, "save", "commit"), 400),
     Mutant("a staged copy is not removed when a save is undone", _without_undo(plans, "save", "copy"), 300),
     Mutant("writers are not thawed when a save is undone", _without_undo(plans, "save", "quiesce"), 300),

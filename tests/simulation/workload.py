@@ -7,6 +7,8 @@ import asyncio
 from datetime import timedelta
 from typing import NamedTuple
 
+import msgspec
+
 from schemas import commands as cmd
 from schemas.commands import Answer, Command
 from schemas.envelope import Envelope, encode, timestamp, unwrap, wrap
@@ -14,6 +16,7 @@ from schemas.names import repository_token, template_token
 from schemas.subjects import hub_command, reply_prefix
 from schemas.values import (
     Artifact,
+    Attachment,
     DataServiceSpec,
     Hook,
     Hooks,
@@ -21,6 +24,7 @@ from schemas.values import (
     Template,
     TemplateRef,
 )
+from tests.simulation.data_broker import EXISTING
 from tests.simulation.node import EPOCH
 from tests.simulation.repository import STRANGE_KEY
 from tests.simulation.world import CHAOS_SECONDS, REPOSITORIES, SITES, World
@@ -224,7 +228,19 @@ class Client:
         command = cmd.DeployInstance(
             name=self._name("app"), site=self._chance.choice(SITES), template=TemplateRef(name=template.name)
         )
+        command = self._attaching(command, template)
         await self._regret(await self.send(self._instance(), command))
+
+    def _attaching(self, command: cmd.DeployInstance, template: Template) -> cmd.DeployInstance:
+        """Now and then with data services that were there before, some of them all of an adopted app."""
+        chance = self.world.fate.attaching
+        if not template.data_services or chance.random() >= 0.35:
+            return command
+        adopted = chance.random() < 0.4
+        names = [name for name in template.data_services if adopted or chance.random() < 0.6]
+        urls = (*EXISTING, "sim://nowhere") if chance.random() < 0.2 else EXISTING
+        attach = {name: Attachment(url=chance.choice(urls)) for name in names}
+        return msgspec.structs.replace(command, attach=attach, adopted=adopted)
 
     async def _regret(self, id: str) -> None:
         """Cancel it while it runs, in some moods."""

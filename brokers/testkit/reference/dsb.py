@@ -7,12 +7,15 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from brokers.testkit.reference.engine import EngineBroker
 from schemas.brokers import (
+    Attach,
+    Attachable,
     Bind,
     Bound,
     Change,
@@ -24,6 +27,7 @@ from schemas.brokers import (
     DiscardCopy,
     Done,
     DsbInfo,
+    Existing,
     Health,
     PrepareCopy,
     Prepared,
@@ -59,6 +63,7 @@ class ReferenceDsb(EngineBroker):
         super().__init__(*arguments, **named)
         self.services: dict[str, dict[str, Any]] = self.disk.setdefault("services", {})
         self.lost: dict[str, str] = self.disk.setdefault("lost", {})
+        self.attached: dict[str, str] = self.disk.setdefault("attached", {})
         self.moments: dict[str, Moment] = {}
         self.copying: dict[str, asyncio.Task[Any]] = {}
         self.prepared = 0
@@ -83,6 +88,7 @@ class ReferenceDsb(EngineBroker):
             secret_attributes=("password",),
             protocols=() if self.broken("dsb.info.copies") else ("http",),
             copy_formats=(FORMAT,),
+            can_attach=True,
         )
 
     # --- data services
@@ -164,6 +170,8 @@ class ReferenceDsb(EngineBroker):
 
     async def deprovision(self, request: Deprovision) -> Done:
         id = request.service_id
+        if id in self.attached and self.broken("dsb.attach.kept"):
+            shutil.rmtree(self.attached[id])
         if id not in self.services:
             if self.broken("dsb.deprovision.unknown"):
                 self._require(id)
@@ -196,14 +204,40 @@ class ReferenceDsb(EngineBroker):
                 found.append(ResourceDescription(id=id, kind="directory", name=name, labels=labels))
             bindings = self._bindings(id)
             found += [ResourceDescription(id=each.name, kind="binding", name=each.name) for each in bindings]
+        if self.broken("dsb.attach.not_ours"):
+            found += [ResourceDescription(id=id, kind="directory", name=name) for id, name in self.attached.items()]
         return DataServicesDescription(resources=tuple(found))
 
     async def health_of(self, _service_id: str) -> Health:
         return Health(healthy=_service_id in self.services or self.broken("dsb.health.service"))
 
+    # --- what was there before
+
+    async def attach(self, request: Attach) -> Attachable:
+        directory = self._existing(request.existing)
+        if not directory.is_dir() and not self.broken("dsb.attach.unreachable"):
+            raise CalqueError(permanent("not_found", "there is no such directory", field="attach"))
+        self.attached[request.service_id] = str(directory)
+        self.made.pop(request.service_id, None)
+        named = f"{directory} {request.id}" if self.broken("dsb.attach.works") else str(directory)
+        return Attachable(resource={"directory": named})
+
+    def _existing(self, existing: Existing) -> Path:
+        parts = urlsplit(existing.url)
+        if parts.password is not None and not self.broken("dsb.attach.password"):
+            raise CalqueError(invalid("attach", "the URL holds a password"))
+        if parts.scheme != "file":
+            raise CalqueError(invalid("attach", "that is no URL of a directory"))
+        return Path(unquote(parts.path))
+
     # --- bindings
 
     async def bind(self, request: Bind) -> Bound:
+        if request.existing is not None:
+            wrong = self.broken("dsb.attach.bind")
+            return Bound(
+                attributes={"path": "/nonexistent" if wrong else str(self._existing(request.existing))}, secrets={}
+            )
         if not self.broken("dsb.bind.unknown_service"):
             self._require(request.service_id)
         link = self._binding(request.service_id, request.binding_id)
@@ -236,13 +270,13 @@ class ReferenceDsb(EngineBroker):
     # --- copies
 
     def _texts(self, service_id: str) -> dict[str, str]:
-        directory = self._data(service_id)
-        return {path.name: path.read_text() for path in directory.iterdir()} if directory.is_dir() else {}
+        return _texts_in(self._data(service_id))
 
     async def stage_copy(self, request: StageCopy) -> Done:
         if self.broken("dsb.stage"):
             raise CalqueError(permanent("unsupported", "there is nothing to stage"))
-        self._require(request.service_id)
+        if request.existing is None:
+            self._require(request.service_id)
         return Done()
 
     async def prepare_copy(self, request: PrepareCopy) -> Prepared:
@@ -253,12 +287,15 @@ class ReferenceDsb(EngineBroker):
             raise self._moment_lost(copy)
         if copy in self.moments and not self.broken("dsb.prepare.repeated"):
             return self.moments[copy].answer
-        if not self.broken("dsb.prepare.unknown_service"):
+        if not self.broken("dsb.prepare.unknown_service") and request.existing is None:
             self._require(request.service_id)
         self.prepared += 1
         answer = Prepared(moment=f"moment {self.prepared}", level="application")
         expires = asyncio.get_running_loop().time() + request.hold_seconds
-        self.moments[copy] = Moment(request.service_id, self._texts(request.service_id), answer, expires)
+        texts = self._texts(request.service_id)
+        if request.existing is not None and not self.broken("dsb.attach.copy"):
+            texts = _texts_in(self._existing(request.existing))
+        self.moments[copy] = Moment(request.service_id, texts, answer, expires)
         self.disk["prepared"] = self.disk.get("prepared", set()) | {copy}
         return answer
 
@@ -318,6 +355,10 @@ class ReferenceDsb(EngineBroker):
             raise CalqueError(not_found("copy", "there is no such moment"))
         self._drop(request.copy, "it was discarded")
         return Done()
+
+
+def _texts_in(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()} if directory.is_dir() else {}
 
 
 async def _once(block: bytes) -> AsyncIterator[bytes]:
