@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from brokers.repository.settings import RepositorySettings
 from brokers.sdk.errors import read_value
 from brokers.sdk.settings import Section
 
@@ -44,3 +45,10 @@ class DatabaseSection(Section):
         if self.password_file is None:
             return None
         return read_value(self.password_file, field="database.password_file")
+
+
+class PostgresRepositorySettings(RepositorySettings):
+    """What the Postgres repository broker is told at its start, beyond what every copy repository broker is told."""
+
+    name: str = "postgres"
+    database: DatabaseSection

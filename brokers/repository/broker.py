@@ -7,24 +7,21 @@ subclass of :class:`brokers.repository.settings.RepositorySettings`) and its mai
 import abc
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import ClassVar
 
 from brokers.repository import summaries
-from brokers.repository.endpoint import Endpoint, server_context
 from brokers.repository.endpoint_errors import storage_problem
 from brokers.repository.errors import AlreadyCommitted, StorageFailed
 from brokers.repository.grants import Grants
 from brokers.repository.opened import RESERVED_FREE_BYTES, CommittedCopy, CopyRepository, Verification
 from brokers.repository.opened import Collected as Freed
+from brokers.repository.serving import Served
 from brokers.repository.settings import RepositorySettings
 from brokers.repository.threads import in_thread
-from brokers.repository.tokens import TokenKey
 from brokers.repository.transfer import Transfer
-from brokers.sdk.atomic import write_atomically
-from brokers.sdk.errors import permanent_error, temporary_error
+from brokers.sdk.errors import permanent_error
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from schemas.brokers import (
@@ -65,6 +62,7 @@ from schemas.values import CopyPart, CopySummary
 
 logger = logging.getLogger(__name__)
 
+OPENING_SECONDS = 5.0
 UNLIMITED_BYTES = 1 << 60
 """What is told as free space by a store that has no end."""
 
@@ -74,65 +72,48 @@ class RepositoryBroker(Broker, abc.ABC):
 
     description = "copy repository"
 
+    waits_for_store: ClassVar[bool] = False
+    """Whether the store may be away when the broker starts. Requests get a temporary problem until it is there."""
+
     def __init__(self, settings: RepositorySettings) -> None:
         super().__init__(settings)
         self._config = settings
-        self._repository: CopyRepository | None = None
-        self._endpoint: Endpoint | None = None
-        self._grants: Grants | None = None
+        self._served: Served | None = None
+        self._missing = StorageFailed("the repository is not open").problem
+        self._opening: asyncio.Task[None] | None = None
 
     @abc.abstractmethod
     def open_repository(self) -> CopyRepository:
-        """Opens the repository, making it if there is none. Called in a thread, once per start."""
+        """Opens the repository, making it if there is none. Called in a thread, once per start, and again when it
+        failed and the broker waits for its store."""
 
     async def start(self) -> None:
         """Opens the repository and listens. Raises CalqueError if the repository or the port is taken."""
-        config = self._config
-        state = config.state_dir
         try:
-            repository = await in_thread(self.open_repository)
-            self._repository = repository
-            tokens = TokenKey.load_or_create(state / "tokens.key")
-            endpoint = Endpoint(
-                repository,
-                tokens=tokens,
-                tls=server_context(certificate=config.tls.cert, key=config.tls.key, ca=config.tls.ca),
-                host=config.host,
-            )
-            self._endpoint = endpoint
-            port = await self._listen(endpoint)
-            if not config.port:
-                write_atomically(state / "port", str(port).encode())
-            self._grants = Grants(
-                base_url=f"https://{config.host}:{port}",
-                tokens=tokens,
-                certificate=config.tls.cert,
-                ca=config.tls.ca,
-                clock=time.time,
-            )
-        except BaseException as error:
-            await self.stop()
-            if isinstance(error, OSError):
-                raise temporary_error("unavailable", f"the repository can't be served: {error}") from error
-            raise
+            self._served = await Served.begin(self._config, self.open_repository)
+        except CalqueError as error:
+            if not (self.waits_for_store and error.problem.temporary):
+                raise
+            self._missing = error.problem
+            self._opening = asyncio.create_task(self._open_later())
 
-    async def _listen(self, endpoint: Endpoint) -> int:
-        if self._config.port:
-            return await endpoint.start(self._config.port)
-        try:
-            # Grants that were issued before a restart name the port.
-            return await endpoint.start(_kept_port(self._config.state_dir / "port"))
-        except OSError as error:
-            logger.warning("the port of the last run is taken, another one is used: %s", error)
-            return await endpoint.start(0)
+    async def _open_later(self) -> None:
+        while self._served is None:
+            logger.warning("the repository can't be opened, this is tried again: %s", self._missing.sentence())
+            await asyncio.sleep(self._missing.retry_after_seconds or OPENING_SECONDS)
+            try:
+                self._served = await Served.begin(self._config, self.open_repository)
+            except CalqueError as error:
+                self._missing = error.problem  # whoever looks after the store may mend also what looks permanent
+        logger.info("the repository is open")
 
     async def stop(self) -> None:
-        if self._endpoint is not None:
-            await self._endpoint.stop()
-            self._endpoint = None
-        if self._repository is not None:
-            self._repository.close()
-            self._repository = None
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        served, self._served = self._served, None
+        if served is not None:
+            await served.close()
 
     def explain(self, error: BaseException) -> Problem | None:
         """The file system's errors; those of the repository explain themselves."""
@@ -260,6 +241,8 @@ class RepositoryBroker(Broker, abc.ABC):
         )
 
     async def health(self, _request: DataServiceHealth) -> Health:
+        if self._served is None:
+            return Health(healthy=False, message=self._missing.sentence())
         free = await in_thread(self._store.free_bytes)
         if free is not None and free < RESERVED_FREE_BYTES:
             return Health(healthy=False, message=f"where the repository lies only {free} bytes are left")
@@ -267,15 +250,17 @@ class RepositoryBroker(Broker, abc.ABC):
 
     @property
     def _store(self) -> CopyRepository:
-        if self._repository is None:
-            raise StorageFailed("the repository is not open")
-        return self._repository
+        return self._open.repository
 
     @property
     def _issuer(self) -> Grants:
-        if self._grants is None:
-            raise StorageFailed("the repository is not served yet")
-        return self._grants
+        return self._open.grants
+
+    @property
+    def _open(self) -> Served:
+        if self._served is None:
+            raise CalqueError(self._missing)
+        return self._served
 
     def _commit(self, request: CommitCopy) -> CommittedCopy:
         store = self._store
@@ -354,10 +339,3 @@ def _same_parts(announced: dict[str, tuple[int, str]], received: dict[str, tuple
         field="copied.parts",
         remedy="copy again",
     )
-
-
-def _kept_port(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return 0

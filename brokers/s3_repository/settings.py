@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from brokers.repository.settings import RepositorySettings
 from brokers.sdk.errors import read_value
 from brokers.sdk.settings import Section
 from schemas.secrets import Secret
@@ -55,3 +56,10 @@ class BucketSection(Section):
             return None
         secret = Secret(value=read_value(self.secret_key_file, field="bucket.secret_key_file"))
         return read_value(self.access_key_file, field="bucket.access_key_file"), secret
+
+
+class S3RepositorySettings(RepositorySettings):
+    """What the S3 repository broker is told at its start, beyond what every copy repository broker is told."""
+
+    name: str = "s3"
+    bucket: BucketSection

@@ -27,6 +27,8 @@ from schemas.problems import CalqueError
 PROBE = "calque-probe"
 DIGEST = "calque-sha256"
 """Metadata of each object: the SHA-256 of its content, so that putting it again needs no reading."""
+WHOLE_BYTES = 32 << 20
+"""Up to here an object travels in one request."""
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
 PACKS = "packs/"
@@ -41,11 +43,10 @@ logger = logging.getLogger(__name__)
 class S3Store:
     """Objects below the prefix of a bucket. Implements :class:`brokers.repository.objects.ObjectStore`."""
 
-    def __init__(self, section: BucketSection, *, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, section: BucketSection) -> None:
         self._section = section
         self._root = section.prefix
         self._bucket = Bucket(section)
-        self._part_bytes = part_bytes
         self._pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="s3-part")
         self._learning = threading.Lock()
         self._conditional: bool | None = None
@@ -70,7 +71,7 @@ class S3Store:
         only_new = self.conditional
         if not only_new and self._is_there(name, content, digest):
             return
-        write = self._put_parts if len(content) > self._part_bytes else self._put_whole
+        write = self._put_parts if len(content) > WHOLE_BYTES else self._put_whole
         for _ in range(RACE_ATTEMPTS):
             try:
                 write(name, content, digest=digest, only_new=only_new)
@@ -139,10 +140,10 @@ class S3Store:
         upload = self._bucket.begin(self._root + name, metadata={DIGEST: digest}, storage_class=self._class_of(name))
 
         def part(number: int) -> Callable[[], str]:
-            start = (number - 1) * self._part_bytes
-            return lambda: self._bucket.part(upload, number, bytes(view[start : start + self._part_bytes]))
+            start = (number - 1) * PART_BYTES
+            return lambda: self._bucket.part(upload, number, bytes(view[start : start + PART_BYTES]))
 
-        count = -(-len(view) // self._part_bytes)
+        count = -(-len(view) // PART_BYTES)
         sending = [self._pool.submit(part(number)) for number in range(1, count + 1)]
         try:
             self._bucket.complete(upload, [sent.result() for sent in sending], only_new=only_new)

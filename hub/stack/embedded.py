@@ -297,7 +297,9 @@ class EmbeddedStack:
                 f"{site}-agent",
                 module="site_agent",
                 layout=layout,
-                settings=settings.agent_settings(layout, keys, ports.nats, site=site),
+                settings=settings.agent_settings(
+                    layout, keys, ports.nats, site=site, repositories=self.repositories[site]
+                ),
                 depends=(nats,),
             ),
             f"{site}-dsb-postgres": lambda: broker(

@@ -5,6 +5,7 @@ Every document has a `bus` section. Secrets are named by their file, never writt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,11 @@ def webhooks_settings(keys: StackKeys, ports: NatsPorts) -> Document:
     }
 
 
-def agent_settings(layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str) -> Document:
-    """Settings of `python -m site_agent`; both key files hold 32 raw bytes."""
+def agent_settings(
+    layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str, repositories: Sequence[str]
+) -> Document:
+    """Settings of `python -m site_agent`; both key files hold 32 raw bytes. Of several `repositories`
+    the first takes the copies of which nobody says anything else."""
     return {
         "bus": {**bus_section(ports.site_url(site), keys.agent, name=f"{site}-agent"), "inbox_prefix": AGENT_INBOX},
         "site": site,
@@ -53,6 +57,7 @@ def agent_settings(layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site
         "seal_key_file": str(keys.seal_key_file),
         "secrets_key_file": str(keys.secrets_key_file),
         "hub": True,
+        "repositories": {"default": repositories[0]} if len(repositories) > 1 else {},
     }
 
 

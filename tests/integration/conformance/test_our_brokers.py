@@ -16,6 +16,7 @@ from tests.integration.conformance.conftest import conforms
 from tests.integration.kubernetes.services import SPEC, Kubernetes, give_app
 from tests.integration.kubernetes.simulated.api import SimulatedCluster
 from tests.integration.postgres.services import Postgres
+from tests.integration.repository_brokers.brokers import Surroundings
 from tests.integration.s3.services import S3
 from tests.servers import NatsServer, RunningApps, RunningPostgres, RunningS3
 
@@ -99,6 +100,27 @@ async def test_the_filesystem_broker_conforms(
         await broker.start()
     try:
         assert skipped(await conforms(made[0], bus, options=Options(peer="conform-peer"))) == []
+    finally:
+        for broker in made:
+            await broker.stop()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["s3", "postgres"])
+async def test_the_other_repositories_conform(
+    s3_server: RunningS3,
+    postgres_server: RunningPostgres,
+    nats_server: NatsServer,
+    bus: Bus,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    surroundings = Surroundings(directory=tmp_path, nats=nats_server, bus=bus, s3=s3_server, postgres=postgres_server)
+    made = [surroundings.broker(kind, f"conform-{kind}"), surroundings.broker("filesystem", f"peer-of-{kind}")]
+    for broker in made:
+        await broker.start()
+    try:
+        assert skipped(await conforms(made[0], bus, options=Options(peer=f"peer-of-{kind}"))) == []
     finally:
         for broker in made:
             await broker.stop()
