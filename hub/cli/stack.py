@@ -51,9 +51,9 @@ async def until_signalled() -> AsyncIterator[asyncio.Event]:
     "--repository",
     "repositories",
     multiple=True,
-    metavar="[SITE=]KIND",
-    help="A copy repository at each site, or at one: filesystem, s3 or postgres; may be repeated. Remembered. "
-    "[default: filesystem]",
+    metavar="[SITE=]KIND | SITE=NAME:DIRECTORY",
+    help="A copy repository at each site, or at one: filesystem, s3 or postgres; or a directory, such as a disk with"
+    " copies that was found, attached to a site under a name. May be repeated. Remembered. [default: filesystem]",
 )
 @click.option(
     "--kubernetes",

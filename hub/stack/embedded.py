@@ -35,7 +35,15 @@ from hub.stack.names import check_site
 from hub.stack.nats_parts import NatsPorts, hub_nats_part, nats_ports, site_nats_part
 from hub.stack.parts import Part
 from hub.stack.ports import Ports
-from hub.stack.repositories import MODULES, Repositories, brokers_of, remember, remembered
+from hub.stack.repositories import (
+    Repositories,
+    brokers_of,
+    directory_of,
+    module_of,
+    name_of,
+    remember,
+    remembered,
+)
 from hub.stack.servers.postgres import postgres_part, postgres_server
 from hub.stack.servers.seaweed import S3Ports, s3_part, s3_ports, s3_server
 from hub.stack.services import service_part
@@ -66,7 +74,7 @@ class StackPorts:
     postgres: Mapping[str, int]
     s3: Mapping[str, S3Ports]
     copies: Mapping[str, Mapping[str, int]]
-    """By site and kind of repository."""
+    """By site and name of repository."""
     apps_nats: Mapping[str, int]
     apps_nats_monitors: Mapping[str, int]
 
@@ -127,7 +135,7 @@ class EmbeddedStack:
 
     @property
     def repositories(self) -> Repositories:
-        """The kinds of copy repositories of each site."""
+        """The copy repositories of each site."""
         return {**remembered(self.layout.repositories, sites=self.sites), **self._wanted}
 
     @property
@@ -218,8 +226,8 @@ class EmbeddedStack:
             postgres={site: ports.pick(f"{site}-postgres") for site in self.sites},
             s3={site: s3_ports(ports, prefix=f"{site}-s3") for site in self.sites},
             copies={
-                site: {kind: ports.pick(_copies_port(site, kind)) for kind in kinds}
-                for site, kinds in self.repositories.items()
+                site: {name: ports.pick(_copies_port(site, name)) for name in map(name_of, wanted)}
+                for site, wanted in self.repositories.items()
             },
             apps_nats={site: ports.pick(f"{site}-apps-nats") for site in self.sites},
             apps_nats_monitors={site: ports.pick(f"{site}-apps-nats-monitor") for site in self.sites},
@@ -266,15 +274,16 @@ class EmbeddedStack:
                 stop_grace=stop_grace,
             )
 
-        def repository(kind: str) -> Part:
+        def repository(wanted: str) -> Part:
+            kind, attached = name_of(wanted), directory_of(wanted)
             where: Mapping[str, tuple[settings.Document, tuple[str, ...]]] = {
                 "filesystem": ({"repository_dir": str(layout.repository(site))}, ()),
                 "s3": (settings.s3_repository_settings(s3_address), (s3,)),
                 "postgres": (settings.postgres_repository_settings(postgres_address), (postgres,)),
             }
-            own, needs = where[kind]
+            own, needs = where[kind] if attached is None else ({"repository_dir": str(attached)}, ())
             served = settings.repository_settings(keys, broker=f"crb-{kind}", port=ports.copies[site][kind])
-            return broker(f"crb-{kind}", {**own, **served}, *needs, module=MODULES[kind])
+            return broker(f"crb-{kind}", {**own, **served}, *needs, module=module_of(wanted))
 
         return {
             nats: lambda: site_nats_part(layout, self.keys, ports.nats, site=site, program=programs.nats_server),
@@ -298,7 +307,11 @@ class EmbeddedStack:
                 module="site_agent",
                 layout=layout,
                 settings=settings.agent_settings(
-                    layout, keys, ports.nats, site=site, repositories=self.repositories[site]
+                    layout,
+                    keys,
+                    ports.nats,
+                    site=site,
+                    repositories=tuple(map(name_of, self.repositories[site])),
                 ),
                 depends=(nats,),
             ),
@@ -325,7 +338,7 @@ class EmbeddedStack:
                 if site in self._kubernetes
                 else {}
             ),
-            **{f"{site}-crb-{kind}": functools.partial(repository, kind) for kind in self.repositories[site]},
+            **{f"{site}-crb-{name_of(each)}": functools.partial(repository, each) for each in self.repositories[site]},
         }
 
     def _webhooks(self) -> Part:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hub.stack.layout import HomeLayout
 from tests.e2e.main_job.ways import must
 from tests.e2e.stack import Stack, running_stack, until
 
@@ -64,16 +65,22 @@ async def test_a_repository_found_on_a_disk_is_taken_when_its_signer_is_trusted_
 ) -> None:
     for name in list(await images(twofold)):
         await must(twofold, "image", "transfer", name, "--to", "south")
-    home = tmp_path / "home"
-    shutil.copytree(twofold.home / "sites" / "south" / "repository", home / "sites" / "north" / "repository")
-    async with running_stack(home, sites=("north",)) as stranger:
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    there, here = HomeLayout(twofold.home), HomeLayout(home)
+    shutil.copytree(there.repository("south"), disk)
+    key = there.state("south", "crb-filesystem") / "recipient.key"
+    if key.exists():  # what is encrypted comes with its key, or not at all
+        here.state("north", "crb-disk").mkdir(parents=True)
+        shutil.copy(key, here.state("north", "crb-disk"))
+    attached = ("--repository", "north=filesystem", "--repository", f"north=disk:{disk}")
+    async with running_stack(home, sites=("north",), options=attached) as stranger:
         assert await images(stranger) == {}
-        [scanned] = (await must(stranger, "repository", "scan", "north/filesystem", "-o", "json")).json["images"]
+        [scanned] = (await must(stranger, "repository", "scan", "north/disk", "-o", "json")).json["images"]
         assert (scanned["image"], scanned["status"]) == (kept["id"], "untrusted")
-        told = await must(stranger, "repository", "import", "north/filesystem")
+        told = await must(stranger, "repository", "import", "north/disk")
         assert f"--trust {scanned['signer']}" in told.stderr
         assert await images(stranger) == {}
-        trusting = ("repository", "import", "north/filesystem", "--trust", scanned["signer"], "-o", "json")
+        trusting = ("repository", "import", "disk", "--trust", scanned["signer"], "-o", "json")
         [taken] = (await must(stranger, *trusting)).json
         assert (taken["id"], taken["origin"]) == (kept["id"], "found")
         assert taken["name"].startswith("ideas-")
@@ -82,8 +89,7 @@ async def test_a_repository_found_on_a_disk_is_taken_when_its_signer_is_trusted_
         assert run.json["state"] == "running"
 
         assert await stranger.stop() == 0
-        for copy in (home / "sites" / "north" / "repository" / "copies").iterdir():
-            shutil.rmtree(copy)
+        shutil.rmtree(disk / "copies")
         await stranger.start()
 
         async def lost() -> bool:

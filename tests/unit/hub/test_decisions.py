@@ -19,10 +19,19 @@ from schemas import events as ev
 from schemas.commands import ApplyTemplate, SaveInstance, StopInstance
 from schemas.envelope import Envelope, wrap
 from schemas.fitting import Offer
+from schemas.names import check_name
 from schemas.problems import Problem
 from schemas.subjects import CommandSubject
 from schemas.template_check import template_digest
-from schemas.values import BrokerKind, Choices, Plan, SiteState
+from schemas.values import (
+    BrokerKind,
+    Choices,
+    ImageContent,
+    ImageInstance,
+    InstanceConfiguration,
+    Plan,
+    SiteState,
+)
 from tests.unit.hub.scenes import BY, SHOP, content
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -253,3 +262,23 @@ def test_every_site_that_holds_a_copy_is_told_to_forget_it() -> None:
     plan = plan_delete(facts("south", "east"), by=BY)
     # The source keeps the image's manifest, even when its copies are gone.
     assert [step.id for step in plan.steps] == ["forget-east", "forget-north", "forget-south"]
+
+
+@pytest.mark.parametrize(
+    ("app", "saved_at", "number", "expected"),
+    [
+        ("ideas", "2026-11-20T10:00:00Z", 1, "ideas-2026-11-20"),
+        ("ideas", "2026-11-20T10:00:00Z", 2, "ideas-2026-11-20-2"),
+        ("Ideas & Co.", "", 1, "ideas-co"),
+        ("Ä", "", 1, "found"),
+        ("a" * 40, "2026-11-20", 12, "a" * 37 + "-12"),
+    ],
+)
+def test_a_found_image_gets_a_name_that_is_one(app: str, saved_at: str, number: int, expected: str) -> None:
+    instance = ImageInstance(
+        instance="i", instance_name=app, configuration=InstanceConfiguration(template=SHOP), parts=()
+    )
+    content = ImageContent(image="x", site="far", level="crash", instances=(instance,), saved_at=saved_at)
+    name = catalog.found_name(content, number)
+    assert name == expected
+    assert check_name(name, field="name") is None

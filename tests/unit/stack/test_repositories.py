@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hub.stack.errors import StackError
-from hub.stack.repositories import chosen, remember, remembered
+from hub.stack.repositories import chosen, directory_of, name_of, remember, remembered
 
 SITES = ("north", "south")
 
@@ -20,6 +20,7 @@ SITES = ("north", "south")
         (("filesystem", "s3", "s3"), {"north": ("filesystem", "s3"), "south": ("filesystem", "s3")}),
         (("south=s3", "south=filesystem"), {"south": ("s3", "filesystem")}),
         (("filesystem", "south=postgres"), {"north": ("filesystem",), "south": ("filesystem", "postgres")}),
+        (("north=s3", "north=disk:/mnt/a=b:c"), {"north": ("s3", "disk:/mnt/a=b:c")}),
     ],
 )
 def test_wishes(wishes: tuple[str, ...], expected: dict[str, tuple[str, ...]]) -> None:
@@ -28,11 +29,30 @@ def test_wishes(wishes: tuple[str, ...], expected: dict[str, tuple[str, ...]]) -
 
 @pytest.mark.parametrize(
     ("wish", "message"),
-    [("tape", "there are filesystem, s3, postgres"), ("west=s3", "it has north, south"), ("north=", "no kind ''")],
+    [
+        ("tape", "there are filesystem, s3, postgres"),
+        ("west=s3", "it has north, south"),
+        ("north=", "no kind ''"),
+        ("disk:/mnt", "SITE=disk:/mnt"),
+        ("north=Disk:/mnt", "repository 'Disk'"),
+        ("north=s3:/mnt", "'s3' is a kind"),
+        ("north=disk:", "name the directory"),
+        ("west=disk:/mnt", "it has north, south"),
+    ],
 )
 def test_a_wish_that_can_not_be_names_what_there_is(wish: str, message: str) -> None:
     with pytest.raises(StackError, match=message):
         chosen((wish,), sites=SITES)
+
+
+def test_one_name_is_one_repository() -> None:
+    with pytest.raises(StackError, match="another of the name 'disk'"):
+        chosen(("north=disk:/a", "north=disk:/b"), sites=SITES)
+    both = chosen(("north=disk:/a", "south=disk:/b"), sites=SITES)
+    assert {site: (name_of(one), directory_of(one)) for site, (one,) in both.items()} == {
+        "north": ("disk", Path("/a")),
+        "south": ("disk", Path("/b")),
+    }
 
 
 def test_a_home_remembers_also_sites_that_are_not_started(tmp_path: Path) -> None:
