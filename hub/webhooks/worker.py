@@ -28,7 +28,8 @@ from schemas.webhooks import DeliveryView
 
 logger = logging.getLogger(__name__)
 
-ACK_WAIT_SECONDS = 30.0
+ACK_WAIT_SECONDS = 10.0
+"""What a killed process had under way is delivered again after this time."""
 GONE_SECONDS = 30.0
 
 

@@ -65,5 +65,5 @@ async def test_nothing_secret_is_open_to_others(tmp_path: Path) -> None:
 
 def test_a_part_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
     stack = EmbeddedStack(tmp_path, sites=("north",), parts=("north-mysql",))
-    with pytest.raises(StackError, match=r"no north-mysql; there are hub-nats, hub, north-nats"):
+    with pytest.raises(StackError, match=r"no north-mysql; there are hub-nats, hub, webhooks, north-nats"):
         asyncio.run(stack.start())
