@@ -143,7 +143,8 @@ class AppView(Fact, frozen=True, kw_only=True):
 
 
 class ImagePartView(Fact, frozen=True, kw_only=True):
-    """One part of an image and its copy."""
+    """One part of an image and its copy. ``origin``: ``attached`` when the copy is of a data service that was there
+    before; what is made from it is provisioned all the same."""
 
     data_service: str
     copy: str
@@ -154,6 +155,7 @@ class ImagePartView(Fact, frozen=True, kw_only=True):
     stored: int = 0
     merkle_root: str = ""
     locations: tuple[str, ...] = ()
+    origin: Origin = "provisioned"
 
 
 class ImageView(Fact, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from brokers.postgres.existing import ExistingDatabase, check_readable, explaine
 from brokers.postgres.moments import Moment, Moments, SequenceValue, Source
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.programs import Program, ProgramFailed
+from brokers.postgres.rights import rights_of
 from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
 from brokers.postgres.tools import Tools
@@ -83,6 +84,7 @@ class PostgresBroker(Broker):
             self._server, self._databases, bin_dir=settings.bin_dir, notes=settings.state_dir / "moments"
         )
         self._version = ""
+        self._known_limits: tuple[str, ...] = ()
 
     async def start(self) -> None:
         """Nothing that needs the server."""
@@ -112,6 +114,7 @@ class PostgresBroker(Broker):
             engine="postgresql",
             engine_version=await self._engine_version(),
             can_attach=True,
+            limits=await self._limits(),
         )
 
     async def attach(self, request: Attach, _reporter: Reporter) -> Attachable:
@@ -228,8 +231,8 @@ class PostgresBroker(Broker):
                 return Health(healthy=True)
             if request.service_id is None:
                 async with self._server.session() as session:
-                    await session.value("SELECT 1")
-                return Health(healthy=True)
+                    lacking = (await rights_of(session)).problem()
+                return Health(healthy=lacking is None, message=lacking.sentence() if lacking else "")
             if await self._databases.complete(request.service_id) is None:
                 return Health(healthy=False, message="the database is not there, or not complete")
             async with self._server.session(database=database_of(request.service_id)) as session:
@@ -334,6 +337,15 @@ class PostgresBroker(Broker):
                 await self._databases.drop(service_id)
         except Exception as error:
             logger.warning("half of the data service %s is left for now: %s", service_id, type(error).__name__)
+
+    async def _limits(self) -> tuple[str, ...]:
+        """What its role may not do; what was found last while the server does not answer."""
+        try:
+            async with self._server.session() as session:
+                self._known_limits = (await rights_of(session)).limits
+        except (Lost, CalqueError) as error:
+            logger.info("the rights of the broker's role are not known now: %s", type(error).__name__)
+        return self._known_limits
 
     async def _engine_version(self) -> str:
         if not self._version:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from brokers.postgres.names import DATABASE_PATTERN, LOGIN_PATTERN, database_of, login_of
+from brokers.postgres.rights import keep_hold_of, rights_of
 from brokers.postgres.server import Server, Session
 from schemas.brokers import ResourceDescription
 from schemas.problems import CalqueError, not_found
@@ -81,10 +82,13 @@ class Databases:
         """Make an empty database that nobody can reach yet; what a broken run left of it is dropped."""
         name = database_of(mark.service_id)
         async with self._server.session() as session:
+            if problem := (await rights_of(session)).problem():
+                raise CalqueError(problem)
             await session.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             async with session.transaction():
                 if not await session.value("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)):
                     await session.run(f"CREATE ROLE {name} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE")
+                    await keep_hold_of(session, name)
                 await session.comment("ROLE", name, mark.text())
             await session.run(
                 f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0 CONNECTION LIMIT {CONNECTION_LIMIT}"
@@ -116,6 +120,7 @@ class Databases:
             async with session.transaction():
                 if not await session.value("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,)):
                     await session.run(f"CREATE ROLE {login} NOSUPERUSER NOCREATEDB NOCREATEROLE")
+                    await keep_hold_of(session, login)
                 password = await session.value("SELECT quote_literal(%s::text)", (verifier,))
                 await session.run(f"ALTER ROLE {login} LOGIN INHERIT PASSWORD {password}")
                 await session.run(f"GRANT {owner} TO {login}")

@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from brokers.postgres.logins import Login
+from brokers.postgres.logins import DEFAULT_PORT, Login, read_url
 from brokers.sdk.errors import read_value
 from brokers.sdk.prices import PricedSettings
 from brokers.sdk.settings import Section
+from schemas.problems import CalqueError
 from schemas.secrets import Secret
 
 
 class AdminSection(Section):
-    """A superuser of the server. The password is read from its file at each connect, so it may be changed."""
+    """Who makes databases and roles: a superuser, or a role with CREATEDB and CREATEROLE. Either ``url``
+    (``postgresql://USER@HOST:PORT/DATABASE?sslmode=...``, no password in it), or ``host``, ``port``, ``user`` and
+    ``database``. The password is read from its file at each connect, so it may be changed."""
 
-    host: str
-    port: int = Field(gt=0, lt=65536)
+    url: str | None = None
+    host: str | None = None
+    port: int = Field(default=DEFAULT_PORT, gt=0, lt=65536)
     user: str = "postgres"
     password_file: Path
     database: str = "postgres"
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (self.host is None):
+            raise ValueError("give either url or host")
+        if self.url is not None:
+            try:
+                read_url(self.url, password=None, field="url", database=self.database)
+            except CalqueError as error:
+                raise ValueError(error.problem.sentence()) from None
+        return self
+
     def login(self) -> Login:
         """The way in. Raises :class:`CalqueError` when the password's file can't be read."""
         password = Secret(value=read_value(self.password_file, field="admin.password_file"))
-        return Login(self.host, self.port, self.user, self.database, password)
+        return self.address._replace(password=password)
+
+    @property
+    def address(self) -> Login:
+        """The way in, without the password."""
+        if self.url is not None:
+            return read_url(self.url, password=None, field="admin.url", database=self.database)
+        return Login(str(self.host), self.port, self.user, self.database)
 
 
 class AdvertiseSection(Section):
@@ -45,4 +68,5 @@ class PostgresSettings(PricedSettings):
     @property
     def reachable(self) -> AdvertiseSection:
         """Where bindings point."""
-        return self.advertise or AdvertiseSection(host=self.admin.host, port=self.admin.port)
+        address = self.admin.address
+        return self.advertise or AdvertiseSection(host=address.host, port=address.port)

@@ -98,9 +98,9 @@ def show_image(session: Session, image: ImageView) -> None:
     if image.parts:
         click.echo("")
         show_table(
-            ("data service", "type", "copy", "state", "level", "size", "stored", "locations"),
+            ("data service", "type", "of", "copy", "state", "level", "size", "stored", "locations"),
             [
-                (p.data_service, p.type, p.copy, p.state, p.level, size(p.size), size(p.stored), p.locations)
+                (p.data_service, p.type, p.origin, p.copy, p.state, p.level, size(p.size), size(p.stored), p.locations)
                 for p in image.parts
             ],
         )

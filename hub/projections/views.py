@@ -227,6 +227,7 @@ def _part_view(
         stored=part.stored if part else summary.stored if summary else 0,
         merkle_root=part.merkle_root if part else summary.merkle_root if summary else "",
         locations=tuple(locations),
+        origin=part.origin if part else "provisioned",
     )
 
 

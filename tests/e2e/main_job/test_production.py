@@ -89,6 +89,7 @@ async def test_it_is_adopted_saved_run_elsewhere_and_deleted_and_stays_what_it_i
 
     image = (await must(stack, "save", "adopted", "--name", "of-production", "-o", "json")).json
     assert (image["state"], image["level"]) == ("saved", "crash")
+    assert {each["origin"] for each in image["parts"]} == {"attached"}
     copy = (await must(stack, "run", "of-production", "--site", "north", "--name", "tested", "-o", "json")).json
     assert {each.get("origin", "provisioned") for each in copy["data_services"]} == {"provisioned"}
     theirs = {str(each["binding"]) for each in adopted["data_services"]}
@@ -110,6 +111,7 @@ async def test_it_is_adopted_saved_run_elsewhere_and_deleted_and_stays_what_it_i
     assert (await belongings(stack.home, "north")).beyond(north) == {}
 
 
+@pytest.mark.full
 async def test_our_own_services_use_it_and_failures_cancels_and_crashes_leave_it_alone(
     stack: Stack, production: Production
 ) -> None:

@@ -38,7 +38,17 @@ LABELS = {"instance": "i1", "instance_name": "hackathon", "data_service": "ideas
 class Postgres(BrokerProcess):
     """The broker, with its requests in brief."""
 
-    def __init__(self, server: RunningPostgres, *, bus: Bus, nats_url: str, directory: Path, name: str) -> None:
+    def __init__(
+        self,
+        server: RunningPostgres,
+        *,
+        bus: Bus,
+        nats_url: str,
+        directory: Path,
+        name: str,
+        admin: dict[str, Any] | None = None,
+        bin_dir: Path | None = None,
+    ) -> None:
         address = server.server
         super().__init__(
             "brokers.postgres",
@@ -47,13 +57,14 @@ class Postgres(BrokerProcess):
             kind="dsb",
             name=name,
             directory=directory,
-            admin={
+            admin=admin
+            or {
                 "host": address.host,
                 "port": address.port,
                 "user": address.user,
                 "password_file": str(address.password_file),
             },
-            bin_dir=str(address.bin_dir),
+            bin_dir=str(bin_dir or address.bin_dir),
         )
         self.server = server
 
