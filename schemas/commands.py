@@ -118,6 +118,15 @@ class TransferImage(Command, frozen=True, kw_only=True):
     repository: str | None = None
 
 
+@command("hub", "image", "edit")
+class EditImage(Command, frozen=True, kw_only=True):
+    """Change what the catalog says of a saved image; what is ``None`` stays. ``tags`` replace those there are."""
+
+    name: str | None = None
+    tags: tuple[str, ...] | None = None
+    comment: str | None = None
+
+
 @command("hub", "image", "delete")
 class DeleteImage(Command, frozen=True, kw_only=True):
     """Delete an image: a tombstone first, then its copies at every site that holds them."""

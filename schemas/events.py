@@ -605,6 +605,16 @@ class CatalogEntered(Event, frozen=True, kw_only=True):
     comment: str = ""
 
 
+@event("catalog", "edited")
+class CatalogEdited(Event, frozen=True, kw_only=True):
+    """What the catalog says of an image was changed; what is ``None`` stayed."""
+
+    by: Requester
+    name: str | None = None
+    tags: tuple[str, ...] | None = None
+    comment: str | None = None
+
+
 @event("catalog", "withdrawn")
 class CatalogWithdrawn(Event, frozen=True, kw_only=True):
     """The image was never saved: its entry is void and its name free."""

@@ -48,6 +48,7 @@ DECISIONS: dict[str, Decide] = {
     "instance.delete": instances.delete,
     "image.run": images.run,
     "image.transfer": images.transfer,
+    "image.edit": images.edit,
     "image.delete": images.delete,
     "repository.import": repositories.tend,
     "repository.verify": repositories.tend,

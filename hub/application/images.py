@@ -15,7 +15,16 @@ from hub.domain.received import Received
 from hub.domain.template import together
 from hub.projections.views import image_facts
 from schemas import saga
-from schemas.commands import Answer, RunImage, SiteRunImage, SiteTransferImage, TransferImage, choices, chosen
+from schemas.commands import (
+    Answer,
+    EditImage,
+    RunImage,
+    SiteRunImage,
+    SiteTransferImage,
+    TransferImage,
+    choices,
+    chosen,
+)
 from schemas.events import OperationAccepted
 from schemas.names import claim_token
 from schemas.problems import Problem, conflict, not_found
@@ -112,6 +121,41 @@ async def _begin(context: Context, received: Received, accepted: OperationAccept
             raise contended(f"operation {received.id}") from error  # delivered again, it is found
         await context.projector.seen(appended)
     return Answer(command=received.id, state="accepted", operation=received.id)
+
+
+async def edit(context: Context, received: Received) -> Outcome:
+    """``image.edit``: the entry and, with a new name, the claims of both names at once."""
+    command, id = received.command, received.aggregate_id
+    assert isinstance(command, EditImage)
+    if problem := catalog.check_edit(command) or domain.check_saved(image_facts(context.state, id), id):
+        return problem
+    for _ in range(TRIES):
+        entry = await load(context.events, "catalog", id)
+        state = entry.fold(catalog.evolve, NOT_ENTERED)
+        if entry.caused_by(received.id):
+            return Answer(command=received.id, state="accepted")
+        if state is None or state.status != "entered":
+            return not_found("image", f"image {id} is deleted", "see `calque image list`")
+        team = state.entered.by.team
+        before = await load(context.events, "claim", claim_token(team, IMAGE, state.entered.name))
+        wanted = await load(context.events, "claim", claim_token(team, IMAGE, command.name or state.entered.name))
+        change = catalog.edit(state, wanted.fold(claim.evolve, ClaimState()), command, image=id, by=received.by)
+        if isinstance(change, Problem):
+            return change
+        try:
+            appended = await append(
+                context.events,
+                (entry, change.catalog),
+                (before, change.released),
+                (wanted, change.claimed),
+                causation=received.id,
+                correlation=received.envelope.correlationid,
+            )
+        except Conflict:
+            continue
+        await context.projector.seen(appended)
+        return Answer(command=received.id, state="accepted")
+    raise contended(f"image {id}")
 
 
 async def delete(context: Context, received: Received) -> Outcome:

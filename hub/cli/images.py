@@ -179,6 +179,27 @@ async def transfer(
 
 @image.command()
 @image_argument
+@click.option("--name", default=None, help="Its new name.")
+@click.option("--tag", "tags", multiple=True, help="A tag, in place of those there are; may be repeated.")
+@click.option("--no-tags", is_flag=True, help="Take its tags away.")
+@click.option("--comment", default=None, help="What it is for.")
+@client_options
+@asynchronous
+async def edit(
+    session: Session, image_name: str, name: str | None, tags: tuple[str, ...], no_tags: bool, comment: str | None
+) -> None:
+    """Change an image's name, tags or comment."""
+    if tags and no_tags:
+        raise click.UsageError("--tag and --no-tags exclude each other")
+    async with session.client() as client:
+        found = await client.image(image_name)
+        chosen = tags if tags or no_tags else None
+        await client.edit_image(found.id, name=name, tags=chosen, comment=comment)
+        show_image(session, await client.image(found.id))
+
+
+@image.command()
+@image_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @dry_run_option
 @wait_options

@@ -233,6 +233,20 @@ class Client(RepositoryVerbs, EventVerbs):
         found = await self.app(app, site=site)
         return await self._send(commands.DeleteInstance(expected_plan=expected_plan), target=found.id, command=command)
 
+    async def edit_image(
+        self,
+        image: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
+        command: str | None = None,
+    ) -> Started:
+        """Change an image's name, tags (all of them) or comment; what is ``None`` stays."""
+        found = await self.image(image)
+        data = commands.EditImage(name=name, tags=None if tags is None else tuple(tags), comment=comment)
+        return await self._send(data, target=found.id, command=command)
+
     async def delete_image(self, image: str, *, command: str | None = None) -> Started:
         """Delete an image and its copies."""
         found = await self.image(image)

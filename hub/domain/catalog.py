@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from hub.domain import claim
 from hub.domain.claim import ClaimState
 from hub.domain.received import check_id
 from schemas.base import Fact
-from schemas.commands import SaveInstance
+from schemas.commands import EditImage, SaveInstance
 from schemas.events import (
     CatalogDeleted,
+    CatalogEdited,
     CatalogEntered,
     CatalogWithdrawn,
+    ClaimReleased,
     ClaimTaken,
     Event,
     ImageFound,
@@ -56,6 +60,14 @@ def enter_found(
     return Change([entered], [ClaimTaken(owner=image)])
 
 
+class Edit(NamedTuple):
+    """Events of an entry, of the name that it had and of the one that it gets."""
+
+    catalog: list[Event]
+    released: list[Event]
+    claimed: list[Event]
+
+
 class Change(NamedTuple):
     """Events of the two aggregates that change together."""
 
@@ -68,6 +80,11 @@ def evolve(state: CatalogState | None, event: Event) -> CatalogState | None:
     match event:
         case CatalogEntered():
             return CatalogState(entered=event)
+        case CatalogEdited() if state is not None:
+            changes = {
+                field: value for field in ("name", "tags", "comment") if (value := getattr(event, field)) is not None
+            }
+            return CatalogState(entered=msgspec.structs.replace(state.entered, **changes), status=state.status)
         case CatalogWithdrawn() if state is not None:
             return CatalogState(entered=state.entered, status="withdrawn")
         case CatalogDeleted() if state is not None:
@@ -79,7 +96,31 @@ def check_save(command: SaveInstance) -> Problem | None:
     """What is wrong with the fields of a save, if anything."""
     if problem := check_id(command.image, field="image") or check_name(command.name, field="name"):
         return problem
-    for index, tag in enumerate(command.tags):
+    return _check_tags(command.tags)
+
+
+def check_edit(command: EditImage) -> Problem | None:
+    """What is wrong with the fields of a change, if anything."""
+    if command.name is None and command.tags is None and command.comment is None:
+        return invalid("name", "nothing is to be changed", "give a name, tags or a comment")
+    if command.name is not None and (problem := check_name(command.name, field="name")):
+        return problem
+    return _check_tags(command.tags or ())
+
+
+def edit(state: CatalogState, taken: ClaimState, command: EditImage, *, image: str, by: Requester) -> Edit | Problem:
+    """Change an entry; ``taken`` is the claim of the name that is wanted, also when that is the present one."""
+    wanted = command.name
+    if wanted is None or wanted == state.entered.name:
+        return Edit([CatalogEdited(by=by, tags=command.tags, comment=command.comment)], [], [])
+    if taken.owner not in (None, image):
+        return conflict("name", f"the name {wanted!r} belongs to image {taken.owner}", "choose another name")
+    edited = CatalogEdited(by=by, name=wanted, tags=command.tags, comment=command.comment)
+    return Edit([edited], [ClaimReleased(owner=image)], [ClaimTaken(owner=image)])
+
+
+def _check_tags(tags: tuple[str, ...]) -> Problem | None:
+    for index, tag in enumerate(tags):
         if not TAG.fullmatch(tag):
             return invalid(f"tags[{index}]", f"{tag!r} is not a tag", "use up to 64 of letters, digits and . _ : + -")
     return None

@@ -213,6 +213,8 @@ class Fold:
         match event:
             case ev.CatalogEntered(name=name, site=site):
                 self.entries[id] = Entry(name=name, site=site)
+            case ev.CatalogEdited(name=name):
+                self.entries[id].name = name or self.entries[id].name
             case ev.CatalogWithdrawn():
                 self.entries[id].state = "withdrawn"
             case ev.CatalogDeleted():

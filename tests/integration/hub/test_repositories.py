@@ -8,6 +8,7 @@ import pytest
 from schemas import events as ev
 from schemas.commands import (
     DeleteImage,
+    EditImage,
     ImportRepository,
     RunImage,
     SaveInstance,
@@ -183,3 +184,27 @@ async def test_what_is_asked_of_a_repository_goes_to_its_site_and_repositories_a
         ("shop-2026-11-20",),
         KEY,
     )
+
+
+@pytest.mark.usefixtures("running_hub")
+async def test_a_found_image_gets_the_name_the_tags_and_the_comment_that_people_want(
+    client: Client, sites: Sites
+) -> None:
+    first, second = await finds(sites["north"]), await finds(sites["south"])
+    await listed(client, first)
+    await listed(client, second)
+    name = (await client.image(first)).name
+    edit = EditImage(name="golden", tags=("bug-12",), comment="from the old disk")
+    assert (await client.ask(edit, first)).state == "accepted"
+    view = await client.image(first)
+    assert (view.name, view.tags, view.comment, view.origin) == ("golden", ("bug-12",), "from the old disk", "found")
+    taken = await client.ask(EditImage(name="golden"), second)
+    assert taken.problem is not None
+    assert (taken.problem.code, taken.problem.field) == ("conflict", "name")
+    assert first in taken.problem.message
+    assert (await client.ask(EditImage(name=name), second)).state == "accepted", "the name that was given up is free"
+    assert (await client.ask(EditImage(tags=()), first)).state == "accepted"
+    view = await client.image(first)
+    assert (view.name, view.tags, view.comment) == ("golden", (), "from the old disk")
+    for nonsense in (EditImage(), EditImage(name="No Name"), EditImage(tags=("no tag",))):
+        assert (await client.ask(nonsense, first)).state == "rejected"
