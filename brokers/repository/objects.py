@@ -27,7 +27,8 @@ class StoredObject(NamedTuple):
 
 
 class ObjectStore(Protocol):
-    """Names are ``/``-separated segments of ``[A-Za-z0-9._-]``, at most 200 characters in all.
+    """Names are ``/``-separated segments of ``[A-Za-z0-9._-]`` that don't begin with a dot, at most 200 characters in
+    all. No name is another one's folder: with ``a/b`` there is no object ``a``.
 
     Trouble of the environment (network, full disk, refused credentials) is raised as
     :class:`schemas.problems.CalqueError`: temporary where a repetition may help, permanent where it can't.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,21 +13,33 @@ import pytest_asyncio
 from tests.integration.repository_stores.stores import Shelf, postgres_settings, s3_settings
 from tests.servers import RunningPostgres, RunningS3
 
-KINDS = ("s3", "postgres")
+DURABLE = ("filesystem", "s3", "postgres")
+KINDS = ("memory", *DURABLE)
 OpenShelf = Callable[[], Shelf]
 """Opens another store of the same kind, beside the first: not the same place."""
 
 
-@pytest_asyncio.fixture(params=KINDS, loop_scope="session")
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of store that a test is about."""
+    chosen: str = request.param
+    return chosen
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def open_shelf(
-    request: pytest.FixtureRequest, s3_server: RunningS3, postgres_server: RunningPostgres
+    kind: str, s3_server: RunningS3, postgres_server: RunningPostgres, tmp_path: Path
 ) -> AsyncIterator[OpenShelf]:
     opened: list[Shelf] = []
-    kind: str = request.param
 
     def another() -> Shelf:
-        settings = s3_settings(s3_server) if kind == "s3" else postgres_settings(postgres_server)
-        opened.append(Shelf(kind, settings))
+        settings: Mapping[str, dict[str, Any]] = {
+            "memory": {},
+            "filesystem": {"directory": str(tmp_path / f"store-{len(opened)}")},
+            "s3": s3_settings(s3_server),
+            "postgres": postgres_settings(postgres_server),
+        }
+        opened.append(Shelf(kind, settings[kind]))
         return opened[-1]
 
     yield another

@@ -7,20 +7,27 @@ import itertools
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from brokers.filesystem.objects import DirectoryStore
 from brokers.postgres_repository.settings import DatabaseSection
 from brokers.postgres_repository.store import PostgresStore
 from brokers.repository.objects import ObjectStore, StoredObject
 from brokers.s3_repository.settings import BucketSection
 from brokers.s3_repository.store import S3Store
 from tests.servers import RunningPostgres, RunningS3
+from tests.unit.repository.memory_store import MemoryStore
 
 _numbers = itertools.count()
 
 
 def open_store(kind: str, settings: Mapping[str, Any]) -> ObjectStore:
     """The store of a kind for settings that JSON can hold."""
+    if kind == "memory":
+        return MemoryStore()
+    if kind == "filesystem":
+        return DirectoryStore(Path(settings["directory"]))
     if kind == "s3":
         return S3Store(BucketSection.model_validate(settings))
     if kind == "postgres":
