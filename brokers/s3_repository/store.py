@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from brokers.repository.format1.packs import PACKS
 from brokers.repository.objects import ObjectExists, ObjectMissing, StoredObject
 from brokers.s3_repository.bucket import Archived, Bucket, Racing, Taken, Unconditional, Upload
 from brokers.s3_repository.problems import archived
@@ -31,8 +32,6 @@ WHOLE_BYTES = 32 << 20
 """Up to here an object travels in one request."""
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
-PACKS = "packs/"
-"""Where packs lie, which alone go to the storage class that the settings name."""
 ABANDONED_SECONDS = 24 * 3600.0
 RACE_ATTEMPTS = 6
 RACE_SECONDS = 0.25
@@ -162,6 +161,7 @@ class S3Store:
             logger.warning("the upload of %s can't be taken back now: %s", upload.key, error)
 
     def _class_of(self, name: str) -> str | None:
+        # Packs alone go to the storage class of the settings: all else is small and read often.
         return self._section.storage_class if name.startswith(PACKS) else None
 
     def _is_there(self, name: str, content: bytes | memoryview, digest: str) -> bool:
