@@ -119,9 +119,25 @@ class DataServiceView(Fact, frozen=True, kw_only=True):
     message: str = ""
 
 
+class ConfiguredView(Fact, frozen=True, kw_only=True):
+    """The value of one variable of an app service, as it was written: references are not resolved, and of a secret
+    there is its name alone. ``layer`` is where it comes from (``app``, ``service``, ``environment``, ``instance``),
+    ``field`` the place in the template, or ``environment.<service>.<variable>`` of the deployment."""
+
+    service: str
+    variable: str
+    layer: str
+    field: str
+    value: str = ""
+    secret: str | None = None
+
+
 class AppView(Fact, frozen=True, kw_only=True):
     """An app instance. ``stale`` when its site has stopped reporting; ``adopted`` when its app services run somewhere
-    else and only its data services are known."""
+    else and only its data services are known. ``environment`` is the template's
+    environment that it is in, ``without`` the parts that are left out; ``configuration`` is told only when it was
+    asked for.
+    """
 
     id: str
     name: str
@@ -137,6 +153,9 @@ class AppView(Fact, frozen=True, kw_only=True):
     services: tuple[ServiceView, ...] = ()
     data_services: tuple[DataServiceView, ...] = ()
     operation: str | None = None
+    environment: str | None = None
+    without: tuple[str, ...] = ()
+    configuration: tuple[ConfiguredView, ...] = ()
     created_at: str = ""
     changed_at: str = ""
     adopted: bool = False
@@ -182,6 +201,8 @@ class ImageView(Fact, frozen=True, kw_only=True):
     stored: int = 0
     sites: tuple[str, ...] = ()
     created_at: str = ""
+    environment: str | None = None
+    without: tuple[str, ...] = ()
     message: str = ""
 
 
@@ -304,6 +325,7 @@ class AppsQuery(Query, frozen=True, kw_only=True):
     name: str | None = None
     site: str | None = None
     all: bool = False
+    configuration: bool = False
 
 
 @message("view.apps")

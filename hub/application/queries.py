@@ -107,7 +107,7 @@ class Queries:
             and query.site in (None, row.site)
             and (query.name in (None, row.id) or (row.deploying is not None and row.deploying.name == query.name))
         ]
-        return AppsView(apps=views.app_views(state, found))
+        return AppsView(apps=views.app_views(state, found, configuration=query.configuration))
 
     async def images(self, query: ImagesQuery, _envelope: Envelope) -> ImagesView:
         """``images``"""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 
+from hub.cli.choosing import choice_options
 from hub.cli.completion import app_names, service_names, site_names, template_names
 from hub.cli.kinds import APPS
 from hub.cli.lists import show_or_watch
@@ -14,10 +15,11 @@ from hub.cli.output import shown_line
 from hub.cli.planning import Planning, name_option, new_site_option, planning_options
 from hub.cli.results import show_app, show_started
 from hub.cli.session import Session, asynchronous, confirm
-from hub.cli.values import attachments, environment, plans, template_ref
+from hub.cli.values import attachments, template_ref
 from hub.client import Client, Started
 from hub.client.names import address
 from schemas.queries import AppView
+from schemas.values import Choices
 
 site_option = click.option(
     "--site",
@@ -26,14 +28,6 @@ site_option = click.option(
     help="Where the app runs, if its name is used at several sites.",
 )
 app_argument = click.argument("app_name", metavar="APP", shell_complete=app_names)
-set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="SERVICE.VAR=VALUE", help="Set a variable; may be repeated."
-)
-plan_option = click.option(
-    "--plan", "chosen", multiple=True, metavar="DATA-SERVICE=PLAN", help="Choose a plan; may be repeated."
-)
-
-
 attach_option = click.option(
     "--attach",
     "attach",
@@ -72,8 +66,7 @@ def _show_outcome(session: Session, app: AppView) -> None:
 @click.argument("template", metavar="TEMPLATE[@VERSION]", shell_complete=template_names)
 @new_site_option
 @name_option
-@set_option
-@plan_option
+@choice_options
 @attach_option
 @attach_secret_option
 @planning_options
@@ -85,8 +78,7 @@ async def deploy(
     template: str,
     site: str | None,
     name: str | None,
-    assignments: tuple[str, ...],
-    chosen: tuple[str, ...],
+    choices: Choices,
     attach: tuple[str, ...],
     attach_secrets: tuple[str, ...],
     planning: Planning,
@@ -97,16 +89,19 @@ async def deploy(
 
     Without a version, the newest that was applied.
     """
-    wanted, values, picked = template_ref(template), environment(assignments), plans(chosen)
-    existing = attachments(attach, attach_secrets)
+    wanted, existing = template_ref(template), attachments(attach, attach_secrets)
 
     async def verb(client: Client) -> Started:
         return await client.deploy(
             wanted,
             name=planning.named(name),
             site=planning.placed(site),
-            environment=values,
-            plans=picked,
+            environment=choices.environment,
+            plans=choices.plans,
+            environment_name=choices.environment_name,
+            without=choices.without,
+            including=choices.including,
+            artifacts=choices.artifacts,
             attach=existing,
             expected_plan=planning.expected,
         )
@@ -136,13 +131,14 @@ async def list_apps(session: Session, site: str | None, everything: bool, watch:
 
 @app.command()
 @app_argument
+@click.option("--config", is_flag=True, help="Also every variable, its value and where that comes from.")
 @site_option
 @client_options
 @asynchronous
-async def describe(session: Session, app_name: str, site: str | None) -> None:
+async def describe(session: Session, app_name: str, config: bool, site: str | None) -> None:
     """Show an app with its services and bindings (no secrets)."""
     async with session.client() as client:
-        show_app(session, await client.app(app_name, site=site))
+        show_app(session, await client.app(app_name, site=site, configuration=config))
 
 
 @app.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from hub.cli.apps import app_argument, finish, plan_option, set_option, site_option
+from hub.cli.apps import app_argument, finish, site_option
+from hub.cli.choosing import choice_options
 from hub.cli.completion import image_names, repository_names, site_names
 from hub.cli.kinds import IMAGES
 from hub.cli.lists import show_or_watch
@@ -13,9 +14,9 @@ from hub.cli.output import seconds, size
 from hub.cli.planning import Planning, dry_run_option, name_option, new_site_option, planning_options
 from hub.cli.results import show_image, show_started
 from hub.cli.session import Session, asynchronous, confirm
-from hub.cli.values import environment, plans
 from hub.client import Client, Started
 from schemas.queries import ImageView
+from schemas.values import Choices
 
 image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=image_names)
 repository_option = click.option(
@@ -88,8 +89,7 @@ def _show_saved(session: Session, image: ImageView) -> None:
 @image_argument
 @new_site_option
 @name_option
-@set_option
-@plan_option
+@choice_options
 @repository_option
 @planning_options
 @wait_options
@@ -100,23 +100,25 @@ async def run(
     image_name: str,
     site: str | None,
     name: str | None,
-    assignments: tuple[str, ...],
-    chosen: tuple[str, ...],
+    choices: Choices,
     repository: str | None,
     planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
     """Run an image as a new app, with a copy of its data. It is fetched first where it is missing."""
-    values, picked = environment(assignments), plans(chosen)
 
     async def verb(client: Client) -> Started:
         return await client.run(
             image_name,
             name=planning.named(name),
             site=planning.placed(site),
-            environment=values,
-            plans=picked,
+            environment=choices.environment,
+            plans=choices.plans,
+            environment_name=choices.environment_name,
+            without=choices.without,
+            including=choices.including,
+            artifacts=choices.artifacts,
             repository=repository,
             expected_plan=planning.expected,
         )

@@ -34,6 +34,8 @@ def show_app(session: Session, app: AppView) -> None:
             "id": app.id,
             "site": app.site,
             "template": app.template,
+            "environment": app.environment,
+            "left out": app.without,
             "image": app.image,
             "state": f"{app.state} (adopted: its app services run somewhere else)" if app.adopted else app.state,
             "status": f"{app.status} (stale: the site does not report)" if app.stale else app.status,
@@ -68,6 +70,20 @@ def show_app(session: Session, app: AppView) -> None:
                 for d in app.data_services
             ],
         )
+    if app.configuration:
+        click.echo("")
+        show_table(
+            ("variable", "value", "layer", "from"),
+            [
+                (
+                    f"{each.service}.{each.variable}",
+                    each.value if each.secret is None else f"*** (secret {each.secret})",
+                    each.layer,
+                    each.field,
+                )
+                for each in app.configuration
+            ],
+        )
 
 
 def show_image(session: Session, image: ImageView) -> None:
@@ -83,6 +99,8 @@ def show_image(session: Session, image: ImageView) -> None:
             "found in": image.found_in,
             "signed by": image.signer,
             "template": image.template,
+            "environment": image.environment,
+            "left out": image.without,
             "parent": image.parent,
             "tags": image.tags,
             "comment": image.comment,
@@ -123,6 +141,7 @@ def show_operation(session: Session, view: OperationView) -> None:
             "by": view.principal,
             "part of": view.parent,
             "started": view.children,
+            "warnings": warnings(view),
             "created": view.created_at,
             "ended": view.ended_at,
         }
@@ -136,6 +155,12 @@ def show_operation(session: Session, view: OperationView) -> None:
                 for s in view.steps
             ],
         )
+
+
+def warnings(view: OperationView) -> list[str]:
+    """What went wrong in steps that can't fail the operation."""
+    results = (each for each in view.result.values() if isinstance(each, dict))
+    return [str(each["warning"]) for each in results if "warning" in each]
 
 
 def show_site(session: Session, site: SiteView, *, apps: tuple[AppView, ...], brokers: tuple[BrokerView, ...]) -> None:

@@ -16,7 +16,7 @@ from hub.cli.lists import show_or_watch
 from hub.cli.options import client_options, document_options, no_color_option, output_option, watch_option
 from hub.cli.output import plain, yaml_text
 from hub.cli.session import Session, asynchronous
-from hub.cli.tables import show_fields, show_table
+from hub.cli.template_results import show_template
 from hub.cli.values import template_ref
 from hub.client import Client
 from hub.manifest import load_template
@@ -75,7 +75,7 @@ async def describe(session: Session, template: str) -> None:
         found = await client.template(wanted.name, version=wanted.version)
     if session.shown(found, f"{found.name}@{found.version}"):
         return
-    _show_template(found)
+    show_template(found)
 
 
 @template.command()
@@ -133,43 +133,3 @@ def _show_identity(session: Session, loaded: Template, *, did: str) -> None:
     name = f"{loaded.name}@{loaded.version}"
     if not session.shown({"name": loaded.name, "version": loaded.version, "digest": digest}, name):
         click.echo(f"{name}  {did}  {digest[:12]}")
-
-
-def _show_template(found: Template) -> None:
-    show_fields(
-        {
-            "name": found.name,
-            "version": found.version,
-            "description": found.description,
-            "entry point": found.entrypoint,
-            "digest": template_digest(found),
-        }
-    )
-    if found.services:
-        click.echo("")
-        show_table(
-            ("service", "type", "port", "artifact", "depends on"),
-            [
-                (
-                    name,
-                    service.type,
-                    service.port,
-                    service.artifact.directory or service.artifact.wheel or service.artifact.type,
-                    service.depends_on,
-                )
-                for name, service in found.services.items()
-            ],
-        )
-    variables = [(name, *each) for name, service in found.services.items() for each in service.environment.items()]
-    if variables:
-        click.echo("")
-        show_table(("service", "variable", "value"), variables)
-    if found.data_services:
-        click.echo("")
-        show_table(
-            ("data service", "type", "broker", "plan", "data class", "parameters"),
-            [
-                (name, service.type, service.broker, service.plan, service.data_class, service.parameters)
-                for name, service in found.data_services.items()
-            ],
-        )

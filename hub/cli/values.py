@@ -31,14 +31,16 @@ class Duration(click.ParamType[float]):
         return total
 
 
-def environment(assignments: Iterable[str]) -> dict[str, dict[str, str]]:
+def environment(
+    assignments: Iterable[str], *, hint: str = "--set", form: str = "service.VARIABLE=value"
+) -> dict[str, dict[str, str]]:
     """``service.VARIABLE=value`` by service and variable."""
     found: dict[str, dict[str, str]] = {}
     for text in assignments:
         target, equals, value = text.partition("=")
         service, dot, variable = target.partition(".")
         if not (equals and dot and service and variable):
-            raise click.BadParameter(f"{text!r} is not service.VARIABLE=value", param_hint="--set")
+            raise click.BadParameter(f"{text!r} is not {form}", param_hint=hint)
         found.setdefault(service, {})[variable] = value
     return found
 
@@ -64,8 +66,8 @@ def template_ref(text: str) -> TemplateRef:
 
 def attachments(urls: Iterable[str], secrets: Iterable[str]) -> dict[str, Attachment]:
     """``data-service=URL`` and ``data-service=name of a secret`` by data service."""
-    where = _pairs(urls, hint="--attach", form="data-service=URL")
-    opened_by = _pairs(secrets, hint="--attach-secret", form="data-service=SECRET")
+    where = pairs(urls, hint="--attach", form="data-service=URL")
+    opened_by = pairs(secrets, hint="--attach-secret", form="data-service=SECRET")
     if stray := sorted(opened_by.keys() - where.keys()):
         raise click.BadParameter(
             f"{stray[0]!r} is not attached: add --attach {stray[0]}=URL", param_hint="--attach-secret"
@@ -76,7 +78,8 @@ def attachments(urls: Iterable[str], secrets: Iterable[str]) -> dict[str, Attach
     }
 
 
-def _pairs(assignments: Iterable[str], *, hint: str, form: str) -> dict[str, str]:
+def pairs(assignments: Iterable[str], *, hint: str, form: str) -> dict[str, str]:
+    """``name=value`` by name; ``form`` says what they are."""
     found: dict[str, str] = {}
     for number, text in enumerate(assignments, start=1):
         name, equals, value = text.partition("=")

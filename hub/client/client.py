@@ -30,7 +30,7 @@ from schemas.problems import CalqueError, not_found
 from schemas.secrets import Secret
 from schemas.signals import LogLine
 from schemas.site_secrets import RemoveSecret, SecretChanged, SecretsQuery, SecretsView, SecretView, SetSecret
-from schemas.values import Attachment, OperationState, Template, TemplateRef
+from schemas.values import Artifact, Attachment, OperationState, Template, TemplateRef, Value
 
 T = TypeVar("T", bound=queries.View)
 
@@ -112,8 +112,12 @@ class Client(RepositoryVerbs, EventVerbs):
         *,
         name: str,
         site: str,
-        environment: Mapping[str, Mapping[str, str]] | None = None,
+        environment: Mapping[str, Mapping[str, Value]] | None = None,
         plans: Mapping[str, str] | None = None,
+        environment_name: str | None = None,
+        without: Sequence[str] = (),
+        including: Sequence[str] = (),
+        artifacts: Mapping[str, Artifact] | None = None,
         attach: Mapping[str, Attachment] | None = None,
         adopted: bool = False,
         expected_plan: str | None = None,
@@ -135,6 +139,10 @@ class Client(RepositoryVerbs, EventVerbs):
             template=template,
             environment={service: dict(values) for service, values in (environment or {}).items()},
             plans=dict(plans or {}),
+            environment_name=environment_name,
+            without=tuple(without),
+            including=tuple(including),
+            artifacts=dict(artifacts or {}),
             attach=dict(attach or {}),
             adopted=adopted,
             expected_plan=expected_plan,
@@ -178,8 +186,12 @@ class Client(RepositoryVerbs, EventVerbs):
         *,
         name: str,
         site: str,
-        environment: Mapping[str, Mapping[str, str]] | None = None,
+        environment: Mapping[str, Mapping[str, Value]] | None = None,
         plans: Mapping[str, str] | None = None,
+        environment_name: str | None = None,
+        without: Sequence[str] = (),
+        including: Sequence[str] = (),
+        artifacts: Mapping[str, Artifact] | None = None,
         repository: str | None = None,
         expected_plan: str | None = None,
         command: str | None = None,
@@ -198,6 +210,10 @@ class Client(RepositoryVerbs, EventVerbs):
             site=site,
             environment={service: dict(values) for service, values in (environment or {}).items()},
             plans=dict(plans or {}),
+            environment_name=environment_name,
+            without=tuple(without),
+            including=tuple(including),
+            artifacts=dict(artifacts or {}),
             repository=repository,
             expected_plan=expected_plan,
         )
@@ -293,15 +309,16 @@ class Client(RepositoryVerbs, EventVerbs):
         return await applied_template(self._bus, found[-1], timeout_seconds=self._query_seconds)
 
     async def apps(
-        self, *, name: str | None = None, site: str | None = None, all: bool = False
+        self, *, name: str | None = None, site: str | None = None, all: bool = False, configuration: bool = False
     ) -> tuple[queries.AppView, ...]:
-        """Apps; deleted ones with ``all``."""
-        return (await self.ask("apps", queries.AppsQuery(name=name, site=site, all=all), queries.AppsView)).apps
+        """Apps; deleted ones with ``all``, every variable of theirs with ``configuration``."""
+        question = queries.AppsQuery(name=name, site=site, all=all, configuration=configuration)
+        return (await self.ask("apps", question, queries.AppsView)).apps
 
-    async def app(self, name: str, *, site: str | None = None) -> queries.AppView:
+    async def app(self, name: str, *, site: str | None = None, configuration: bool = False) -> queries.AppView:
         """One app by id, or the one that holds the name now; what is gone is found by its id only."""
-        live = await self.apps(name=name, site=site)
-        gone = () if live else await self.apps(name=name, site=site, all=True)
+        live = await self.apps(name=name, site=site, configuration=configuration)
+        gone = () if live else await self.apps(name=name, site=site, all=True, configuration=configuration)
         return only_app(name, live, all=gone, site=site)
 
     async def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from schemas.configuration import without_parts
 from schemas.events import (
     DataServiceBound,
     DataServiceDetached,
@@ -123,7 +124,8 @@ class Apps:
 
 def _whole(row: AppRow, event: Event) -> bool:
     match event:
-        case InstanceDeploying(template=template):
+        case InstanceDeploying():
+            template = without_parts(event.template, event.without)
             row.deploying, row.state = event, "deploying"
             for name in () if event.adopted else template.services:
                 row.services.setdefault(name, ServiceRow(broker=event.brokers.get(name)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hub.domain.images import ImageFacts, copies_of
 from hub.domain.template import TemplateState
@@ -13,10 +13,13 @@ from hub.projections.operations import OperationRow
 from hub.projections.state import Projections
 from hub.projections.templates import TemplateRow
 from schemas.commands import Answer
+from schemas.deployed import variables
+from schemas.events import InstanceDeploying
 from schemas.operations import Step
 from schemas.queries import (
     AppView,
     BrokerView,
+    ConfiguredView,
     DataServiceView,
     ImagePartView,
     ImageView,
@@ -52,18 +55,22 @@ def template_state(row: TemplateRow) -> TemplateState:
 # --- apps
 
 
-def app_views(state: Projections, rows: Iterable[AppRow]) -> tuple[AppView, ...]:
+def app_views(state: Projections, rows: Iterable[AppRow], *, configuration: bool = False) -> tuple[AppView, ...]:
     """Apps by site and name."""
     working = {
         row.operation.accepted.target: row.id
         for row in state.operations.live_rows()
         if row.operation is not None and row.operation.outcome is None
     }
-    views = [app_view(state, row, operation=working.get(row.id)) for row in rows if row.deploying is not None]
+    views = [
+        app_view(state, row, operation=working.get(row.id), configuration=configuration)
+        for row in rows
+        if row.deploying is not None
+    ]
     return tuple(sorted(views, key=lambda view: (view.site, view.name, view.created_at, view.id)))
 
 
-def app_view(state: Projections, row: AppRow, *, operation: str | None) -> AppView:
+def app_view(state: Projections, row: AppRow, *, operation: str | None, configuration: bool = False) -> AppView:
     """One app; ``operation`` is the one that works on it now."""
     assert row.deploying is not None
     template = row.deploying.template
@@ -82,10 +89,26 @@ def app_view(state: Projections, row: AppRow, *, operation: str | None) -> AppVi
         services=tuple(_service_view(row, name, service) for name, service in sorted(row.services.items())),
         data_services=tuple(_data_service_view(name, data) for name, data in sorted(row.data_services.items())),
         operation=operation,
+        environment=row.deploying.environment_name,
+        without=row.deploying.without,
+        configuration=tuple(_configured(row.deploying)) if configuration else (),
         created_at=row.created_at,
         changed_at=row.changed_at,
         adopted=row.deploying.adopted,
     )
+
+
+def _configured(deploying: InstanceDeploying) -> Iterator[ConfiguredView]:
+    for service, values in variables(deploying).items():
+        for variable, each in values.items():
+            yield ConfiguredView(
+                service=service,
+                variable=variable,
+                layer=each.layer,
+                field=each.field,
+                value=each.value if isinstance(each.value, str) else "",
+                secret=None if isinstance(each.value, str) else each.value.name,
+            )
 
 
 def _service_view(row: AppRow, name: str, service: ServiceRow) -> ServiceView:
@@ -204,6 +227,8 @@ def _image_view(
         writers_wait_seconds=content.writers_wait_seconds if content else None,
         parts=parts,
         parent=content.parent if content else None,
+        environment=first.configuration.environment_name if first else None,
+        without=first.configuration.without if first else (),
         size=sum(part.size for part in parts),
         stored=sum(part.stored for part in parts),
         sites=tuple(sorted(sites)) if content and condition == "saved" else (),

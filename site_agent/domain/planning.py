@@ -79,7 +79,7 @@ def describe(site: Site, decision: Iterable[Draft], *, target: str, sizes: Mappi
         template=f"{instance.template.name}@{instance.template.version}",
         services=tuple(_service(one, steps) for one in instance.services.values()),
         data_services=tuple(_data_service(site, one, steps, sizes or {}) for one in instance.data_services.values()),
-        changes=tuple(_changes(begun)) if begun else (),
+        changes=tuple(_changes(begun)) if begun and not begun.adopted else (),
         steps=steps,
     )
 
