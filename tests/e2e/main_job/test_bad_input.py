@@ -132,7 +132,8 @@ async def test_the_hub_refuses_a_broken_template_from_whoever_sends_it(
 def _as_applied() -> dict[str, Any]:
     """The sample template as a command carries it."""
     document: dict[str, Any] = yaml.safe_load((HACKATHON / "calque.yaml").read_text())
-    document["services"]["web"]["artifact"]["directory"] = str(HACKATHON / "app")
+    web = document["services"]["web"]
+    web["artifact"] = {**web.pop("artifacts")[0], "directory": str(HACKATHON / "app")}
     return document
 
 

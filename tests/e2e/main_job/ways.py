@@ -102,7 +102,8 @@ async def slow_save(stack: Stack, app: str, image: str) -> AsyncIterator[str]:
 def template(directory: Path, name: str, **changes: Any) -> Path:
     """A template file like that of the sample application, called ``name``, with ``changes`` on top."""
     document = yaml.safe_load((HACKATHON / "calque.yaml").read_text())
-    document["services"]["web"]["artifact"]["directory"] = str(HACKATHON / "app")
+    web = document["services"]["web"]
+    web["artifact"] = {**web.pop("artifacts")[0], "directory": str(HACKATHON / "app")}
     document.update({"name": name, **changes})
     file = directory / f"{name}.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
