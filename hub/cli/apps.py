@@ -285,6 +285,7 @@ async def delete(
 @click.option("--site", required=True, shell_complete=site_names, help="The site whose brokers reach its data.")
 @attach_option
 @attach_secret_option
+@planning_options
 @wait_options
 @client_options
 @asynchronous
@@ -295,6 +296,7 @@ async def adopt(
     site: str,
     attach: tuple[str, ...],
     attach_secrets: tuple[str, ...],
+    planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
@@ -304,7 +306,14 @@ async def adopt(
     of it runs elsewhere as any other does, with data services of its own.
     """
     wanted, existing = template_ref(template), attachments(attach, attach_secrets)
+
+    async def verb(client: Client) -> Started:
+        return await client.deploy(
+            wanted, name=name, site=site, attach=existing, adopted=True, expected_plan=planning.expected
+        )
+
     async with session.client() as client:
-        started = await client.deploy(wanted, name=name, site=site, attach=existing, adopted=True)
+        if await planning.shown(session, client, verb, site=site):
+            return
         said = f"{name} is being adopted at {site}"
-        await finish(session, client, started, wait=wait, timeout=timeout, said=said)
+        await finish(session, client, await verb(client), wait=wait, timeout=timeout, said=said)

@@ -16,6 +16,8 @@ from schemas import saga
 from schemas.commands import Answer
 from schemas.events import Event
 from schemas.operations import Step
+from schemas.queries import AppView
+from schemas.values import Attachment
 from tests.unit.hub.scenes import (
     BY,
     PROBLEM,
@@ -222,3 +224,26 @@ def test_an_app_with_no_services_is_not_up() -> None:
     state = project(recorded("north", [("instance", "i", bare), ("instance", "i", ev.InstanceRunning())]))
     (app,) = views.app_views(state, state.apps.known())
     assert app.status == "DOWN"
+
+
+def test_an_adopted_app_is_as_its_data_services_are_and_shows_what_is_attached() -> None:
+    name, spec = next(iter(SHOP.data_services.items()))
+    attached = {each: Attachment(url="postgresql://reader@db/shop") for each in SHOP.data_services}
+    begin = ev.InstanceDeploying(name="shop", template=SHOP, by=BY, attached=attached, adopted=True)
+    found = ev.DataServiceProvisioned(data_service=name, spec=spec, broker="postgres", plan="", origin="attached")
+
+    def seen(*events: Event) -> AppView:
+        state = project(recorded("north", [("instance", "i", each) for each in (begin, found, *events)]))
+        (app,) = views.app_views(state, state.apps.known())
+        return app
+
+    ill = ev.DataServiceHealthChanged(data_service=name, healthy=False, message="away")
+    well = ev.DataServiceHealthChanged(data_service=name, healthy=True)
+    assert seen().status == "PENDING"
+    app = seen(ev.InstanceRunning())
+    assert (app.status, app.adopted, app.services) == ("UP", True, ())
+    assert {each.name: each.origin for each in app.data_services} == dict.fromkeys(SHOP.data_services, "attached")
+    assert seen(ev.InstanceRunning(), ill, ev.InstanceDegraded(message="away")).status == "DOWN"
+    assert seen(ev.InstanceRunning(), ill, well, ev.InstanceRunning()).status == "UP"
+    gone = seen(ev.InstanceRunning(), ev.DataServiceDetached(data_service=name), ev.InstanceDeleted())
+    assert {each.state for each in gone.data_services} == {"detached"}
