@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 PRINCIPAL = "webhooks"
 CONNECT_SECONDS = 30.0
-SET_UP_AGAIN_SECONDS = 0.5
+SET_UP_AGAIN_SECONDS = 0.1
 STOP_SECONDS = 4.5
 LOOK_AGAIN_SECONDS = 30.0
 
