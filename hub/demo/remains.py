@@ -1,7 +1,7 @@
 """What of deployed applications is to be found at a site: looked for past Calque, as an administrator would.
 
 Databases and roles by a superuser's own connection, buckets by the S3 administrator, processes in ``/proc``,
-files in the directories of the volumes and of the copy repository.
+files in the directories of the volumes and of the copy repository, objects in the bucket of one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from botocore.config import Config
 from hub.stack.embedded import EmbeddedStack
 from hub.stack.servers.postgres import PostgresServer, postgres_server
 from hub.stack.servers.seaweed import S3Server, s3_server
+from hub.stack.settings import REPOSITORY_BUCKET
 
 _DATA_FOLDERS = ("packs", "copies", "images", "holds", "doomed")  # docs/repository-format.md
 
@@ -50,13 +51,14 @@ async def remains(stack: EmbeddedStack, site: str) -> Remains:
     postgres = postgres_server(directory=place / "postgres", port=stack.ports.postgres[site])
     s3 = s3_server(directory=place / "s3", ports=stack.ports.s3[site])
     databases, roles = await _postgres(postgres)
+    buckets, objects = await asyncio.to_thread(_buckets, s3)
     return Remains(
         databases=databases,
         roles=roles,
-        buckets=await asyncio.to_thread(_buckets, s3),
+        buckets=buckets,
         volumes=await asyncio.to_thread(_volumes, stack.layout.volumes(site)),
         processes=await asyncio.to_thread(_processes, place),
-        repository_files=await asyncio.to_thread(_files, stack.layout.repository(site)),
+        repository_files=objects | await asyncio.to_thread(_files, stack.layout.repository(site)),
     )
 
 
@@ -75,7 +77,8 @@ async def _postgres(server: PostgresServer) -> tuple[frozenset[str], frozenset[s
     return frozenset(str(row[0]) for row in databases), frozenset(str(row[0]) for row in roles)
 
 
-def _buckets(server: S3Server) -> frozenset[str]:
+def _buckets(server: S3Server) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of all buckets, and of what lies in the one that is a copy repository."""
     client: Any = boto3.client(
         "s3",
         endpoint_url=server.endpoint,
@@ -85,7 +88,12 @@ def _buckets(server: S3Server) -> frozenset[str]:
         config=Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3}),
     )
     try:
-        return frozenset(str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"])
+        buckets = frozenset(str(bucket["Name"]) for bucket in client.list_buckets()["Buckets"])
+        if REPOSITORY_BUCKET not in buckets:
+            return buckets, frozenset()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=REPOSITORY_BUCKET)
+        keys = (str(each["Key"]) for page in pages for each in page.get("Contents", ()))
+        return buckets, frozenset(key for key in keys if key.partition("/")[0] in _DATA_FOLDERS)
     finally:
         client.close()
 

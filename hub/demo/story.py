@@ -14,17 +14,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import aiohttp
 
 from hub.client import Client, OperationFailedError, Snapshot, Started, load_context
 from hub.client.readiness import sites_ready
 from hub.client.watching import Observer
+from hub.demo.changes import change
+from hub.demo.failing import StoryFailedError as StoryFailedError
+from hub.demo.failing import fail
 from hub.demo.load import LoadFailedError, LoadProgress, LoadReport, load
 from hub.demo.proof import ProofFailedError, ProofReport, bindings_differ, prove
 from hub.demo.reading import Access, UnreadableError, fingerprint, outline
 from hub.demo.remains import Remains, remains
+from hub.demo.webhook import Receiver
 from hub.demo.writers import Bounds, History, Writers
 from hub.manifest import ManifestError, load_template
 from hub.stack.embedded import EmbeddedStack
@@ -33,6 +36,7 @@ from hub.stack.keeper import PartState
 from schemas.problems import CalqueError
 from schemas.queries import AppView, ImageView, OperationView
 from schemas.values import TemplateRef
+from schemas.webhooks import WebhookSpec
 
 Say = Callable[[str], None]
 Watching = Callable[[], AbstractContextManager[Observer]]
@@ -46,11 +50,9 @@ OPERATION_SECONDS = 180.0
 GONE_SECONDS = 30.0
 IMAGE = "ideas-frozen"
 TAGS = ("demo", "with-data")
+WEBHOOK, WEBHOOK_SECONDS = "tell-me", 20.0
+SAVED_TYPE = "calque.event.image.saved.v1"
 COMMENT = "taken while four writers kept writing"
-
-
-class StoryFailedError(Exception):
-    """A claim of the story did not hold; the message says which, and what was found instead."""
 
 
 def example_directory() -> Path:
@@ -73,7 +75,12 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
     example = example_directory()
     say = _timed(say, began)
     home = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="calque-demo-"))
-    stack = EmbeddedStack(home, sites=(NORTH, SOUTH), on_change=parts(lambda line: say(f"   {line}")))
+    stack = EmbeddedStack(
+        home,
+        sites=(NORTH, SOUTH),
+        repositories={NORTH: ("filesystem",), SOUTH: ("s3",)},
+        on_change=parts(lambda line: say(f"   {line}")),
+    )
     try:
         say(f"0. Start a hub and two sites, {NORTH} and {SOUTH}, with their servers, in {home}")
         await stack.start()
@@ -81,11 +88,16 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
             for site, brokers in stack.brokers.items():
                 await sites_ready(client, sites=(site,), brokers=brokers)
             say(f"   ready after {time.monotonic() - began:.1f} s")
-            await _Story(client=client, stack=stack, example=example, say=say, watching=watching).tell()
+            say(f"   copies lie in a directory at {NORTH}, and in an S3 bucket at {SOUTH}")
+            async with Receiver() as receiver:
+                story = _Story(
+                    client=client, stack=stack, example=example, say=say, watching=watching, receiver=receiver
+                )
+                await story.tell()
     except (CalqueError, StackError, LoadFailedError, ProofFailedError, UnreadableError, aiohttp.ClientError) as error:
-        _fail(_cause(error))
+        fail(_cause(error))
     except TimeoutError as error:
-        _fail(f"something took too long: {error}")
+        fail(f"something took too long: {error}")
     finally:
         await asyncio.shield(asyncio.ensure_future(_clean_up(stack, home, say=say, keep=keep)))
     return time.monotonic() - began
@@ -118,10 +130,6 @@ def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _fail(message: str) -> NoReturn:
-    raise StoryFailedError(message) from None
-
-
 @dataclass(kw_only=True)
 class _Moments:
     """When the writers were let go on: the first moment at which every thaw was seen to be confirmed."""
@@ -145,11 +153,13 @@ class _Story:
     example: Path
     say: Say
     watching: Watching
+    receiver: Receiver
     clean: dict[str, Remains] = field(default_factory=dict)
 
     async def tell(self) -> None:
         self.clean = {site: await remains(self.stack, site) for site in (NORTH, SOUTH)}
         await self._apply()
+        await self._subscribe()
         north = await self._deploy()
         loaded = await self._load(north)
         image, history, bounds = await self._save(north)
@@ -169,10 +179,24 @@ class _Story:
                 for line in str(error).splitlines():
                     self.say(f"   refused: {line.removeprefix(str(self.example.parents[1]) + '/')}")
             else:
-                _fail(f"the broken template {name} was not refused")
+                fail(f"the broken template {name} was not refused")
         template = load_template(self.example / "calque.yaml")
         await self.client.apply_template(template)
         self._proved(f"{template.name} {template.version} is applied")
+
+    async def _subscribe(self) -> None:
+        await self.client.webhooks.add(WEBHOOK, WebhookSpec(url=self.receiver.url, types=("image.saved",)))
+        self.receiver.trust((await self.client.webhooks.secret(WEBHOOK)).value)
+        self._proved(f"a webhook will tell {self.receiver.url} of every image that is saved")
+
+    async def _told(self, image: ImageView) -> None:
+        try:
+            event = await self.receiver.event(SAVED_TYPE, subject=image.id, deadline=time.monotonic() + WEBHOOK_SECONDS)
+        except TimeoutError:
+            fail(f"the webhook did not tell of image {image.name} within {WEBHOOK_SECONDS:.0f} s")
+        if self.receiver.refused:
+            fail(f"{self.receiver.refused} deliveries of the webhook were not signed as they should be")
+        self._proved(f"the webhook told of it: {event['type']} from {event['source']}, signed")
 
     async def _deploy(self) -> AppView:
         self.say(f"2. Deploy it blank at {NORTH}")
@@ -193,7 +217,7 @@ class _Story:
 
         report = await load(url=_url(app), progress=progress)
         if report.ideas < 1000:
-            _fail(f"only {report.ideas} files were found to load")
+            fail(f"only {report.ideas} files were found to load")
         size = report.bytes / 1024**2
         self._proved(f"{report.ideas} ideas, {size:.1f} MiB, {report.votes} votes in {report.seconds:.1f} s")
         return report
@@ -214,18 +238,19 @@ class _Story:
         bounds = history.bounds(saving_began=began, thawed=moments.thawed or ended)
         image = await self.client.image(started.target)
         if (image.state, image.name, set(image.tags), image.comment) != ("saved", IMAGE, set(TAGS), COMMENT):
-            _fail(f"the image is {image.state}, {image.name!r}, {image.tags}, {image.comment!r}")
+            fail(f"the image is {image.state}, {image.name!r}, {image.tags}, {image.comment!r}")
         if image.level != "application" or image.writers_wait_seconds is None:
-            _fail(f"the image reached level {image.level}, writers waited {image.writers_wait_seconds}")
+            fail(f"the image reached level {image.level}, writers waited {image.writers_wait_seconds}")
         during = so_far - sum(each.least for each in bounds)
         if during <= 0:
-            _fail("nothing was written while the image was saved, so it proves nothing")
+            fail("nothing was written while the image was saved, so it proves nothing")
         self._proved(
             f"{IMAGE}: level {image.level}; writers waited {image.writers_wait_seconds * 1000:.0f} ms of the"
             f" {ended - began:.1f} s that it took, and wrote {during} ideas in the meantime"
         )
         for part in image.parts:
             self.say(f"       {part.data_service}: {part.size / 1024**2:.1f} MiB, {part.stored / 1024**2:.1f} stored")
+        await self._told(image)
         return image, history, bounds
 
     async def _run(self, image: ImageView, name: str, site: str, *, step: int) -> AppView:
@@ -249,9 +274,9 @@ class _Story:
         self.say(f"7. Change data at {SOUTH}; {NORTH} and the image stay as they are")
         north_access, copy_access = await self._access(north), await self._access(copy)
         before = await outline(north_access)
-        await _vandalise(_url(copy))
+        await change(_url(copy))
         if await outline(north_access) != before:
-            _fail(f"a change at {SOUTH} changed {NORTH}")
+            fail(f"a change at {SOUTH} changed {NORTH}")
         self._proved(f"{SOUTH} changed, {NORTH} did not")
         again = await self._run(image, "ideas-again", SOUTH, step=7)
         await self._same(again, held, "the image run a second time holds what it held at first")
@@ -268,13 +293,14 @@ class _Story:
             counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
             self.say(f"   before, at {site}: {counts}")
             if len(found) < len(Remains.__dataclass_fields__):
-                _fail(f"the search for remains is blind: at {site} it found only {counts or 'nothing'}")
+                fail(f"the search for remains is blind: at {site} it found only {counts or 'nothing'}")
         apps = await self.client.apps()
         await asyncio.gather(*(self._ended(self.client.stop(app.id)) for app in apps))
         self._proved(f"{', '.join(app.name for app in apps)} are stopped")
         await asyncio.gather(*(self._ended(self.client.delete(app.id)) for app in apps))
         self._proved("and deleted with their data")
         await self._wait(await self.client.delete_image(IMAGE))
+        await self.client.webhooks.remove(WEBHOOK)
         deadline = time.monotonic() + GONE_SECONDS
         while left := {
             site: more
@@ -282,12 +308,12 @@ class _Story:
             if (more := (await remains(self.stack, site)).beyond(self.clean[site]))
         }:
             if time.monotonic() > deadline:
-                _fail(f"after everything was deleted there still are {left}")
+                fail(f"after everything was deleted there still are {left}")
             await asyncio.sleep(0.2)
         if apps := await self.client.apps():
-            _fail(f"apps are still listed: {', '.join(app.name for app in apps)}")
+            fail(f"apps are still listed: {', '.join(app.name for app in apps)}")
         if images := await self.client.images():
-            _fail(f"images are still listed: {', '.join(image.name for image in images)}")
+            fail(f"images are still listed: {', '.join(image.name for image in images)}")
         self._proved("no database, role, bucket, volume, process or repository file of theirs is left at either site")
 
     # --- the means
@@ -316,7 +342,7 @@ class _Story:
             session.get(f"{_url(app)}/healthz") as answer,
         ):
             if answer.status != 200 or app.state != "running":
-                _fail(f"{app.name} is {app.state}, and its health check answers {answer.status}")
+                fail(f"{app.name} is {app.state}, and its health check answers {answer.status}")
         self._proved(f"{app.name} is healthy at {app.site}: {app.url}")
         return app
 
@@ -338,7 +364,7 @@ class _Story:
 
     async def _same(self, app: AppView, held: str, words: str) -> None:
         if await fingerprint(await self._access(app)) != held:
-            _fail(f"{app.name} at {app.site} does not hold what the first copy held")
+            fail(f"{app.name} at {app.site} does not hold what the first copy held")
         self._proved(words)
 
     def _judge(self, report: ProofReport) -> None:
@@ -352,31 +378,5 @@ class _Story:
 
 def _url(app: AppView) -> str:
     if not app.url:
-        _fail(f"{app.name} at {app.site} has no address")
+        fail(f"{app.name} at {app.site} has no address")
     return app.url
-
-
-async def _vandalise(url: str) -> None:
-    """Change a copy as its users would: more votes, one idea deleted, a new one; seen to have happened."""
-    async with aiohttp.ClientSession(
-        base_url=url, timeout=aiohttp.ClientTimeout(total=30), raise_for_status=True
-    ) as session:
-
-        async def stats() -> dict[str, int]:
-            async with session.get("/api/stats") as answer:
-                return dict(await answer.json())
-
-        before = await stats()
-        async with session.get("/api/ideas?limit=10") as answer:
-            voted, deleted, *_ = (await answer.json())["ideas"]
-        async with session.post(f"/api/ideas/{voted['id']}/votes", json={"count": 3}):
-            pass
-        async with session.delete(f"/api/ideas/{deleted['id']}"):
-            pass
-        idea = {"title": "Only at the copy", "text": "Nobody else sees it.", "author": "demo", "document": "Y29weQ=="}
-        async with session.post("/api/ideas", json=idea):
-            pass
-        expected = {**before, "votes": before["votes"] + 3 - deleted["votes"]}
-        after = await stats()
-        if (after["count"], after["votes"]) != (expected["count"], expected["votes"]):
-            _fail(f"a changed copy counts {after} instead of {expected}")
