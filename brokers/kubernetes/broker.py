@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from brokers.kubernetes.calls import Calls
 from brokers.kubernetes.cluster import Cluster
+from brokers.kubernetes.commands import Commands
 from brokers.kubernetes.failures import ApiError, Unreachable, problem_of
 from brokers.kubernetes.holds import Holds
 from brokers.kubernetes.hooks import Hooks
@@ -68,7 +69,8 @@ class KubernetesBroker(Broker):
         self._platform = KubernetesPlatform(settings, self._cluster, self._inventory, owner)
         self._holds = Holds(settings, self._cluster, self._platform, owner)
         self._calls = Calls(settings, self._cluster)
-        self._hooks = Hooks(self._platform, self._inventory, self._calls)
+        commands = Commands(settings, self._cluster, owner)
+        self._hooks = Hooks(self._platform, self._inventory, self._calls, commands)
 
     async def start(self) -> None:
         self._inventory.start()
@@ -89,7 +91,7 @@ class KubernetesBroker(Broker):
             version=SERVICE_VERSION,
             artifacts=("image",),
             spaces=self._spaces,
-            hooks=("http",),
+            hooks=("http", "run", "exec", "task"),
             engine="kubernetes",
             engine_version=await self._engine_version(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -36,9 +37,9 @@ class Calls:
             self._session = None
 
     async def hook(
-        self, namespace: str, pod: Object, hook: Hook, body: Object, *, port: int, phase: str, mask: Mask
-    ) -> None:
-        """Call a hook and wait for its 2xx; ``mask`` is for what the service answers.
+        self, namespace: str, pod: Object, hook: Hook, body: Mapping[str, Any], *, port: int, phase: str, mask: Mask
+    ) -> str:
+        """Call a hook and wait for its 2xx; ``mask`` is for what the service answers. A call has no output.
 
         Raises ``hook_refused`` (permanent), or the temporary problems ``hook_timeout`` and ``hook_unreachable``.
         """
@@ -72,8 +73,9 @@ class Calls:
                 field=field,
                 remedy="see the log of the service",
             )
+        return ""
 
-    async def _straight(self, pod: Object, method: str, path: str, body: Object, *, port: int) -> Answer:
+    async def _straight(self, pod: Object, method: str, path: str, body: Mapping[str, Any], *, port: int) -> Answer:
         if self._session is None:
             # A kept connection would break with every restart of the pod behind it.
             connector = aiohttp.TCPConnector(limit=0, force_close=True)

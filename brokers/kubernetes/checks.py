@@ -7,6 +7,7 @@ import re
 from brokers.kubernetes.names import ServiceKey
 from brokers.kubernetes.settings import KubernetesSettings
 from schemas.brokers import DeployService
+from schemas.hook_check import PHASES
 from schemas.problems import CalqueError, invalid
 from schemas.values import Hook
 
@@ -27,13 +28,22 @@ def check_request(request: DeployService, settings: KubernetesSettings) -> None:
         )
     if spec.restart == "never":
         raise CalqueError(invalid("restart", "Kubernetes starts ended services again", "use always or on-failure"))
-    for phase, hook in (("quiesce", spec.hooks.quiesce), ("thaw", spec.hooks.thaw)):
+    for phase in PHASES:
+        hook: Hook | None = getattr(spec.hooks, phase)
         if hook is not None:
-            parse_hook(hook, phase=phase)
+            check_hook(hook, phase=phase)
     secrets = {name: secret.value for name, secret in request.secret_environment.items()}
     for name, value in {**request.environment, **secrets}.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value:
             raise CalqueError(invalid(f"environment.{name}", "is no environment variable of a container"))
+
+
+def check_hook(hook: Hook, *, phase: str) -> None:
+    """Raises ``invalid`` for one that can't be called."""
+    if not hook.exec:
+        parse_hook(hook, phase=phase)
+    elif not hook.exec[0]:
+        raise CalqueError(invalid(f"hooks.{phase}.exec", "there is no command to run", "give it as a list"))
 
 
 def parse_hook(hook: Hook, *, phase: str) -> tuple[str, str]:

@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.stream import WsApiClient
 
 from brokers.kubernetes.failures import ApiError, Unreachable
+from brokers.kubernetes.kinds import POD, Kind
 from brokers.kubernetes.settings import KubernetesSettings
 
 logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+C = TypeVar("C", bound=ApiClient)
 FIELD_MANAGER = "calque"
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=4.0)
@@ -29,33 +32,7 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 4.0
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _WATCH_SECONDS = 240
-
-
-class Kind(NamedTuple):
-    """A kind of namespaced object."""
-
-    kind: str
-    group: str
-    plural: str
-
-    @property
-    def api_version(self) -> str:
-        return self.group.removeprefix("apis/").removeprefix("api/")
-
-    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """Where it lies at the API server."""
-        parts = (self.group, "namespaces", namespace, self.plural, name, subresource)
-        return "/" + "/".join(part for part in parts if part)
-
-
-POD = Kind("Pod", "api/v1", "pods")
-SERVICE = Kind("Service", "api/v1", "services")
-CONFIG_MAP = Kind("ConfigMap", "api/v1", "configmaps")
-SECRET = Kind("Secret", "api/v1", "secrets")
-EVENT = Kind("Event", "api/v1", "events")
-DEPLOYMENT = Kind("Deployment", "apis/apps/v1", "deployments")
-JOB = Kind("Job", "apis/batch/v1", "jobs")
-INGRESS = Kind("Ingress", "apis/networking.k8s.io/v1", "ingresses")
+_OUTPUT_BYTES = 1 << 16
 
 
 class Answer(NamedTuple):
@@ -65,19 +42,27 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Executed(NamedTuple):
+    """How a command ended; ``None`` when it could not be started, and ``output`` says why."""
+
+    exit_code: int | None
+    output: str
+
+
 class Cluster:
     """One API server. ``close`` when done. All calls raise :class:`ApiError` or :class:`Unreachable`."""
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
-        self._client: ApiClient | None = None
+        self._clients: dict[type[ApiClient], ApiClient] = {}
+        self._configuration: Configuration | None = None
         self._making = asyncio.Lock()
 
     async def close(self) -> None:
         """Let go of the connections."""
-        if self._client is not None:
-            await self._client.close()  # type: ignore[no-untyped-call]
-            self._client = None
+        for client in self._clients.values():
+            await client.close()  # type: ignore[no-untyped-call]
+        self._clients.clear()
 
     # --- objects
 
@@ -206,12 +191,20 @@ class Cluster:
             response.release()
 
     async def call(
-        self, namespace: str, pod: str, *, port: int, method: str, path: str, body: Object, timeout_seconds: float
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        port: int,
+        method: str,
+        path: str,
+        body: Mapping[str, Any],
+        timeout_seconds: float,
     ) -> Answer:
         """An HTTP call to a pod through the API server. Raises :class:`Unreachable` when it did not get there."""
         where = POD.path(namespace, f"{pod}:{port}", "proxy") + path
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        response = await self._raw(method, where, body=body, timeout=timeout, content="application/json")
+        response = await self._raw(method, where, body=dict(body), timeout=timeout, content="application/json")
         try:
             said = await response.read()
         finally:
@@ -221,6 +214,34 @@ class Cluster:
                 raise ApiError.of_status(refused)
             raise Unreachable(str(refused.get("message") or refused.get("reason") or "the proxy failed"))
         return Answer(response.status, said)
+
+    async def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Executed:
+        """Run a command in a container, to its end. What it printed comes as one, errors too."""
+        client = await self._connected(WsApiClient)
+        query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+        verb, url, headers, *_ = await client.param_serialize(
+            "GET",
+            POD.path(namespace, pod, "exec"),
+            query_params=[*query, *(("command", word) for word in command)],
+            auth_settings=["BearerToken"],
+        )
+        output = bytearray()
+        try:
+            opening = await client.request(  # type: ignore[no-untyped-call]
+                verb, url, headers=headers, _preload_content=False
+            )
+            async with opening as socket:
+                async for message in socket:
+                    data = message.data if isinstance(message.data, bytes) else str(message.data).encode()
+                    if data[:1] == b"\x03":
+                        return _ended(json.loads(data[1:]), output)
+                    output += data[1:]
+                    del output[:-_OUTPUT_BYTES]
+        except aiohttp.WSServerHandshakeError as error:
+            raise ApiError(error.status, "", f"exec was refused: {error.message}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"the API server can't be reached: {_cause(error)}") from None
+        raise Unreachable("the connection to the command was cut off")
 
     # --- inside
 
@@ -276,7 +297,7 @@ class Cluster:
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Object | None = None,
         timeout: aiohttp.ClientTimeout = _TIMEOUT, content: str = "application/json",
     ) -> aiohttp.ClientResponse:  # fmt: skip
-        client = await self._connected()
+        client = await self._connected(ApiClient)
         try:
             verb, url, headers, sent, _ = await client.param_serialize(
                 method,
@@ -298,25 +319,43 @@ class Cluster:
         response: aiohttp.ClientResponse = answered.response
         return response
 
-    async def _connected(self) -> ApiClient:
+    async def _connected(self, kind: type[C]) -> C:
         async with self._making:
-            if self._client is None:
-                configuration = Configuration()
-                try:
-                    if self._settings.kubeconfig is None:
-                        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-                    else:
-                        await load_kube_config(  # type: ignore[no-untyped-call]
-                            config_file=str(self._settings.kubeconfig),
-                            context=self._settings.context,
-                            client_configuration=configuration,
-                            persist_config=False,
-                        )
-                    self._client = ApiClient(configuration)
-                except (ConfigException, OSError, ValueError) as error:
-                    raise Unreachable(f"the cluster's credentials can't be used: {error}") from None
-                self._client.user_agent = f"calque-psb-{self._settings.name}"
-            return self._client
+            if self._configuration is None:
+                self._configuration = await self._load()
+            if kind not in self._clients:
+                self._clients[kind] = kind(self._configuration)
+                self._clients[kind].user_agent = f"calque-psb-{self._settings.name}"
+            found = self._clients[kind]
+            assert isinstance(found, kind)
+            return found
+
+    async def _load(self) -> Configuration:
+        configuration = Configuration()
+        try:
+            if self._settings.kubeconfig is None:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=str(self._settings.kubeconfig),
+                    context=self._settings.context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (ConfigException, OSError, ValueError) as error:
+            raise Unreachable(f"the cluster's credentials can't be used: {error}") from None
+        return configuration
+
+
+def _ended(status: Object, output: bytearray) -> Executed:
+    """From the last message of an exec."""
+    said = output.decode(errors="replace")
+    if status.get("status") == "Success":
+        return Executed(0, said)
+    for cause in (status.get("details") or {}).get("causes") or ():
+        if cause.get("reason") == "ExitCode":
+            return Executed(int(cause["message"]), said)
+    return Executed(None, said + str(status.get("message") or ""))
 
 
 async def _line(response: aiohttp.ClientResponse) -> bytes:

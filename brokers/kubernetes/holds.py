@@ -19,8 +19,9 @@ import msgspec
 
 from brokers.kubernetes import names, objects, rollout
 from brokers.kubernetes.checks import check_deadline
-from brokers.kubernetes.cluster import JOB, POD, Cluster
+from brokers.kubernetes.cluster import Cluster
 from brokers.kubernetes.failures import ApiError
+from brokers.kubernetes.kinds import JOB, POD
 from brokers.kubernetes.names import Owner, ServiceKey
 from brokers.kubernetes.platform import Found, KubernetesPlatform
 from brokers.kubernetes.settings import KubernetesSettings

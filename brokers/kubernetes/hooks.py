@@ -17,13 +17,14 @@ import msgspec
 
 from brokers.kubernetes import names, rollout
 from brokers.kubernetes.calls import Calls
-from brokers.kubernetes.checks import check_deadline, parse_hook
+from brokers.kubernetes.checks import check_deadline, check_hook
+from brokers.kubernetes.commands import Body, Commands
 from brokers.kubernetes.failures import ApiError, Unreachable
 from brokers.kubernetes.inventory import Inventory
 from brokers.kubernetes.names import ServiceKey
 from brokers.kubernetes.objects import CONTAINER
 from brokers.kubernetes.platform import Found, KubernetesPlatform
-from brokers.sdk.errors import permanent_error, temporary_error
+from brokers.sdk.errors import temporary_error
 from schemas.brokers import ExecHook, Held, HookRan, RunHook
 from schemas.problems import CalqueError, invalid
 from schemas.values import Hook
@@ -50,16 +51,17 @@ class Quiesce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _quiesces = msgspec.json.Decoder(Quiesce)
-_hooks = msgspec.json.Decoder(tuple[Hook, int | None])
+_hooks = msgspec.json.Decoder(Hook)
 
 
 class Hooks:
     """Hooks of all services. ``start`` when the inventory watches, ``stop`` last."""
 
-    def __init__(self, platform: KubernetesPlatform, inventory: Inventory, calls: Calls) -> None:
+    def __init__(self, platform: KubernetesPlatform, inventory: Inventory, calls: Calls, commands: Commands) -> None:
         self._platform = platform
         self._inventory = inventory
         self._calls = calls
+        self._commands = commands
         self._locks: dict[ServiceKey, asyncio.Lock] = {}
         self._thawing: dict[ServiceKey, asyncio.Task[None]] = {}
         self._restoring: asyncio.Task[None] | None = None
@@ -76,9 +78,9 @@ class Hooks:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def call(self, request: ExecHook) -> Held:
-        """See :class:`ExecHook`. Raises ``not_found``, ``hook_refused``, and the temporary ``hook_timeout``,
-        ``hook_unreachable``, ``service_not_running`` and ``service_restarted``."""
-        parse_hook(request.hook, phase=request.phase)
+        """See :class:`ExecHook`. Raises ``not_found``, ``hook_refused``, ``hook_failed``, and the temporary
+        ``hook_timeout``, ``hook_unreachable``, ``service_not_running`` and ``service_restarted``."""
+        check_hook(request.hook, phase=request.phase)
         key = ServiceKey(request.instance, request.service)
         async with self._alone(key):
             found = await self._platform.known(key)
@@ -87,30 +89,26 @@ class Hooks:
             return await self._thaw(found, key, request)
 
     async def run(self, request: RunHook) -> HookRan:
-        """See :class:`RunHook`; it runs in one pod. Raises as :meth:`call`, and ``unsupported`` for commands."""
-        if request.task is not None or request.hook.exec:
-            raise permanent_error(
-                "unsupported",
-                "commands are not run in pods; hooks are calls over HTTP here",
-                field=f"hooks.{request.phase}",
-            )
-        parse_hook(request.hook, phase=request.phase)
+        """See :class:`RunHook`; it runs in one pod. Raises as :meth:`call`, and ``hook_failed`` for commands."""
+        check_hook(request.hook, phase=request.phase)
+        if request.task is not None:
+            return HookRan(output=await self._commands.before(request, request.task))
         key = ServiceKey(request.instance, request.service)
         found = await self._platform.known(key)
         pods = await self._running(found, key)
         if not pods:
             raise temporary_error("service_not_running", f"{key.service} does not run now", field=key.service)
-        port = _port(found.deployment, request.phase)
-        body = {"phase": request.phase}
-        await self._ask_all(found, key, pods[:1], request.hook, port=port, body=body, phase=request.phase)
-        return HookRan()
+        body: Body = {} if request.hook.exec else {"phase": request.phase}
+        said = await self._ask_all(found, key, pods[:1], request.hook, body=body, phase=request.phase)
+        return HookRan(output=said[0])
 
     async def _quiesce(self, found: Found, key: ServiceKey, request: ExecHook) -> Held:
         check_deadline(request.deadline_seconds)
         known = noted_quiesce(found.deployment)
         if known is not None and known.id == request.id and known.acknowledged:
             return Held(held=True)
-        port = _port(found.deployment, request.phase)
+        if not request.hook.exec:
+            _port(found.deployment, request.phase)
         pods = await self._running(found, key)
         if not pods:
             raise temporary_error("service_not_running", f"{key.service} does not run now", field=key.service)
@@ -124,7 +122,7 @@ class Hooks:
         await self._note(found, key, quiesce)
         self._thaw_by_deadline(key, quiesce)
         body = {"deadline_seconds": request.deadline_seconds}
-        await self._ask_all(found, key, pods, request.hook, port=port, body=body, phase="quiesce")
+        await self._ask_all(found, key, pods, request.hook, body=body, phase="quiesce")
         if rollout.containers(await self._running(found, key)) != quiesce.containers:
             raise temporary_error("service_restarted", "pods of the service changed while it quiesced")
         await self._note(found, key, msgspec.structs.replace(quiesce, acknowledged=True))
@@ -145,8 +143,7 @@ class Hooks:
         elif time.time() > known.deadline:
             cause = "the deadline of the quiesce passed"
         if pods:
-            port = _port(found.deployment, request.phase)
-            await self._ask_all(found, key, pods, request.hook, port=port, body={}, phase="thaw")
+            await self._ask_all(found, key, pods, request.hook, body={}, phase="thaw")
             if known is not None and not cause:
                 now = rollout.containers(await self._running(found, key))
                 cause = "" if now == known.containers else "pods of the service ended while it thawed"
@@ -155,15 +152,22 @@ class Hooks:
         return Held(held=not cause, message=cause)
 
     async def _ask_all(
-        self, found: Found, key: ServiceKey, pods: list[Object], hook: Hook, *, port: int, body: Object, phase: str
-    ) -> None:
+        self, found: Found, key: ServiceKey, pods: list[Object], hook: Hook, *, body: Body, phase: str
+    ) -> list[str]:
+        """Call the hook in each of the pods; what its command printed."""
         mask = await self._platform.mask_of(found.namespace, key)
-        calls = (self._calls.hook(found.namespace, pod, hook, body, port=port, phase=phase, mask=mask) for pod in pods)
+        namespace = found.namespace
+        if hook.exec:
+            calls = [self._commands.inside(namespace, pod, hook, phase=phase, body=body, mask=mask) for pod in pods]
+        else:
+            port = _port(found.deployment, phase)
+            calls = [self._calls.hook(namespace, pod, hook, body, port=port, phase=phase, mask=mask) for pod in pods]
         # all are asked before the first refusal is told: what was asked to thaw must be asked everywhere
         results = await asyncio.gather(*calls, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        return [each for each in results if isinstance(each, str)]
 
     async def _running(self, found: Found, key: ServiceKey) -> list[Object]:
         pods = await self._platform.pods(found.namespace, key)
@@ -205,10 +209,10 @@ class Hooks:
         if found is None or known is None or known.id != id or known.held is not None:
             return True
         text = names.notes(found.deployment).get(names.THAW)
-        hook, port = _hooks.decode(text) if text else (None, None)
+        hook = _hooks.decode(text) if text else None
         asked = [pod for pod in await self._running(found, key) if pod["metadata"]["uid"] in known.containers]
-        if asked and hook is not None and port is not None:
-            await self._ask_all(found, key, asked, hook, port=port, body={}, phase="thaw")
+        if asked and hook is not None:
+            await self._ask_all(found, key, asked, hook, body={}, phase="thaw")
             logger.warning("%s was thawed at the deadline of its quiesce", key.object)
         await self._thawed(found, key, known, broken="the deadline of the quiesce passed")
         return True

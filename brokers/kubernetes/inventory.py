@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from brokers.kubernetes import names
-from brokers.kubernetes.cluster import DEPLOYMENT, POD, Cluster, Kind
+from brokers.kubernetes.cluster import Cluster
 from brokers.kubernetes.failures import ApiError, Unreachable
+from brokers.kubernetes.kinds import DEPLOYMENT, POD, Kind
 from brokers.kubernetes.names import Owner, ServiceKey
 from brokers.sdk.errors import temporary_error
 

@@ -24,6 +24,8 @@ OBJECT = "calque/object"
 """The name of the Deployment: by it pods are selected."""
 HOLD = "calque/hold"
 """On the pod that holds a service still: the name of the service's Deployment."""
+TASK = "calque/task"
+"""On what a hook needs that runs before its service: the name that the service's Deployment will have."""
 
 CONTENT = "calque/content"
 DEPLOYED = "calque/deployed"

@@ -8,7 +8,7 @@ import hmac
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -125,20 +125,8 @@ def deployment(wanted: Wanted) -> Object:
         names.LABELS: json.dumps(dict(request.labels), sort_keys=True),
     }
     if spec.hooks.thaw is not None:
-        annotations[names.THAW] = msgspec.json.encode((spec.hooks.thaw, spec.port)).decode()
-    pod: Object = {
-        # The pod of an app is no client of the cluster, and is told of no other service.
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": math.ceil(spec.stop_grace_seconds),
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "affinity": _away_from_holds(key),
-        "containers": [_container(wanted)],
-    }
-    if settings.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if settings.service_account:
-        pod["serviceAccountName"] = settings.service_account
+        annotations[names.THAW] = msgspec.json.encode(spec.hooks.thaw).decode()
+    pod = {**_pod(wanted, _container(wanted, values=key.object)), "affinity": _away_from_holds(key)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -209,18 +197,65 @@ def hold_name(key: ServiceKey) -> str:
     return f"{key.object}-hold"
 
 
+def task(
+    wanted: Wanted, command: Sequence[str], *, phase: str, deadline_seconds: float
+) -> tuple[Object, Object, Object]:
+    """Secret, ConfigMap and Job that run a command once, where the service will run."""
+    key, name = wanted.key, task_name(wanted.key)
+    labels = {**wanted.owner.labels(), names.INSTANCE: key.instance, names.SERVICE: key.service, names.TASK: key.object}
+    metadata = {"name": name, "labels": labels}
+    container = {**_container(wanted, values=name), "command": list(command)}
+    container["env"] = [*container["env"], {"name": "CALQUE_HOOK", "value": phase}]
+    pod = {**_pod(wanted, container), "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": math.ceil(deadline_seconds) + _TRUNCATED_SECONDS,
+            "ttlSecondsAfterFinished": 600,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    return {**secret(wanted), "metadata": metadata}, {**config_map(wanted), "metadata": metadata}, job
+
+
+def task_name(key: ServiceKey) -> str:
+    """The name of what runs a command before the service is there."""
+    return f"{key.object}-task"
+
+
 def start_seconds(spec: ServiceSpec) -> float:
     """How long a service may take until it is healthy."""
     return (spec.health or HealthCheck()).start_period_seconds
 
 
-def _container(wanted: Wanted) -> Object:
+def _pod(wanted: Wanted, container: Object) -> Object:
+    settings = wanted.settings
+    pod: Object = {
+        # The pod of an app is no client of the cluster, and is told of no other service.
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": math.ceil(wanted.request.spec.stop_grace_seconds),
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    if settings.service_account:
+        pod["serviceAccountName"] = settings.service_account
+    return pod
+
+
+def _container(wanted: Wanted, *, values: str) -> Object:
+    """``values`` names the Secret and the ConfigMap of its variables."""
     request, spec = wanted.request, wanted.request.spec
     fixed = {"HOST": "0.0.0.0", "PORT": str(spec.port)} if spec.port is not None else {}  # noqa: S104 - its own network
     over_plain = {**fixed, **request.secret_environment}
     variables: list[Object] = [
-        *_references("secretKeyRef", wanted.key.object, request.secret_environment, fixed),
-        *_references("configMapKeyRef", wanted.key.object, request.environment, over_plain),
+        *_references("secretKeyRef", values, request.secret_environment, fixed),
+        *_references("configMapKeyRef", values, request.environment, over_plain),
         *({"name": name, "value": value} for name, value in fixed.items()),
     ]
     made: Object = {

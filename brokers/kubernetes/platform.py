@@ -16,8 +16,9 @@ import msgspec
 
 from brokers.kubernetes import names, objects, rollout
 from brokers.kubernetes.checks import check_request
-from brokers.kubernetes.cluster import CONFIG_MAP, DEPLOYMENT, INGRESS, POD, SECRET, SERVICE, Cluster, Kind
+from brokers.kubernetes.cluster import Cluster
 from brokers.kubernetes.inventory import Inventory
+from brokers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, INGRESS, POD, SECRET, SERVICE, Kind
 from brokers.kubernetes.names import Owner, ServiceKey
 from brokers.kubernetes.objects import Wanted
 from brokers.kubernetes.removal import Removal

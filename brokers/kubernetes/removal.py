@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from brokers.kubernetes import names, objects, rollout
-from brokers.kubernetes.cluster import CONFIG_MAP, DEPLOYMENT, INGRESS, JOB, POD, SECRET, SERVICE, Cluster, Kind
+from brokers.kubernetes.cluster import Cluster
 from brokers.kubernetes.failures import ApiError
+from brokers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, INGRESS, JOB, POD, SECRET, SERVICE, Kind
 from brokers.kubernetes.names import Owner, ServiceKey
 
 Object = dict[str, Any]

@@ -96,6 +96,17 @@ def containers(pods: Iterable[Object]) -> dict[str, str]:
     }
 
 
+def is_running(pod: Object) -> bool:
+    """Whether its container runs now."""
+    return "running" in ((_container(pod) or {}).get("state") or {})
+
+
+def exit_code(pod: Object) -> int | None:
+    """How its container ended, of a pod that runs once."""
+    ended = ((_container(pod) or {}).get("state") or {}).get("terminated")
+    return int(ended.get("exitCode", 1)) if ended else None
+
+
 def image_digest(pods: Iterable[Object]) -> str | None:
     """The digest of the image that runs, as the nodes found it."""
     for pod in pods:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from brokers.kubernetes import rollout
-from brokers.kubernetes.cluster import EVENT, Cluster
+from brokers.kubernetes.cluster import Cluster
 from brokers.kubernetes.failures import ApiError, Unreachable
 from brokers.kubernetes.inventory import Inventory
+from brokers.kubernetes.kinds import EVENT
 from brokers.kubernetes.names import ServiceKey
 from brokers.kubernetes.rollout import Cause
 from brokers.sdk.errors import permanent_error, temporary_error

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from brokers.kubernetes.calls import Calls
 from brokers.kubernetes.cluster import Cluster
+from brokers.kubernetes.commands import Commands
 from brokers.kubernetes.holds import Holds
 from brokers.kubernetes.hooks import Hooks
 from brokers.kubernetes.inventory import Inventory
@@ -54,7 +55,7 @@ class Platform:
         self.platform = KubernetesPlatform(self.settings, self.cluster, self.inventory, owner)
         self.holds = Holds(self.settings, self.cluster, self.platform, owner)
         self.calls = Calls(self.settings, self.cluster)
-        self.hooks = Hooks(self.platform, self.inventory, self.calls)
+        self.hooks = Hooks(self.platform, self.inventory, self.calls, Commands(self.settings, self.cluster, owner))
         self.told: list[str] = []
 
     async def start(self) -> None:

@@ -14,7 +14,9 @@ from tests.integration.kubernetes.simulated.api import SimulatedCluster
 from tests.integration.kubernetes.simulated.node import Image
 
 APP_IMAGE = "registry.test/conformance:1"
-SPEC = ServiceSpec(artifact=Artifact(type="image", image=APP_IMAGE), type="public", port=8080)
+SPEC = ServiceSpec(
+    artifact=Artifact(type="image", image=APP_IMAGE, command=("python", "app.py")), type="public", port=8080
+)
 
 
 def give_app(cluster: SimulatedCluster, directory: Path) -> None:

@@ -36,13 +36,14 @@ from schemas.brokers import (
     PsbInfo,
     RemoveService,
     ResumeService,
+    RunHook,
     ScaleService,
     ServicesDescription,
     ServiceStatus,
 )
 from schemas.ids import new_id
 from schemas.secrets import Secret
-from schemas.values import Artifact, HealthCheck, ServiceSpec
+from schemas.values import Artifact, HealthCheck, Hook, ServiceSpec
 from tests.integration.broker_process import BrokerProcess
 from tests.integration.kubernetes.real.build import BUILD_COMMAND, KUBERNETES, KWOK, programs
 from tests.integration.kubernetes.real.cluster import NODE, RealCluster
@@ -398,6 +399,17 @@ async def test_what_was_cancelled_leaves_nothing(scene: Scene) -> None:
     finally:
         await scene.cluster.merge(node, {"spec": {"unschedulable": None}})
     for path in (DEPLOYMENTS, PODS, *(f"/api/v1/namespaces/{NAMESPACE}/{kind}" for kind in ("services", "secrets"))):
+        assert await scene.cluster.items(f"{path}?labelSelector=calque/instance={scene.instance}") == []
+
+
+async def test_a_command_before_the_service_is_there(scene: Scene) -> None:
+    hook = Hook(exec=("migrate",), timeout_seconds=1.0)
+    request = RunHook(
+        id=new_id(), instance=scene.instance, service="web", phase="before_restore", hook=hook, task=scene.request()
+    )
+    problem = await scene.broker.fails("run_hook", request)
+    assert (problem.code, problem.temporary) == ("hook_timeout", True)  # in kwok nothing ends by itself
+    for path in (PODS, f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs", f"/api/v1/namespaces/{NAMESPACE}/secrets"):
         assert await scene.cluster.items(f"{path}?labelSelector=calque/instance={scene.instance}") == []
 
 

@@ -137,6 +137,8 @@ class SimulatedCluster:
                 return await self._collection(request, found, query, body)
             if found["sub"] == "proxy":
                 return await self._proxy(request, found, body)
+            if found["sub"] == "exec":
+                return await self._exec(request, found)
             if found["sub"] == "log":
                 return self._log(found, query)
             return web.json_response(self._one(request, found, query, body))
@@ -286,6 +288,21 @@ class SimulatedCluster:
             raise Refused(400, "BadRequest", f'container "app" in pod "{found["name"]}" is waiting to start')
         tail = lines[-int(query["tailLines"]) :] if "tailLines" in query else lines
         return web.Response(text="".join(f"{line}\n" for line in tail))
+
+    async def _exec(self, request: web.Request, found: re.Match[str]) -> web.WebSocketResponse:
+        pod = self.store.get("pods", found["namespace"], found["name"])
+        ran = await self.node.execute(pod, request.query.getall("command")) if pod is not None else None
+        if ran is None:
+            raise Refused(404, "NotFound", f'pods "{found["name"]}" not found')
+        code, output = ran
+        causes = [{"reason": "ExitCode", "message": str(code)}]
+        failed = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": causes}}
+        socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
+        await socket.prepare(request)
+        await socket.send_bytes(b"\x01" + output)
+        await socket.send_bytes(b"\x03" + json.dumps(failed if code else {"status": "Success"}).encode())
+        await socket.close()
+        return socket
 
     async def _proxy(self, request: web.Request, found: re.Match[str], body: Any) -> web.Response:
         name, _, port = found["name"].partition(":")

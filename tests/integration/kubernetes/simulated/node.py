@@ -90,6 +90,11 @@ class Node:
         pod = self._pods.get(found["metadata"]["uid"])
         return None if pod is None or not pod.started else pod.lines
 
+    async def execute(self, found: Object, command: list[str]) -> tuple[int, bytes] | None:
+        """Run a command in a pod's container; ``None`` when nothing runs there."""
+        pod = self._pods.get(found["metadata"]["uid"])
+        return await pod.execute(command) if pod is not None and pod.started else None
+
     # --- node ports
 
     def free_port(self) -> int:
@@ -202,6 +207,19 @@ class Pod:
         if self._process is not None:
             await self._process.wait()
 
+    async def execute(self, command: list[str]) -> tuple[int, bytes]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable if word in ("python", "python3") else word for word in command),
+            cwd=self._image().directory,
+            env=self._environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        code = process.returncode or 0
+        return code if code >= 0 else 128 - code, output
+
     async def _terminate(self) -> None:
         self.ready = False
         process = self._process
@@ -236,6 +254,9 @@ class Pod:
                 await asyncio.Event().wait()
             code = await self._live(image, command, environment)
             ended = {"exitCode": code if code >= 0 else 128 - code, "reason": "Error" if code else "Completed"}
+            if self.spec.get("restartPolicy") == "Never":
+                self._status("Failed" if code else "Succeeded", {"terminated": ended})
+                return
             self._last = {"terminated": ended}
             self._restarts += 1
             message = f"back-off restarting failed container app in pod {self.name}"
