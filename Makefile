@@ -40,10 +40,12 @@ check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m hub.client.make_sync --check
 	$(BIN)/python -m hub.cli.pages --check
 
 generate: $(VENV)/.dev ## make the published schemas and the reference pages anew
 	$(BIN)/python -m schemas.generate
+	$(BIN)/python -m hub.client.make_sync
 	$(BIN)/python -m hub.cli.pages
 	$(BIN)/python -m hub.manifest.reference docs/template.schema.json
 

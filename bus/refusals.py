@@ -24,6 +24,7 @@ class Refusals:
     @contextmanager
     def watching(self, subject: str, limit: asyncio.Timeout) -> Iterator[None]:
         """End ``limit`` at once when a publish to ``subject`` is refused meanwhile."""
+        subject = subject.lower()  # the client makes what the server says lower case
         waiting = self._under_way.setdefault(subject, set())
         waiting.add(limit)
         try:
@@ -39,7 +40,7 @@ class Refusals:
         if found is None:
             return
         now = asyncio.get_running_loop().time()
-        for limit in self._under_way.get(found[1], ()):
+        for limit in self._under_way.get(found[1].lower(), ()):
             self._refused.add(limit)
             limit.reschedule(now)
 

@@ -80,7 +80,7 @@ class SubscriptionPlace(Fact, frozen=True, kw_only=True):
     principal: str
     name: str
     consumer: str
-    stream: str = STREAM
+    stream: str
     sites: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()

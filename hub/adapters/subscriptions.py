@@ -19,6 +19,7 @@ from schemas.names import check_name
 from schemas.problems import CalqueError, Problem, conflict, invalid, temporary
 from schemas.subjects import SUBSCRIPTIONS_PER_PRINCIPAL, SubjectError, principal_of, subscription_consumers
 from schemas.subscriptions import (
+    STREAM,
     ListSubscriptions,
     ListSubscriptionsOf,
     Subscribe,
@@ -176,6 +177,7 @@ def _described(place: Place) -> SubscriptionPlace:
         principal=notes[PRINCIPAL],
         name=notes[NAME],
         consumer=place.consumer,
+        stream=STREAM,
         sites=tuple(_list(notes, "sites")),
         types=tuple(_list(notes, "types")),
         apps=tuple(_list(notes, "apps")),

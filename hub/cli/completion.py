@@ -38,7 +38,7 @@ def context_names(_ctx: click.Context, _param: click.Parameter, incomplete: str)
     )
 
 
-def _live(fetch: Fetch) -> Complete:
+def live(fetch: Fetch) -> Complete:
     """Completes with what ``fetch`` finds: names and a word about each."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -110,17 +110,17 @@ async def _services(client: Client, ctx: click.Context) -> Iterable[tuple[str, s
     return [(service.name, f"{service.type}, {service.state}") for service in app.services]
 
 
-app_names = _live(_apps)
-image_names = _live(_images)
-operation_ids = _live(_operations)
-site_names = _live(_sites)
-template_names = _live(_templates)
-broker_names = _live(_brokers)
-secret_names = _live(_secrets)
-webhook_names = _live(_webhooks)
-service_names = _live(_services)
-repository_names = _live(_repositories)
-repository_places = _live(_places)
+app_names = live(_apps)
+image_names = live(_images)
+operation_ids = live(_operations)
+site_names = live(_sites)
+template_names = live(_templates)
+broker_names = live(_brokers)
+secret_names = live(_secrets)
+webhook_names = live(_webhooks)
+service_names = live(_services)
+repository_names = live(_repositories)
+repository_places = live(_places)
 
 
 @click.command(epilog=f"\b\nTo install it:\n{_HOW}")

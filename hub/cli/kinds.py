@@ -11,6 +11,7 @@ from hub.cli.output import Format, age, seconds, size
 from schemas.queries import AppView, BrokerView, ImageView, OperationView, SiteView, TemplateView
 from schemas.repositories import RepositoryView
 from schemas.site_secrets import SecretView
+from schemas.subscriptions import SubscriptionPlace
 
 T = TypeVar("T")
 
@@ -179,4 +180,21 @@ SECRETS = Kind[SecretView](
     name=lambda secret: secret.name,
     id=lambda secret: f"{secret.site}/{secret.name}",
     empty="no secrets; set one with 'calque secret set NAME --site SITE'",
+)
+SUBSCRIPTIONS = Kind[SubscriptionPlace](
+    columns=(
+        Column("name", lambda place: place.name, firm=True),
+        Column("principal", lambda place: place.principal),
+        Column("acknowledged", lambda place: place.acknowledged, firm=True),
+        Column("unacknowledged", lambda place: place.unacknowledged),
+        Column("pending", lambda place: place.pending, firm=True),
+        Column("sites", lambda place: place.sites),
+        Column("types", lambda place: place.types),
+        Column("apps", lambda place: place.apps),
+        Column("age", lambda place: age(place.created_at)),
+        Column("consumer", lambda place: f"{place.stream}/{place.consumer}", wide=True),
+    ),
+    name=lambda place: place.name,
+    id=lambda place: f"{place.principal}/{place.name}",
+    empty="no subscriptions; make one with 'calque events --durable NAME', or with the SDK",
 )

@@ -14,9 +14,10 @@ from hub.cli.completion import completion
 from hub.cli.conform import conform_broker
 from hub.cli.contexts import context
 from hub.cli.doctor import doctor
+from hub.cli.events import events, subscription
 from hub.cli.exits import MEANINGS, Exit, exit_code, show_error, show_unexpected
 from hub.cli.images import image, run, save
-from hub.cli.operations import events, operation
+from hub.cli.operations import operation
 from hub.cli.options import context_option, home_option, no_color_option
 from hub.cli.plans import plan
 from hub.cli.principals import principal
@@ -48,8 +49,8 @@ def cli() -> None:
 
 
 for command in (
-    up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events, site,
-    broker, repository, secret, webhook, context, principal, completion, version,
+    up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events,
+    subscription, site, broker, repository, secret, webhook, context, principal, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 broker.add_command(conform_broker)

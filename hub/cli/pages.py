@@ -12,13 +12,14 @@ from pathlib import Path
 from hub.cli.errors_page import errors_page
 from hub.cli.messages_page import messages_page
 from hub.cli.reference import reference
+from hub.cli.sdk_page import sdk_page
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "docs"
 
 
 def pages() -> dict[str, str]:
     """Each page by its file name."""
-    return {"cli.md": reference(), "messages.md": messages_page(), "errors.md": errors_page()}
+    return {"cli.md": reference(), "messages.md": messages_page(), "errors.md": errors_page(), "sdk.md": sdk_page()}
 
 
 def differences(directory: Path) -> list[str]:

@@ -11,7 +11,7 @@ from hub.cli.completion import app_names
 from hub.cli.options import client_options, stack_options
 from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.tables import show_table
-from hub.client import ConflictError, NotFoundError
+from hub.client import ConflictError, HubUnreachableError, NotFoundError
 from hub.client.credentials import CredentialFiles
 from hub.stack.access import Access
 from hub.stack.errors import StackError
@@ -160,12 +160,18 @@ def list_principals(session: Session) -> None:
 @stack_options
 @asynchronous
 async def remove(session: Session, name: str, yes: bool) -> None:
-    """Let a principal in no more. Who is connected with its key is cut off."""
+    """Let a principal in no more, and end its subscriptions. Who is connected with its key is cut off."""
     access = Access(session.home)
     _check_changeable(access, name)
     confirm(session, kind="principal", name=name, yes=yes, consequence="Whoever uses its credentials is cut off.")
     await access.remove(name)
     session.say(f"principal {name} removed")
+    try:
+        async with session.client() as client:
+            for place in await client.subscriptions(principal=name):
+                await client.unsubscribe(place.name, principal=name)
+    except HubUnreachableError:
+        session.say(f"no hub answers: end its subscriptions later with 'calque subscription delete --principal {name}'")
 
 
 @principal.command()

@@ -15,6 +15,8 @@ from hub.client.errors import (
 )
 from hub.client.planning import planned
 from hub.client.started import Started
+from hub.client.subscriptions import SubscribedEvent, Subscription
+from hub.client.sync import SyncClient
 from hub.client.watching import Snapshot
 
 __all__ = [
@@ -30,6 +32,9 @@ __all__ = [
     "RefusedError",
     "Snapshot",
     "Started",
+    "SubscribedEvent",
+    "Subscription",
+    "SyncClient",
     "WaitTimedOutError",
     "home_directory",
     "load_context",

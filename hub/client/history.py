@@ -10,11 +10,11 @@ from typing import NamedTuple
 from bus.connection import Bus
 from bus.events import Recorded
 from bus.feed import EventsFeed
-from hub.client.errors import NotFoundError, unreachable
+from hub.client.errors import NotFoundError, client_error, unreachable
 from schemas import subjects
 from schemas.events import TemplateApplied
 from schemas.names import template_token
-from schemas.problems import not_found
+from schemas.problems import CalqueError, invalid, not_found
 from schemas.queries import TemplateView
 from schemas.values import Template
 
@@ -54,9 +54,17 @@ async def read_events(
     Without ``follow`` it ends at what was the last event when it began.
     """
     feed = EventsFeed(bus)
-    last = await feed.last_sequence()
+    try:
+        subject = wanted.subject
+    except subjects.SubjectError as error:
+        problem = invalid("filter", str(error), "write sites, kinds and ids as 'calque events' shows them")
+        raise client_error(problem) from None
+    try:
+        last = await feed.last_sequence()
+    except CalqueError as error:
+        raise client_error(error.problem) from None
     start = after if after is not None else last if follow and since is None else 0
-    reading = feed.read_direct(after=start, since=since, filter_subject=wanted.subject, follow=follow)
+    reading = feed.read_direct(after=start, since=since, filter_subject=subject, follow=follow)
     async with aclosing(reading) as batches:
         async for batch in batches:
             for event in batch:

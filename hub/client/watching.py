@@ -109,11 +109,13 @@ async def watch(
         elif len(early) < 1000:
             early.append(progress)  # perhaps of a child that is not known yet
 
-    subscription = await bus.subscribe(ALL_PROGRESS, hear)
+    # Progress is for who looks on; not every principal may hear it.
+    subscription = await bus.subscribe(ALL_PROGRESS, hear) if observer is not None else None
     try:
         return await _until_ended(snapshot, early, look, ask, timeout_seconds, observer)
     finally:
-        await subscription.drop()
+        if subscription is not None:
+            await subscription.drop()
 
 
 async def _until_ended(

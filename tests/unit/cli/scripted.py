@@ -10,11 +10,14 @@ import msgspec
 from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.jetstream import JetStream
 from bus.service import Service
+from bus.subscriptions import Places
+from hub.adapters.subscriptions import Subscriptions
 from schemas import queries
 from schemas.commands import Answer
 from schemas.envelope import Envelope, decode, encode, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError, not_found
+from schemas.subjects import acts
 
 NOW = "2026-01-01T00:00:00.000000Z"
 Decide = Callable[[Envelope], Awaitable[Answer | None]]
@@ -41,6 +44,9 @@ class ScriptedHub:
         self.service = Service(self.bus, name="hub", version="0.0.1", description="by script", source="hub")
         for what, contract in queries.QUERIES.items():
             self.service.endpoint(what, f"calque.qry.{what}", contract.query, contract.reply, self._answerer(what))
+        places = Subscriptions(Places(self.bus))
+        for what, contract in queries.SUBSCRIPTION_ACTS.items():
+            self.service.addressed(what, acts(what), contract.query, contract.reply, getattr(places, what))
         await self.service.start()
 
     async def stop(self) -> None:

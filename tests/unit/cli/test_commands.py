@@ -21,7 +21,7 @@ from hub.cli.main import execute
 from schemas import queries
 from schemas.commands import Answer
 from schemas.envelope import Envelope
-from schemas.events import SiteOnline
+from schemas.events import SiteJoined, SiteOnline
 from schemas.operations import Step
 from schemas.problems import Problem, conflict, forbidden, permanent
 from tests.unit.cli.scripted import ScriptedHub, app, operation
@@ -210,6 +210,30 @@ async def test_events_as_lines_of_json(hub: ScriptedHub, cli_home: Path) -> None
     text = (await calque(cli_home, "events", "--after", "1")).out
     assert text.split()[0] == "2"
     assert "membership.online  south" in text
+
+
+async def test_events_from_a_place_that_is_kept(hub: ScriptedHub, cli_home: Path) -> None:
+    def sequences(ended: Result) -> list[int]:
+        assert ended.code == 0, ended.err
+        return [json.loads(line)["sequence"] for line in ended.out.splitlines()]
+
+    for site in ("north", "south", "west"):
+        await hub.record(f"calque.evt.hub.membership.{site}.online", SiteOnline(), source="hub")
+    durable = ("events", "--durable", "mine", "-o", "json")
+    assert sequences(await calque(cli_home, *durable, "--from-sequence", "2", "--type", "membership.online")) == [2, 3]
+    assert sequences(await calque(cli_home, *durable)) == []
+    await hub.record("calque.evt.hub.membership.east.online", SiteOnline(), source="hub")
+    await hub.record("calque.evt.hub.membership.east.joined", SiteJoined(), source="hub")
+    assert sequences(await calque(cli_home, *durable)) == [4]
+    listed = (await calque(cli_home, "subscription", "list", "-o", "json")).out
+    assert [(each["name"], each["types"]) for each in json.loads(listed)] == [("mine", ["membership.online"])]
+    assert (await calque(cli_home, *durable, "--type", "copy")).code == Exit.CONFLICT
+    assert (await calque(cli_home, "subscription", "delete", "mine")).code == Exit.USAGE
+    assert (await calque(cli_home, "subscription", "delete", "mine", "--yes")).code == 0
+    assert (await calque(cli_home, "subscription", "delete", "mine", "--yes")).code == Exit.NOT_FOUND
+    assert (await calque(cli_home, *durable, "--after", "1", "--since", "1h")).code == Exit.USAGE
+    assert (await calque(cli_home, "events", "--site", "a b")).code == Exit.USAGE
+    assert sequences(await calque(cli_home, "events", "--since", "1h", "-o", "json")) == [1, 2, 3, 4, 5]
 
 
 async def test_ctrl_c_detaches_and_says_how_to_come_back(hub: ScriptedHub, cli_home: Path) -> None:
