@@ -177,6 +177,20 @@ class SyncClient:
         """Remove an app with its data."""
         return self._background.run(self._client.delete(app, site=site, expected_plan=expected_plan, command=command))
 
+    def edit_image(
+        self,
+        image: str,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
+        command: str | None = None,
+    ) -> Started:
+        """Change an image's name, tags (all of them) or comment; what is ``None`` stays."""
+        return self._background.run(
+            self._client.edit_image(image, name=name, tags=tags, comment=comment, command=command)
+        )
+
     def delete_image(self, image: str, *, command: str | None = None) -> Started:
         """Delete an image and its copies."""
         return self._background.run(self._client.delete_image(image, command=command))
