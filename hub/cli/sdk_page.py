@@ -48,7 +48,7 @@ Without Python, or without this package, the same is done with any NATS client: 
 
 ```python
 async with client.subscribe("billing", types=["image.saved"], start="first") as events:
-    async for event in events:      # 'with' and 'for' with a SyncClient
+    async for event in events:  # 'with' and 'for' with a SyncClient
         await charge(event.id, event.data)
 ```
 

@@ -23,7 +23,7 @@ from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.secrets import Secret
 from schemas.site_secrets import SecretChanged, SecretView
 from schemas.subscriptions import SubscriptionPlace
-from schemas.values import Attachment, OperationState, Template, TemplateRef
+from schemas.values import Artifact, Attachment, OperationState, Template, TemplateRef, Value
 
 T = TypeVar("T", bound=queries.View)
 
@@ -70,8 +70,12 @@ class SyncClient:
         *,
         name: str,
         site: str,
-        environment: Mapping[str, Mapping[str, str]] | None = None,
+        environment: Mapping[str, Mapping[str, Value]] | None = None,
         plans: Mapping[str, str] | None = None,
+        environment_name: str | None = None,
+        without: Sequence[str] = (),
+        including: Sequence[str] = (),
+        artifacts: Mapping[str, Artifact] | None = None,
         attach: Mapping[str, Attachment] | None = None,
         adopted: bool = False,
         expected_plan: str | None = None,
@@ -88,6 +92,10 @@ class SyncClient:
                 site=site,
                 environment=environment,
                 plans=plans,
+                environment_name=environment_name,
+                without=without,
+                including=including,
+                artifacts=artifacts,
                 attach=attach,
                 adopted=adopted,
                 expected_plan=expected_plan,
@@ -129,8 +137,12 @@ class SyncClient:
         *,
         name: str,
         site: str,
-        environment: Mapping[str, Mapping[str, str]] | None = None,
+        environment: Mapping[str, Mapping[str, Value]] | None = None,
         plans: Mapping[str, str] | None = None,
+        environment_name: str | None = None,
+        without: Sequence[str] = (),
+        including: Sequence[str] = (),
+        artifacts: Mapping[str, Artifact] | None = None,
         repository: str | None = None,
         expected_plan: str | None = None,
         command: str | None = None,
@@ -145,6 +157,10 @@ class SyncClient:
                 site=site,
                 environment=environment,
                 plans=plans,
+                environment_name=environment_name,
+                without=without,
+                including=including,
+                artifacts=artifacts,
                 repository=repository,
                 expected_plan=expected_plan,
                 command=command,
@@ -220,14 +236,14 @@ class SyncClient:
         return self._background.run(self._client.template(name, version=version))
 
     def apps(
-        self, *, name: str | None = None, site: str | None = None, all: bool = False
+        self, *, name: str | None = None, site: str | None = None, all: bool = False, configuration: bool = False
     ) -> tuple[queries.AppView, ...]:
-        """Apps; deleted ones with ``all``."""
-        return self._background.run(self._client.apps(name=name, site=site, all=all))
+        """Apps; deleted ones with ``all``, every variable of theirs with ``configuration``."""
+        return self._background.run(self._client.apps(name=name, site=site, all=all, configuration=configuration))
 
-    def app(self, name: str, *, site: str | None = None) -> queries.AppView:
+    def app(self, name: str, *, site: str | None = None, configuration: bool = False) -> queries.AppView:
         """One app by id, or the one that holds the name now; what is gone is found by its id only."""
-        return self._background.run(self._client.app(name, site=site))
+        return self._background.run(self._client.app(name, site=site, configuration=configuration))
 
     def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:
         """Saved images; with ``all`` also those being saved, failed or deleted."""
