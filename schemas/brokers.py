@@ -703,9 +703,11 @@ class CopyDescription(Reply, frozen=True, kw_only=True):
 
 @message("request.crb.verify")
 class VerifyCopy(Change, frozen=True, kw_only=True):
-    """Read all of a copy and compare every digest. Long."""
+    """Read all of a copy and compare every digest; or only a ``sample``, or only the ``structure`` that says where its
+    data lies. Long."""
 
     copy: str
+    depth: Literal["all", "sample", "structure"] = "all"
 
 
 @message("reply.crb.verify")
@@ -759,6 +761,24 @@ class Collected(Reply, frozen=True, kw_only=True):
 
     chunks: int
     bytes: int
+
+
+@message("request.crb.repair")
+class RepairRepository(Change, frozen=True, kw_only=True):
+    """Make lost indexes anew, give copies sound data for damaged where the repository has it, name what can't be
+    repaired. With ``read_all`` every byte is read before; else what earlier checks found counts. Long."""
+
+    read_all: bool = False
+
+
+@message("reply.crb.repair")
+class RepositoryRepaired(Reply, frozen=True, kw_only=True):
+    """How many damaged ``indexes`` were removed and made anew, which copies were ``healed``, and what is still
+    ``damaged``, one line each."""
+
+    indexes: int = 0
+    healed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @message("request.crb.stats")
@@ -838,6 +858,7 @@ CONTRACTS: dict[BrokerKind, dict[str, OperationContract]] = {
         "record_image": OperationContract(RecordImage, Done),
         "forget_image": OperationContract(ForgetImage, Done),
         "collect": OperationContract(Collect, Collected, long=True),
+        "repair": OperationContract(RepairRepository, RepositoryRepaired, long=True),
         "stats": OperationContract(StatsRequest, RepositoryStats),
         "health": OperationContract(DataServiceHealth, Health),
         **_ANY,

@@ -49,8 +49,10 @@ from schemas.brokers import (
     OpenRead,
     OpenWrite,
     RecordImage,
+    RepairRepository,
     Repositories,
     RepositoriesRequest,
+    RepositoryRepaired,
     RepositoryStats,
     StatsRequest,
     TransferCopy,
@@ -185,7 +187,7 @@ class RepositoryBroker(Broker, abc.ABC):
             loop.call_soon_threadsafe(lambda: reporter.report(done=done, total=total))
 
         def run(cancelled: Callable[[], bool]) -> Verification:
-            return self._store.verify(request.copy, progress=progress, cancelled=cancelled)
+            return self._store.verify(request.copy, depth=request.depth, progress=progress, cancelled=cancelled)
 
         found = await _cancellable(run)
         return Verified(copy=request.copy, faults=tuple(finding.message for finding in found.findings))
@@ -224,10 +226,14 @@ class RepositoryBroker(Broker, abc.ABC):
         return Done()
 
     async def collect(self, _request: Collect, _reporter: Reporter) -> Collected:
-        found = await in_thread(self._free)
+        found = await in_thread(self._free, compact=True)
         if found.blocked is not None:
             raise permanent_error("collection_blocked", found.blocked, remedy="delete the damaged copy, then collect")
         return Collected(chunks=found.chunks, bytes=found.freed_bytes)
+
+    async def repair(self, request: RepairRepository, _reporter: Reporter) -> RepositoryRepaired:
+        found = await in_thread(self._store.repair, read_all=request.read_all)
+        return RepositoryRepaired(indexes=found.indexes, healed=found.healed, damaged=found.damaged)
 
     async def stats(self, _request: StatsRequest) -> RepositoryStats:
         found = await in_thread(self._store.stats)
@@ -306,8 +312,8 @@ class RepositoryBroker(Broker, abc.ABC):
             found.append(ListedImage(content=image.content, signed_by=image.signed_by))
         return tuple(found), False
 
-    def _free(self) -> Freed:
-        found = self._store.collect()
+    def _free(self, *, compact: bool = False) -> Freed:
+        found = self._store.collect(compact=compact)
         if found.blocked is not None:
             logger.error("nothing can be collected: %s", found.blocked)
         return found

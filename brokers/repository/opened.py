@@ -8,7 +8,7 @@ store raises (a :class:`schemas.problems.CalqueError`).
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -19,6 +19,10 @@ from schemas.values import ImageContent
 
 RESERVED_FREE_BYTES = 64 << 20
 """Writing is refused when the store has less left: a full disk also stops the others on it."""
+
+
+Depth = Literal["all", "sample", "structure"]
+"""How much of a copy is read when it is verified: all of it, some chunks, or only what says where they lie."""
 
 
 class CommittedCopy(msgspec.Struct, frozen=True):
@@ -86,6 +90,15 @@ class Collected(msgspec.Struct, frozen=True):
     chunks: int = 0
     freed_bytes: int = 0
     blocked: str | None = None
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """What a repair did: index objects removed because they were damaged, copies that were given sound packs for
+    damaged ones, and what it could not repair, one line each."""
+
+    indexes: int = 0
+    healed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -205,12 +218,20 @@ class CopyRepository(Protocol):
         """A chunk as one zstd frame of its plaintext, as it travels. Raises CorruptChunk if it is missing."""
 
     def verify(
-        self, copy: str, *, progress: Callable[[int], None], cancelled: Callable[[], bool] = lambda: False
+        self,
+        copy: str,
+        *,
+        depth: Depth = "all",
+        progress: Callable[[int], None],
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Verification:
-        """Reads every part of the copy with all its checks. Raises CopyNotFound, CorruptManifest."""
+        """Reads every part of the copy with all its checks, or less of it. Raises CopyNotFound, CorruptManifest."""
 
-    def collect(self) -> Collected:
-        """Frees what nothing refers to. Safe beside writers."""
+    def collect(self, *, compact: bool = False) -> Collected:
+        """Frees what nothing refers to; with `compact` also inside packs that are needed. Safe beside writers."""
+
+    def repair(self, *, read_all: bool = False) -> Repaired:
+        """Repairs what can be repaired, and names the rest."""
 
     def stats(self) -> Stats: ...
 

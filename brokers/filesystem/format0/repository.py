@@ -47,8 +47,10 @@ from brokers.repository.opened import (
     RESERVED_FREE_BYTES,
     Collected,
     CommittedCopy,
+    Depth,
     ListedCopy,
     RecordedImage,
+    Repaired,
     Stats,
     Verification,
 )
@@ -267,12 +269,27 @@ class Repository:
         return self.chunks.read_stored(digest, copy=copy)
 
     def verify(
-        self, copy: str, *, progress: Callable[[int], None], cancelled: Callable[[], bool] = lambda: False
+        self,
+        copy: str,
+        *,
+        depth: Depth = "all",  # noqa: ARG002 - of this format all is read, always
+        progress: Callable[[int], None],
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Verification:
         return maintenance.verify(self, copy, progress=progress, cancelled=cancelled)
 
-    def collect(self) -> Collected:
+    def collect(self, *, compact: bool = False) -> Collected:  # noqa: ARG002 - there are no packs
         return maintenance.collect(self)
+
+    def repair(self, *, read_all: bool = False) -> Repaired:
+        """Sets damaged chunks aside (with `read_all`), and names the copies that need them."""
+        damaged: list[str] = []
+        for listed in self.copies():
+            if listed.committed is None:
+                damaged.append(listed.problem or f"copy {listed.copy} can't be read")
+            elif read_all:
+                damaged.extend(finding.message for finding in maintenance.verify(self, listed.copy).findings)
+        return Repaired(damaged=tuple(damaged))
 
     def stats(self) -> Stats:
         return maintenance.stats(self)

@@ -7,6 +7,7 @@ nothing else, and may be deleted at any time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -147,6 +148,22 @@ class Catalog:
                 (pack,),
             ).fetchall()
         return [Blob(*row) for row in rows]
+
+    def used_bytes(self, names: Iterable[bytes]) -> dict[bytes, int]:
+        """How many stored bytes of each pack belong to chunks of these names. One caller at a time."""
+        with self._change() as database:
+            database.execute("CREATE TEMP TABLE IF NOT EXISTS used (name BLOB PRIMARY KEY) WITHOUT ROWID")
+            database.execute("DELETE FROM used")
+        names = iter(names)
+        while batch := [(name,) for name in itertools.islice(names, 10_000)]:
+            with self._change() as database:
+                database.executemany("INSERT OR IGNORE INTO used VALUES (?)", batch)
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT pack.id, SUM(chunk.stored) FROM chunk JOIN used ON used.name = chunk.name"
+                " JOIN pack ON pack.number = chunk.pack GROUP BY pack.number"
+            ).fetchall()
+        return dict(rows)
 
     def chunk_count(self) -> int:
         """How many different chunks there are."""

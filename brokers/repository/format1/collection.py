@@ -122,6 +122,12 @@ class Collector:
             self._objects.delete(mark_name(pack))
         return Collected(chunks, freed)
 
+    def index_again(self) -> None:
+        """Writes index objects for packs that none names. Raises CorruptObject."""
+        before = self._catalog.packs()
+        found = survey(self._objects, self._keys, self._commits, hold_seconds=self._hold_seconds)
+        self._join_indexes(found, before=before.keys())
+
     def _join_indexes(self, found: Survey, *, before: Set[bytes]) -> None:
         """Writes index objects for packs that none names, joins many into one, removes those of packs long gone."""
         loaded = self._catalog.loaded()

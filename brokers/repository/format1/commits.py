@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from brokers.repository.compression import compress, decompress_any
-from brokers.repository.errors import CorruptManifest, CorruptObject
+from brokers.repository.errors import CopyNotFound, CorruptManifest, CorruptObject
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.holds import new_serial
 from brokers.repository.format1.sealing import Keys
@@ -63,6 +63,24 @@ class Commits:
         the store also where this process knows the bytes."""
         found = list(self._found(f"{COPIES}{check_name(copy, what='copy id')}/", fresh=fresh))
         return sorted(found, key=lambda each: (each.commit is None, each.name))
+
+    def there(self, copy: str) -> bool:
+        return bool(self.names(copy))
+
+    def names(self, copy: str) -> list[str]:
+        """The commit objects of a copy, by name only."""
+        prefix = f"{COPIES}{check_name(copy, what='copy id')}/"
+        return [found.name for found in self._objects.list(prefix)]
+
+    def committed(self, copy: str) -> CommittedCopy:
+        """The copy. Raises CopyNotFound, CorruptManifest."""
+        found = self.of(copy)
+        if not found:
+            raise CopyNotFound("is not in this repository", copy=copy)
+        first = found[0]
+        if first.commit is None:
+            raise CorruptManifest(first.problem or "can't be read", copy=copy)
+        return self.checked(copy, first.commit)
 
     def all(self) -> Iterator[FoundCommit]:
         """Every commit object, by copy."""

@@ -46,7 +46,7 @@ class Examiner:
                 self._set_aside(error.chunk)
         return Verification(copy, checked, tuple(findings))
 
-    def sample(self, copy: str, *, choose: Callable[[ChunkRef], bool]) -> Verification:
+    def sample(self, copy: str, *, choose: Callable[[ChunkRef], bool], cancelled: Callable[[], bool]) -> Verification:
         """Structure, and those chunks that `choose` says. Raises CopyNotFound, CorruptManifest."""
         commit = self._commit(copy)
         findings = list(self._structure(copy, commit))
@@ -59,6 +59,8 @@ class Examiner:
                         raise CorruptChunk("is missing", copy=copy, part=part.name, chunk=ref.digest)
                     if choose(ref):
                         checked += len(source.one(ref))
+                    if cancelled():
+                        return Verification(copy, checked, (Finding("was cancelled"),))
             except (CorruptChunk, CorruptPart) as error:
                 findings.append(Finding(str(error), part.name, error.chunk))
                 self._set_aside(error.chunk)

@@ -109,13 +109,16 @@ class OpenCopy:
         holds: Holds,
         reader: Reader,
         catalog: Catalog,
+        before: Set[bytes] = frozenset(),
     ) -> None:
+        """`before`: the packs of a copy that is committed already and is given others."""
         self.record = record
         self.uploads = uploads
         self.holds = holds
         self._local = local
         self._reader = reader
         self._catalog = catalog
+        self._before = before
         self._writing: set[str] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -217,6 +220,7 @@ class OpenCopy:
         IncompleteCopy naming the part of which a chunk is nowhere."""
         needed: set[bytes] = set()
         seen: set[bytes] = set()
+        anew: list[ChunkRef] = []
         stored = 0
         for part in parts:
             try:
@@ -225,25 +229,31 @@ class OpenCopy:
                     if short in seen:
                         continue
                     seen.add(short)
-                    places = self._places(ref, avoid=avoid)
-                    if not places:
-                        self._rescue(ref)
-                        places = self._places(ref, avoid=avoid)
-                    chosen = next((place for place in places if place.pack in needed), None)
-                    if chosen is None:
-                        own = (place for place in places if place.pack in self.uploads.made)
-                        chosen = next(own, places[0])
-                    needed.add(chosen.pack)
-                    stored += chosen.blob.stored
+                    place = self._choose(ref, needed, avoid=avoid)
+                    if place is None:
+                        self.uploads.keep(
+                            bytes.fromhex(ref.digest), self._reader.packed(bytes.fromhex(ref.digest)), size=ref.size
+                        )
+                        anew.append(ref)
+                        continue
+                    needed.add(place.pack)
+                    stored += place.blob.stored
             except CorruptChunk as error:
                 raise IncompleteCopy("was lost", copy=self.copy, part=part.name, chunk=error.chunk) from error
+        if anew:
+            self.flush()
+        for ref in anew:
+            place = self._choose(ref, needed, avoid=avoid)
+            if place is None:
+                raise IncompleteCopy("was lost", copy=self.copy, chunk=ref.digest)
+            needed.add(place.pack)
+            stored += place.blob.stored
         return needed, stored
 
-    def _places(self, ref: ChunkRef, *, avoid: Set[bytes]) -> list[Place]:
+    def _choose(self, ref: ChunkRef, needed: Set[bytes], *, avoid: Set[bytes]) -> Place | None:
+        """Where the copy takes a chunk from: a pack that it had or needs anyway, or one of its own, or the oldest."""
         places = self._catalog.places(bytes.fromhex(ref.digest))
-        return [place for place in places if place.blob.size == ref.size and place.pack not in avoid]
-
-    def _rescue(self, ref: ChunkRef) -> None:
-        name = bytes.fromhex(ref.digest)
-        self.uploads.keep(name, self._reader.packed(name), size=ref.size)
-        self.flush()
+        fitting = [place for place in places if place.blob.size == ref.size and place.pack not in avoid]
+        wanted = (place for place in fitting if place.pack in self._before or place.pack in needed)
+        own = (place for place in fitting if place.pack in self.uploads.made)
+        return next(wanted, None) or next(own, None) or next(iter(fitting), None)

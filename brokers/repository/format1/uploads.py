@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from brokers.repository.compression import compress
-from brokers.repository.errors import StorageFailed
+from brokers.repository.errors import Conflict, StorageFailed
 from brokers.repository.format1 import packs
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.holds import Holds, new_serial
@@ -26,6 +26,8 @@ from brokers.repository.objects import ObjectStore
 from brokers.sdk.digests import Buffer
 
 UPLOADS = 2
+SMALL_BYTES = 16 << 10
+"""Smaller chunks are done with sooner than they are handed to another thread."""
 PACK_SECONDS = 10.0
 """A pack is not filled for longer than this: what a crash loses on a slow link is what came since."""
 INDEXED_PACKS = 16
@@ -84,12 +86,16 @@ class Uploads:
         self._outstanding: set[_Pack] = set()
         self._unindexed: list[tuple[bytes, int, list[Blob]]] = []
         self._failure: BaseException | None = None
+        self._stopped = False
         self.failures = 0
         """Counts packs that could not be stored: whoever began before one failed has to begin anew."""
         self.made: set[bytes] = set()
         """The packs that this copy added."""
 
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
+        if len(plain) < SMALL_BYTES:
+            ref = self._store(bytes(plain))
+            return lambda: ref
         future: Future[ChunkRef] = self._workers.chunks.submit(self._store, bytes(plain))
         return future.result
 
@@ -113,6 +119,8 @@ class Uploads:
     def _add(self, name: bytes, packed: Buffer, *, size: int) -> None:
         stored = len(packed) + TAG_BYTES
         with self._lock:
+            if self._stopped:
+                raise Conflict("was aborted")
             if name in self._claimed:
                 return
             pack = self._current
@@ -198,6 +206,11 @@ class Uploads:
         if due:
             name = put_index(self._objects, self._keys, due, serial=new_serial())
             self._catalog.note_loaded(name, [pack for pack, _, _ in due])
+
+    def stop(self) -> None:
+        """Takes no more chunks: the copy is aborted."""
+        with self._lock:
+            self._stopped = True
 
     def flush(self, *, since: int) -> None:
         """Waits until every chunk taken so far lies in the store, and its index too. Whoever waits has called all the

@@ -36,8 +36,10 @@ from schemas.brokers import (
     OpenRead,
     OpenWrite,
     RecordImage,
+    RepairRepository,
     Repositories,
     RepositoriesRequest,
+    RepositoryRepaired,
     RepositoryStats,
     StatsRequest,
     TransferCopy,
@@ -307,6 +309,9 @@ class ReferenceCrb(EngineBroker):
             for held in self.copies.values():
                 held.parts.clear()
         return Collected(chunks=0, bytes=0)
+
+    async def repair(self, _: RepairRepository) -> RepositoryRepaired:
+        return RepositoryRepaired()
 
     async def stats(self, _: StatsRequest) -> RepositoryStats:
         committed = [held for held in self.copies.values() if held.committed]

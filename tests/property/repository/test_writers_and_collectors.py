@@ -176,12 +176,14 @@ class Site:
                 repository.close()
 
     def _one_deed(self, repository: Repository) -> None:
-        deed = self.random.choices(["write", "delete", "collect", "abort"], [6, 6, 3, 1])[0]
+        deed = self.random.choices(["write", "delete", "collect", "compact", "abort"], [6, 6, 3, 1, 1])[0]
         try:
             if deed == "write":
                 self._write(repository)
             elif deed == "collect":
                 assert repository.collect().blocked is None
+            elif deed == "compact":
+                repository.collect(compact=True)
             elif deed == "delete":
                 copies = repository.commits.copies()
                 if copies:
