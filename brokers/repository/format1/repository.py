@@ -189,6 +189,10 @@ class Repository:
     def open_write(self, copy: str, info: CopyInfo, *, fetched: CommittedCopy | None = None) -> OpenCopy:
         return self._writing.open_write(copy, info, fetched=fetched)
 
+    def open_copies(self) -> list[str]:
+        """The copies that are open, also those that an earlier run of this process opened."""
+        return self._writing.open_copies()
+
     def writing(self, copy: str) -> OpenCopy:
         return self._writing.writing(copy)
 
@@ -274,7 +278,7 @@ class Repository:
                     logical += parse(each.commit.manifest, copy=copy).logical_bytes
         return Stats(
             copies=len(known),
-            open_copies=self._writing.open_count,
+            open_copies=len(self.open_copies()),
             chunks=self.catalog.chunk_count(),
             logical_bytes=logical,
             stored_bytes=sum(found.packs.values()) - staging,

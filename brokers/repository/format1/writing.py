@@ -69,9 +69,9 @@ class Writing:
                 opened.flush()
         self._workers.close()
 
-    @property
-    def open_count(self) -> int:
-        return len(self._local.names())
+    def open_copies(self) -> list[str]:
+        """The copies that are open, also those that an earlier run of this process opened."""
+        return self._local.names()
 
     def open_write(self, copy: str, info: CopyInfo, *, fetched: CommittedCopy | None = None) -> OpenCopy:
         if fetched is None:

@@ -251,7 +251,7 @@ class World:
             assert repository.verify(copy, progress=lambda _done: None).sound
         for site in self.sites:
             with self.open(MemoryStore(self.there), site.name) as last:
-                for copy in last._local.names():
+                for copy in last.open_copies():
                     last.abort(copy)
         repository.collect()
         needed = {f"{PACKS}{pack}" for commit in self.there.commits.values() for pack in commit.packs}
