@@ -110,6 +110,7 @@ BROKER: dict[str, Code] = {
     "parts_differ": Code("Broker and repository disagree about what was copied.", "Save again."),
     "wrong_layout": Code("A part of a copy has another form than it should.", "Choose the broker that made it."),
     "wrong_certificate": Code("The repository's certificate is not the expected one.", "See its keys and the CA."),
+    "wrong_key": Code("The key at hand does not open the repository, or is no key.", "Name it as a recipient there."),
     "wrong_grant": Code("A grant is for another copy.", _REPORT),
     "repository": Code("The repository refuses.", "See the message."),
     "repository_refused": Code("The copy repository refuses for good.", "See the message."),
