@@ -37,14 +37,25 @@ class Shelf:
 
     async def next(self, subject: str, *, after: int = 0) -> Stored | None:
         """The first thing under ``subject`` after a sequence."""
+        message = await self._next(subject, after=after)
+        if message is None:
+            return None
+        return Stored(int(message["seq"]), str(message["subject"]), base64.b64decode(message.get("data", "")))
+
+    async def time_of_next(self, after: int) -> str | None:
+        """When the first thing after a sequence was laid there (RFC 3339)."""
+        message = await self._next(">", after=after)
+        return str(message["time"]) if message is not None else None
+
+    async def _next(self, subject: str, *, after: int) -> dict[str, Any] | None:
         try:
             answer = await self._js.call(f"STREAM.MSG.GET.{self._stream}", {"seq": after + 1, "next_by_subj": subject})
         except JetStreamError as error:
             if error.err_code == NO_MESSAGE:
                 return None
             raise
-        message = answer["message"]
-        return Stored(int(message["seq"]), str(message["subject"]), base64.b64decode(message.get("data", "")))
+        message: dict[str, Any] = answer["message"]
+        return message
 
     async def count(self, subject: str) -> dict[str, int]:
         """How many things lie under each subject that ``subject`` takes in."""

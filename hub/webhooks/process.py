@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bus.connection import Bus
 from bus.hosting import run_process
 from bus.jetstream import JetStream
-from bus.kept import Durables
+from bus.kept import Durables, Shelf
 from bus.streams import EVENTS
 from bus.work import enqueue
 from hub.webhooks.answers import Answers
@@ -26,11 +26,12 @@ from hub.webhooks.settings import WebhooksSettings
 from hub.webhooks.signing import Secrets
 from hub.webhooks.worker import ACK_WAIT_SECONDS, Delays, Worker
 from schemas.commands import PauseWebhook
-from schemas.envelope import timestamp, wrap
+from schemas.envelope import parse_timestamp, timestamp, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError, permanent
 from schemas.secrets import Secret
 from schemas.subjects import hub_command
+from schemas.webhooks import StartAt
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Webhooks:
         self._registry = Registry(bus)
         self._ledger = Ledger(js)
         self._durables = Durables(js, EVENTS)
+        self._events = Shelf(js, EVENTS)
         self._origins = Origins(js, stream=EVENTS)
         self._running: dict[str, _Running] = {}
         self._known: set[str] | None = None
@@ -116,7 +118,9 @@ class Webhooks:
                 del self._running[name]
                 await _end([running.task])
         for name, definition in wanted.items():
-            await self._durables.ensure(name, _consumer(definition), ack_wait_seconds=ACK_WAIT_SECONDS)
+            if await self._durables.info(name) is None:
+                start = await self._beginning(definition)
+                await self._durables.ensure(name, _consumer(definition, start), ack_wait_seconds=ACK_WAIT_SECONDS)
             if not definition.webhook.paused and name not in self._running:
                 self._running[name] = self._begin(definition)
         for name in await self._durables.names(prefix=CONSUMERS):
@@ -126,6 +130,22 @@ class Webhooks:
         if self._known is None or not self._known <= places:
             await self._ledger.keep_only(places)
         self._known = places
+
+    async def _beginning(self, definition: Definition) -> StartAt:
+        """Where its consumer begins: where it was said, or at what still waits from before a replay."""
+        start = definition.start
+        for name in await self._durables.names(prefix=definition.consumer.rpartition("-")[0] + "-"):
+            info = await self._durables.info(name) or {}
+            if not info.get("num_pending") and not info.get("num_ack_pending"):
+                continue
+            floor = max(int(info["ack_floor"]["stream_seq"]), int(info["config"].get("opt_start_seq") or 1) - 1)
+            if start.after is not None:
+                start = StartAt(after=min(start.after, floor))
+            elif start.since is not None:
+                first = await self._events.time_of_next(floor)
+                if first is not None and parse_timestamp(first) < parse_timestamp(start.since):
+                    start = StartAt(after=floor)
+        return start
 
     def _begin(self, definition: Definition) -> _Running:
         worker = self._worker(definition)
@@ -200,8 +220,7 @@ class Webhooks:
             self.failed.set_exception(error)
 
 
-def _consumer(definition: Definition) -> Mapping[str, Any]:
-    start = definition.start
+def _consumer(definition: Definition, start: StartAt) -> Mapping[str, Any]:
     where: dict[str, Any] = {"deliver_policy": "by_start_sequence", "opt_start_seq": (start.after or 0) + 1}
     if start.after is None and start.since is not None:
         where = {"deliver_policy": "by_start_time", "opt_start_time": start.since}

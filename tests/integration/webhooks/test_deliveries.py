@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
 
 from hub.client.client import Client
 from hub.client.errors import ConflictError, InvalidError, NotFoundError
+from schemas.envelope import timestamp
 from schemas.values import Artifact, ServiceSpec, Template
 from schemas.webhooks import StartAt, WebhookSpec
 from tests.integration.hub.conftest import until
@@ -159,6 +161,22 @@ async def test_the_past_is_sent_from_where_one_says_and_again_on_replay(client: 
         await until(lambda: len(receiver.got) == 5, what="all come once more")
         await apply(client, "three")
         await until(lambda: len(receiver.got) == 6, what="and the next")
+
+
+@pytest.mark.parametrize("how", ["sequence", "time"])
+async def test_a_replay_takes_what_still_waits_along(client: Client, process: Process, how: str) -> None:
+    async with receiving() as receiver:
+        await client.webhooks.add("hook", WebhookSpec(url=receiver.url, types=TEMPLATES))
+        await apply(client, "one")
+        await until(lambda: len(receiver.got) == 1, what="one arrives")
+        await client.webhooks.pause("hook")
+        await apply(client, "two")
+        start = StartAt(after=1_000) if how == "sequence" else StartAt(since=timestamp(datetime.now(UTC)))
+        await client.webhooks.replay("hook", start=start)
+        await apply(client, "three")
+        await client.webhooks.resume("hook")
+        await until(lambda: len(receiver.got) == 3, what="what waited and what came after arrive")
+        assert names([got.event for got in receiver.got]) == ["one", "two", "three"]
 
 
 async def test_nothing_is_lost_when_the_process_stops_in_the_middle(client: Client, process: Process) -> None:
