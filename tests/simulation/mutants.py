@@ -22,7 +22,7 @@ from schemas.problems import CalqueError
 from site_agent.application.actions import Actions
 from site_agent.application.commands import CommandHandler
 from site_agent.application.runner import Runner
-from site_agent.domain import consequences, plans
+from site_agent.domain import consequences, finding, plans
 from site_agent.domain.site import Draft, Site
 from tests.simulation.storage import SimStore
 from tests.simulation.streams import Key, Stream
@@ -210,7 +210,22 @@ def hub_has_no_timers(patch: Patch) -> None:
     patch.setattr(Sagas, "run", run)
 
 
+def site_takes_what_anybody_signed(patch: Patch) -> None:
+    real = finding.judge
+
+    def judge(site: Site, listed: Any, listings: Any, trusted: Any) -> Any:
+        return real(site, listed, listings, {listed.signed_by})
+
+    patch.setattr(finding, "judge", judge)
+
+
+def site_misses_no_copy(patch: Patch) -> None:
+    patch.setattr(finding, "missing", lambda site, listings: [])
+
+
 MUTANTS: tuple[Mutant, ...] = (
+    Mutant("what anybody signed is taken", site_takes_what_anybody_signed, 40, quick=True),
+    Mutant("a copy that is gone stays on record", site_misses_no_copy, 100),
     Mutant("a site skips its dedupe check", site_skips_its_dedupe_check, 40, quick=True),
     Mutant("a site acknowledges a command before it is stored", site_acknowledges_before_storing, 150),
     Mutant("a restarted agent does not resume", site_does_not_resume, 60, quick=True),
