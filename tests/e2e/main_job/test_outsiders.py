@@ -174,6 +174,7 @@ async def test_the_synchronous_client_is_the_other_one_without_await(outside: Ou
     assert await asyncio.to_thread(story)
 
 
+@pytest.mark.full
 async def test_a_durable_reader_that_is_killed_misses_nothing(outside: Outside) -> None:
     """Killed while events come, and again; what all runs printed together is every event in order."""
     durable = ("events", "--durable", "killed", "--from-sequence", "1", "-o", "json")
