@@ -278,7 +278,8 @@ class RepositoryBroker(Broker, abc.ABC):
                 raise
         else:
             _same_parts(named, _by_name(tuple(summaries.copy_part(part) for part in known.parts)))
-            return known
+            # Again, since a crash right after the commit may have left what belongs to an open copy.
+            return store.commit(request.copy)
         opened = store.writing(request.copy)
         _same_parts(named, _by_name(tuple(summaries.copy_part(part) for part in opened.sealed().values())))
         created = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -87,6 +87,9 @@ def test_a_crash_at_every_call_of_a_save(tmp_path: Path) -> None:
         with opened(directory, there) as again:
             if listed(again):
                 outcomes["whole"] += 1
+                # Nothing of the open copy is left, also if nobody commits again.
+                assert again.open_copies() == []
+                no_rest(there)
                 whole(again)
             else:
                 outcomes["none"] += 1
