@@ -30,7 +30,7 @@ def test_the_page_about_repositories_shows_all_verbs_of_repositories() -> None:
 def test_a_command_of_the_page_is_one_of_the_program(line: str) -> None:
     arguments = shlex.split(line)
     group: click.Command = cli
-    context = click.Context(cli, info_name="calque")
+    context = click.Context(cli, info_name="calque", **cli.context_settings)
     while isinstance(group, click.Group):
         name = arguments.pop(0)
         found = group.get_command(context, name)
