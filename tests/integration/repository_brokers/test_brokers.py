@@ -24,8 +24,8 @@ async def test_a_copy_outlives_a_kill_and_its_bytes_are_freed_when_it_is_deleted
     surroundings: Surroundings, kind: str
 ) -> None:
     broker = surroundings.broker(kind)
-    await broker.start()
     try:
+        await broker.start()
         committed = await broker.save("c1", FEW)
         assert committed.summary.size == len(FEW)
         assert (await broker.save("c2", FEW[: 3 * BLOCK])).summary.size == 3 * BLOCK
@@ -85,8 +85,8 @@ async def test_a_kill_in_the_middle_of_a_save_is_resumed(surroundings: Surroundi
 @pytest.mark.full
 async def test_copies_travel_between_repositories_of_all_kinds(surroundings: Surroundings) -> None:
     made = [surroundings.broker(kind) for kind in ("s3", "filesystem", "postgres")]
-    await asyncio.gather(*(broker.start() for broker in made))
     try:
+        await asyncio.gather(*(broker.start() for broker in made))
         first = await made[0].save("c1", DATA)
         for source, target in zip(made, [*made[1:], made[0]], strict=True):
             if target is made[0]:
@@ -102,8 +102,8 @@ async def test_copies_travel_between_repositories_of_all_kinds(surroundings: Sur
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_kill_in_the_middle_of_a_transfer_is_resumed(surroundings: Surroundings, kind: str) -> None:
     source, target = surroundings.broker("filesystem"), surroundings.broker(kind)
-    await asyncio.gather(source.start(), target.start())
     try:
+        await asyncio.gather(source.start(), target.start())
         await source.save("c1", DATA)
         fetching = asyncio.create_task(target.fetch("c1", source=source))
         await asyncio.sleep(0.2)
