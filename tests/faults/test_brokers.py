@@ -38,7 +38,9 @@ async def test_repository_killed(world: World, step: str) -> None:
         await world.receiving("north", started.command, step)
     await world.record.step(started.command, step)
     world.kill("north-crb-filesystem")
-    assert not world.record.done(started.command, step)
+    if step == "copy-rows":
+        # A commit may be over before the kill: then its answer is what is lost.
+        assert not world.record.done(started.command, step)
     view = await world.judge_save(name, started)
     assert view.state == "succeeded", view.problem
 
