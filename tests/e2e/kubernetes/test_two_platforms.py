@@ -10,7 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-import yaml
 
 from tests.e2e.hackathon.sample import idea
 from tests.e2e.stack import HACKATHON, Stack, running_stack, until
@@ -46,18 +45,6 @@ async def stack(cluster: SimulatedCluster, tmp_path: Path) -> AsyncIterator[Stac
         yield running
 
 
-def for_the_cluster(directory: Path) -> Path:
-    """The template of the sample application with the image first, and without the volume, which no cluster reaches."""
-    template = yaml.safe_load((HACKATHON / "calque.yaml").read_text())
-    web = template["services"]["web"]
-    web["artifacts"] = [each for each in web["artifacts"] if each["type"] == "image"]
-    del web["environment"]["THUMBS_PATH"], template["data_services"]["thumbs"]
-    template["name"] = "hackathon-image"
-    path = directory / "image.yaml"
-    path.write_text(yaml.safe_dump(template))
-    return path
-
-
 async def described(stack: Stack, name: str) -> dict[str, Any]:
     found: dict[str, Any] = (await stack.must("app", "describe", name, "-o", "json")).json
     return found
@@ -68,14 +55,12 @@ async def titles(url: str) -> list[str]:
         return [each["title"] for each in (await answer.json())["ideas"]]
 
 
-async def test_an_app_on_the_cluster_is_saved_and_runs_again(
-    stack: Stack, cluster: SimulatedCluster, tmp_path: Path
-) -> None:
+async def test_an_app_on_the_cluster_is_saved_and_runs_again(stack: Stack, cluster: SimulatedCluster) -> None:
     await stack.must("template", "apply", str(HACKATHON / "calque.yaml"))
-    await stack.must("template", "apply", str(for_the_cluster(tmp_path)))
     await stack.must("deploy", "hackathon", "--site", "north", "--name", "here")
     assert cluster.store.all("deployments") == []
-    await stack.must("deploy", "hackathon-image", "--site", "north", "--name", "there")
+    on_the_cluster = ("--without", "thumbs", "--artifact", f"web={IMAGE}")
+    await stack.must("deploy", "hackathon", "--site", "north", "--name", "there", *on_the_cluster)
     assert len(cluster.store.all("deployments")) == 1
     app = await described(stack, "there")
     assert app["status"] == "UP", app

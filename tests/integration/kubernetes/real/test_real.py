@@ -190,9 +190,12 @@ async def scene(
 
 async def test_what_it_is(scene: Scene) -> None:
     info = await scene.broker.ask("info", InfoRequest(), PsbInfo)
-    health = await scene.broker.ask("health", DataServiceHealth(), Health)
-    assert (info.engine, info.engine_version) == ("kubernetes", KUBERNETES)
-    assert (info.artifacts, health.healthy) == (("image",), True), health.message
+    assert (info.engine, info.engine_version, info.artifacts) == ("kubernetes", KUBERNETES, ("image",))
+
+    async def healthy() -> bool:  # it is not before it has listed what is there
+        return (await scene.broker.ask("health", DataServiceHealth(), Health)).healthy
+
+    await scene.until(healthy, what="it is healthy")
     scene.record.append(
         f"Kubernetes {KUBERNETES}, kwok {KWOK}, {platform.system()}, Python {platform.python_version()}"
     )
