@@ -17,6 +17,7 @@ from pathlib import Path
 COMMAND_SECONDS = 120.0
 SHOWN_HOME = "/home/you/.local/share/calque"
 _KINDS = (
+    (re.compile(r"whsec_\S+"), "<secret>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
     (re.compile(r"(?<![0-9A-Za-z])(?:CALQUE)?[0-9A-Fa-f]{12,64}(?![0-9A-Za-z])"), "<digest>"),
     (re.compile(r"\bport=\d+"), "port=<port>"),
