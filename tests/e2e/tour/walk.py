@@ -20,6 +20,7 @@ _KINDS = (
     (re.compile(r"whsec_\S+"), "<secret>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
     (re.compile(r"(?<![0-9A-Za-z])(?:CALQUE)?[0-9A-Fa-f]{12,64}(?![0-9A-Za-z])"), "<digest>"),
+    (re.compile(r"\bU[A-Z2-7]{55}\b"), "<nkey>"),
     (re.compile(r"\bport=\d+"), "port=<port>"),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|\+00:00)"), "<time>"),
     (re.compile(r"\b\d+\.\d+\.\d+\.\d+:\d+"), "<address>"),
