@@ -79,6 +79,7 @@ async def tell(*, say: Say, watching: Watching, parts: Callable[[Say], PartsObse
         home,
         sites=(NORTH, SOUTH),
         repositories={NORTH: ("filesystem",), SOUTH: ("s3",)},
+        channels=False,  # the sample application has none, and this is a story to be told in a minute
         on_change=parts(lambda line: say(f"   {line}")),
     )
     try:

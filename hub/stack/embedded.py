@@ -53,6 +53,7 @@ from hub.stack.upgrade import Upgrade, upgrade
 DEFAULT_SITES = ("north", "south")
 BROKERS = ("dsb-postgres", "dsb-s3", "dsb-volume", "dsb-nats", "psb-process")
 """Brokers of every site; its copy repositories are chosen."""
+_OF_CHANNELS = ("apps-nats", "dsb-nats")
 PROCESS_BROKER_GRACE_SECONDS = 8.0
 """Longer than the others have: it stops app services first, each with a grace of its own."""
 
@@ -85,7 +86,8 @@ class EmbeddedStack:
     `keys` and `ports` are there once `start` has begun to start parts. `on_change` is told the states
     of all parts after each change. `repositories` names the kinds of copy repositories of each site; a site of which
     nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`. `kubernetes` has, for each
-    site with a Kubernetes platform, what its broker is told besides; it is not remembered.
+    site with a Kubernetes platform, what its broker is told besides; it is not remembered. Without `channels` the sites
+    have no NATS server for apps, and no broker for it.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class EmbeddedStack:
         principals: Sequence[str] = ("admin",),
         repositories: Mapping[str, Sequence[str]] | None = None,
         kubernetes: Mapping[str, settings.Document] | None = None,
+        channels: bool = True,
         parts: Collection[str] | None = None,
         programs: Programs | None = None,
         backoff: Backoff | None = None,
@@ -110,6 +113,7 @@ class EmbeddedStack:
         self._wanted = {site: tuple(kinds) for site, kinds in (repositories or {}).items()}
         self._kubernetes = dict(kubernetes or {})
         self._principals = tuple(principals)
+        self._left_out = () if channels else _OF_CHANNELS
         self._chosen = parts
         self._programs = programs or Programs()
         self._backoff = backoff
@@ -142,7 +146,11 @@ class EmbeddedStack:
     def brokers(self) -> Mapping[str, tuple[str, ...]]:
         """The brokers of each site, `<kind>-<name>`."""
         return {
-            site: (*BROKERS, *((clusters.USER,) if site in self._kubernetes else ()), *brokers_of(kinds))
+            site: (
+                *(each for each in BROKERS if each not in self._left_out),
+                *((clusters.USER,) if site in self._kubernetes else ()),
+                *brokers_of(kinds),
+            )
             for site, kinds in self.repositories.items()
         }
 
@@ -242,7 +250,8 @@ class EmbeddedStack:
             "webhooks": self._webhooks,
         }
         for site in self.sites:
-            builders.update(self._site_builders(site))
+            left_out = {f"{site}-{name}" for name in self._left_out}
+            builders.update({name: part for name, part in self._site_builders(site).items() if name not in left_out})
         chosen = set(builders) if self._chosen is None else set(self._chosen)
         if unknown := chosen - set(builders):
             raise StackError(f"parts: no {', '.join(sorted(unknown))}; there are {', '.join(builders)}")
