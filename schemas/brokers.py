@@ -34,7 +34,7 @@ from schemas.values import (
     ServiceState,
 )
 
-SERVICE_VERSION = "0.1.0"
+SERVICE_VERSION = "0.2.0"
 
 
 class Request(Demand, frozen=True, kw_only=True):

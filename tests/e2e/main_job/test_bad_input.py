@@ -194,7 +194,7 @@ async def test_a_request_that_can_not_be_met_is_refused(
 @pytest.mark.parametrize(
     ("data_services", "words"),
     [
-        ({"queue": {"type": "messaging"}}, ("data_services.queue", "messaging", "north")),
+        ({"queue": {"type": "mail"}}, ("data_services.queue", "mail", "north")),
         ({"ideas": {"type": "database", "broker": "oracle"}}, ("data_services.ideas", "oracle", "north", "postgres")),
         ({"ideas": {"type": "database", "broker": "s3"}}, ("data_services.ideas", "s3", "database")),
     ],

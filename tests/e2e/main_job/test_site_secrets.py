@@ -36,7 +36,7 @@ async def test_a_secret_is_set_listed_and_removed_and_never_seen(stack: Stack, t
     assert set_.json == {"site": "north", "name": "prod-db", "version": 1}
     assert "version 2" in again.stdout
     listed = (await must(stack, "secret", "list", "--site", "north", "-o", "json")).json
-    assert [(each["name"], each["version"], each["set_by"]) for each in listed] == [("prod-db", 2, "admin")]
+    assert {each["name"]: (each["version"], each["set_by"]) for each in listed}["prod-db"] == (2, "admin")
     events = await must(stack, "events")
     assert "secret" in events.stdout
     leaks = await asyncio.to_thread(_in_files, stack.home, {"the value": _forms(VALUE)})
