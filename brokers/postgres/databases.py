@@ -49,7 +49,7 @@ def read_mark(comment: str | None) -> Mark | None:
 _COMMENT_OF_DATABASE = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
 _MARKED_DATABASES = """
     SELECT d.datname, shobj_description(d.oid, 'pg_database'), shobj_description(r.oid, 'pg_authid'),
-           pg_database_size(d.oid)::bigint
+           CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END::bigint
     FROM pg_database d LEFT JOIN pg_roles r ON r.rolname = d.datname
     WHERE d.datname ~ %s ORDER BY d.datname
 """

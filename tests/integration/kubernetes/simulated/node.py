@@ -88,7 +88,9 @@ class Node:
 
     def log(self, found: Object, *, previous: bool) -> list[str] | None:
         pod = self._pods.get(found["metadata"]["uid"])
-        return None if pod is None or not pod.started else pod.lines
+        if pod is None or not pod.started:
+            return None
+        return pod.lines_before if previous else pod.lines
 
     async def execute(self, found: Object, command: list[str]) -> tuple[int, bytes] | None:
         """Run a command in a pod's container; ``None`` when nothing runs there."""
@@ -178,6 +180,7 @@ class Pod:
         self.port = int((self.container.get("ports") or [{"containerPort": 0}])[0]["containerPort"])
         self.labels = found["metadata"].get("labels") or {}
         self.lines: list[str] = []
+        self.lines_before: list[str] = []
         self.started = False
         self.ready = False
         self._restarts = 0
@@ -274,7 +277,7 @@ class Pod:
             stderr=asyncio.subprocess.STDOUT,
         )
         self.started = True
-        self.lines = []
+        self.lines_before, self.lines = self.lines, []
         reading = asyncio.create_task(self._read(process))
         probing = asyncio.create_task(self._probe(process.pid))
         try:
