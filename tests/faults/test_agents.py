@@ -18,6 +18,7 @@ async def test_agent_killed_while_writers_are_quiesced(world: World) -> None:
     await world.judge_save(name, started)
 
 
+@pytest.mark.full
 async def test_agent_killed_while_copies_stream_and_while_they_are_committed(world: World) -> None:
     name, started = await world.save()
     await world.receiving("north", started.command, "copy-rows")

@@ -38,6 +38,7 @@ def beyond(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     return {server: after[server] - before[server] for server in SERVERS}
 
 
+@pytest.mark.full
 async def test_no_bulk_byte_crosses_nats(world: World) -> None:
     await world.fill_objects(prefix="bulk/", count=64 * MIB // OBJECT_BYTES, marker=MARKER)
     waited, before = time.monotonic(), await counted(world)

@@ -62,6 +62,7 @@ def state(pid: int) -> str:
         return "T"
 
 
+@pytest.mark.full
 async def test_copy_works_with_its_source_unreachable(world: World) -> None:
     source = await world.get(APP, "/digest")
     image = await world.saved()

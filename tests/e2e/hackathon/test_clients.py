@@ -20,6 +20,7 @@ from tests.servers import RunningPostgres, RunningS3
 Sabotage = Callable[[Place], object]
 
 
+@pytest.mark.full
 async def test_the_whole_library_is_loaded(sample: Sample) -> None:
     files = library_files()
     assert len(files) > 1000

@@ -38,6 +38,7 @@ async def _answer(sender: Stranger, kind: str, target: str, data: Document, id: 
     return answer
 
 
+@pytest.mark.full
 async def test_each_command_sent_five_times_has_one_effect_and_the_same_answer(stack: Stack, sender: Stranger) -> None:
     template, deploy, save, run, stop, refused = (uuid7() for _ in range(6))
     instance, image, copy = uuid7(), uuid7(), uuid7()

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 STOP_SECONDS = 15.0
 
 
+@pytest.mark.full
 async def test_a_stack_that_was_stopped_goes_on_where_it_was(stack: Stack, told: Told) -> None:
     url = told.app["url"]
     async with aiohttp.ClientSession(base_url=url, raise_for_status=True) as session:

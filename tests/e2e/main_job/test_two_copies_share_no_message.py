@@ -25,6 +25,7 @@ async def post(app: dict[str, Any], path: str) -> None:
         assert answer.status == 202, await answer.text()
 
 
+@pytest.mark.full
 async def test_two_copies_of_an_app_share_no_message(stack: Stack) -> None:
     await stack.must("template", "apply", TALLY)
     first = (await stack.must("deploy", "tally", "--site", "north", "--name", "tally-one", "-o", "json")).json

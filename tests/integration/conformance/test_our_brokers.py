@@ -126,6 +126,7 @@ async def test_the_other_repositories_conform(
             await broker.stop()
 
 
+@pytest.mark.full
 async def test_a_copy_that_was_read_whole_before_its_discard_is_no_temporary_problem(
     postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path
 ) -> None:

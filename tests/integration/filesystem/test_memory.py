@@ -7,6 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from tests.integration.filesystem.certificates import Authority
 from tests.integration.filesystem.site import Site
@@ -42,6 +44,7 @@ async def _measure(directory: Path) -> None:
     print(_peak_mib() - before)
 
 
+@pytest.mark.full
 async def test_memory_is_bounded_for_both_ends_together(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, str(tmp_path), stdout=asyncio.subprocess.PIPE
