@@ -57,6 +57,7 @@ OPERATIONS: dict[str, tuple[str, str, bool, dict[str, type], dict[str, type]]] =
         {**CHANGE, "service_id": str, "binding_id": str},
         {"operation": str},
     ),
+    "attach": ("request.dsb.attach", "reply.outcome", True, CHANGE, {}),
     "stage_copy": ("request.dsb.stage_copy", "reply.outcome", True, CHANGE, {}),
     "prepare_copy": ("request.dsb.prepare_copy", "reply.dsb.prepare_copy", False, CHANGE, {}),
     "copy": ("request.dsb.copy", "reply.outcome", True, CHANGE, {}),

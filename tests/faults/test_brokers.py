@@ -23,6 +23,7 @@ async def test_postgres_broker_killed_while_it_copies_loses_the_moment_and_the_s
     assert "rows" in view.problem.sentence()
 
 
+@pytest.mark.full
 async def test_s3_broker_killed_while_it_copies(world: World) -> None:
     name, started = await world.save()
     await world.record.step(started.command, "copy-blobs")
@@ -32,6 +33,7 @@ async def test_s3_broker_killed_while_it_copies(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["copy-rows", "commit-rows"])
+@pytest.mark.full
 async def test_repository_killed(world: World, step: str) -> None:
     name, started = await world.save()
     if step == "copy-rows":

@@ -9,7 +9,7 @@ import pytest
 from schemas.events import OperationAccepted
 from tests.faults.world import APP, World
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.full, pytest.mark.stack, pytest.mark.xdist_group("faults")]
 
 
 async def test_hub_killed_in_a_save_and_in_a_run_while_the_command_line_waits(world: World) -> None:

@@ -20,7 +20,7 @@ from tests.e2e.stack import until
 from tests.faults.outbox import read_outbox, site_bus
 from tests.faults.world import APP, World
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.full, pytest.mark.stack, pytest.mark.xdist_group("faults")]
 
 
 async def tell(bus: Bus, command: SiteCommand, *, instance: str) -> str:

@@ -32,6 +32,7 @@ async def test_nothing_changes_between_quiesce_and_thaw(sample: Sample) -> None:
     assert _everything(sample.place)[0][: len(before[0])] == before[0]
 
 
+@pytest.mark.full
 async def test_quiesce_waits_for_the_writes_in_flight(sample: Sample) -> None:
     ideas = [idea(document=b"x" * 20_000) for _ in range(200)]
     batch = asyncio.create_task(sample.post("/api/ideas:batch", {"ideas": ideas}, status=201))
@@ -42,6 +43,7 @@ async def test_quiesce_waits_for_the_writes_in_flight(sample: Sample) -> None:
     await sample.post("/hooks/thaw")
 
 
+@pytest.mark.full
 async def test_an_application_nobody_thaws_goes_on_at_its_deadline(sample: Sample) -> None:
     started = monotonic()
     first = await sample.post("/hooks/quiesce", {"deadline_seconds": 0.5})
@@ -64,6 +66,7 @@ async def test_both_hooks_may_be_sent_again(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("verb", ["vote", "delete", "batch"])
+@pytest.mark.full
 async def test_every_kind_of_write_is_held(sample: Sample, verb: str) -> None:
     made = await sample.post("/api/ideas", idea(), status=201)
     path = f"/api/ideas/{made['id']}"

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.main_job.ways import command, held, must, refused
 from tests.e2e.stack import Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.full, pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
 
 def places(image: Mapping[str, Any]) -> set[str]:

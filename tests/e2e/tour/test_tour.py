@@ -29,6 +29,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.stack
 @pytest.mark.xdist_group("stack")
+@pytest.mark.full
 async def test_the_tour_is_as_it_is_written(home: Path) -> None:
     def take() -> list[str]:
         found = (differs(each) for each in walk(PAGE.read_text(), home=home, directory=DIRECTORY))

@@ -23,6 +23,7 @@ _KINDS = (
     (re.compile(r"\bU[A-Z2-7]{55}\b"), "<nkey>"),
     (re.compile(r"\bport=\d+"), "port=<port>"),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|\+00:00)"), "<time>"),
+    (re.compile(r"^\d+ +(?=<time>)"), "<sequence> "),
     (re.compile(r"\b\d+\.\d+\.\d+\.\d+:\d+"), "<address>"),
     (re.compile(r"\b\d+(?:\.\d+)? (?:[KMGT]i)?B\b"), "<size>"),
     (re.compile(r"\b\d+(?:\.\d+)? m?s\b"), "<duration>"),

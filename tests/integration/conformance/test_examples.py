@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from brokers.testkit.report import as_table
 from brokers.testkit.run import conform
 from bus.connection import Bus
@@ -57,6 +59,7 @@ async def test_the_broker_of_the_guide_conforms(nats_server: NatsServer, bus: Bu
         await broker.stop()
 
 
+@pytest.mark.full
 async def test_the_kit_as_a_program(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
     broker = folders(bus, nats_server, tmp_path)
     await broker.start()

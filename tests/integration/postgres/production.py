@@ -57,8 +57,8 @@ class Production:
         dumped = await asyncio.to_thread(self._dumped)
         async with await self.connect() as connection:
             found = await connection.execute(
-                "SELECT (SELECT array_agg(x ORDER BY x) FROM (SELECT relname || ':' || relfilenode || ':' || "
-                "coalesce(reltuples, 0) AS x FROM pg_class WHERE relnamespace = 'public'::regnamespace) AS t)::text, "
+                "SELECT (SELECT array_agg(x ORDER BY x) FROM (SELECT relname || ':' || relfilenode AS x "
+                "FROM pg_class WHERE relnamespace = 'public'::regnamespace) AS t)::text, "
                 "(SELECT array_agg(rolname || rolcanlogin ORDER BY rolname) FROM pg_roles WHERE rolname NOT LIKE "
                 "'calque%')::text, (SELECT datacl::text || shobj_description(oid, 'pg_database') FROM pg_database "
                 "WHERE datname = current_database())"

@@ -68,6 +68,7 @@ async def test_a_service_that_died_with_the_broker_is_started_again(platform: Pl
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.full
 async def test_a_stop_of_the_broker_stops_services_and_its_start_starts_them(
     platform: Platform, app: Path, number: signal.Signals
 ) -> None:
@@ -97,6 +98,7 @@ async def test_the_broker_killed_in_the_middle_of_a_deploy(platform: Platform, a
     assert len(processes_of(platform.state)) == 1
 
 
+@pytest.mark.full
 async def test_the_broker_killed_again_and_again_starts_nothing_twice(platform: Platform, app: Path) -> None:
     request = deploy_request(spec(app))
     for _ in range(4):
@@ -114,6 +116,7 @@ async def test_the_broker_killed_again_and_again_starts_nothing_twice(platform: 
     ("policy", "code", "restarts"),
     [("always", 0, True), ("on-failure", 0, False), ("on-failure", 5, True), ("never", 5, False)],
 )
+@pytest.mark.full
 async def test_restart_policy(
     platform: Platform, app: Path, policy: Literal["always", "on-failure", "never"], code: int, restarts: bool
 ) -> None:
@@ -135,6 +138,7 @@ async def test_restart_policy(
     assert processes_of(platform.state) == []
 
 
+@pytest.mark.full
 async def test_a_crash_loop_is_slowed_down_and_told(platform: Platform, app: Path) -> None:
     await platform.deploy(spec(app, restart="always"))
     broken = platform.state / "services" / INSTANCE / "web" / "artifact" / "app.py"
@@ -173,6 +177,7 @@ async def test_nothing_of_the_session_outlives_the_main_process(platform: Platfo
     await gone(shy)
 
 
+@pytest.mark.full
 async def test_a_worker_too_is_adopted(platform: Platform, app: Path) -> None:
     artifact = Artifact(directory=str(app), command=("python", "worker.py"))
     await platform.deploy(spec(app, artifact=artifact, port=None, health=None))
@@ -182,6 +187,7 @@ async def test_a_worker_too_is_adopted(platform: Platform, app: Path) -> None:
     assert (await platform.until(lambda status: status.healthy, what="it is well")).pid == pid
 
 
+@pytest.mark.full
 async def test_a_stop_without_the_bus_stops_the_services_too(app: Path, tmp_path: Path) -> None:
     server = Server(tmp_path)
     await server.start()

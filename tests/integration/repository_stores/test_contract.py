@@ -115,6 +115,7 @@ async def test_what_is_deleted_is_gone_and_its_name_free(shelf: Shelf) -> None:
     assert await shelf.read("a") == b"second"
 
 
+@pytest.mark.full
 async def test_big_objects(shelf: Shelf) -> None:
     content = random.Random(7).randbytes(36 * MIB + 3)
     await shelf.put("packs/big", memoryview(content))

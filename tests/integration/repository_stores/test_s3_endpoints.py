@@ -157,6 +157,7 @@ async def test_a_put_whose_answer_was_lost_is_no_conflict(fake: FakeS3, faked: S
     assert await asyncio.to_thread(faked.read, "a") == b"content"
 
 
+@pytest.mark.full
 async def test_a_busy_endpoint_is_temporary(fake: FakeS3, faked: S3Store) -> None:
     fake.behaviour.always = ("SlowDown", 503)
     problem = await problem_of(lambda: faked.read("a"))

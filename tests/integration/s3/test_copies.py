@@ -68,6 +68,7 @@ async def test_a_copy_shows_the_moment_whatever_is_done_after_it(broker: S3, rep
     assert "documents/0003.bin" in await app.content()
 
 
+@pytest.mark.full
 async def test_big_objects_odd_keys_and_metadata_come_through(broker: S3, repository: Site) -> None:
     await broker.provision("odd")
     app = await broker.bucket("odd")
@@ -109,6 +110,7 @@ async def test_an_empty_bucket_is_a_copy_too(broker: S3, repository: Site) -> No
     assert await (await broker.bucket("empty-2")).content() == {}
 
 
+@pytest.mark.full
 async def test_a_moment_outlives_the_broker(own_broker: S3, repository: Site) -> None:
     await own_broker.provision("outlives")
     app = await own_broker.bucket("outlives")

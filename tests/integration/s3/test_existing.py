@@ -175,6 +175,7 @@ async def test_it_is_copied_with_keys_that_may_only_read_and_stays_as_it_is(
     assert await shop.everything() == before
 
 
+@pytest.mark.full
 async def test_a_versioned_one_is_copied_as_it_was_whatever_is_written_then(
     broker: S3, shop: Production, repository: Site
 ) -> None:
@@ -193,6 +194,7 @@ async def test_a_versioned_one_is_copied_as_it_was_whatever_is_written_then(
 
 
 @pytest.mark.parametrize("key", ["documents/007", "odd\tkey"])
+@pytest.mark.full
 async def test_an_object_that_changes_in_a_bucket_without_versions_fails_the_copy(
     broker: S3, plain: Production, repository: Site, key: str
 ) -> None:
