@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 from collections.abc import Mapping
 
@@ -25,6 +26,7 @@ class FakeApp:
         self.ended = asyncio.Event()
         self.port = 0
         self._runner: web.AppRunner | None = None
+        self._socket: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -35,17 +37,20 @@ class FakeApp:
         """Listen."""
         application = web.Application()
         application.router.add_route("*", "/{path}", self._answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
+        self._runner = runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
+        # A socket of its own, so that it is closed also when this is cancelled while it begins to listen.
+        self._socket = socket.create_server((HOST, 0))
+        self.port = int(self._socket.getsockname()[1])
         await runner.setup()
-        await web.TCPSite(runner, HOST, 0).start()
-        self.port = int(runner.addresses[0][1])
-        self._runner = runner
+        await web.SockSite(runner, self._socket).start()
 
     async def stop(self) -> None:
         """Be gone."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
 
     def call(self, path: str, body: object) -> int:
         """What a POST does; the status."""
