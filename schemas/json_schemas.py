@@ -75,7 +75,7 @@ def _describable(kind: type) -> type:
 def _raw(kind: type) -> dict[str, Any]:
     if kind is msgspec.Raw:
         return {"description": "any JSON value"}
-    raise NotImplementedError(kind)
+    raise NotImplementedError(kind)  # how msgspec is told that a type is not ours to describe
 
 
 def _clean(schema: Any) -> Any:

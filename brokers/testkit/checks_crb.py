@@ -35,12 +35,12 @@ from schemas.brokers import (
 from schemas.ids import new_id
 from schemas.values import CopyPart, ImageContent
 
-OPEN = "schemas/brokers.py, OpenWrite and CopyGrant"
-COMMIT = "schemas/brokers.py, CommitCopy"
-ABORT = "schemas/brokers.py, AbortCopy"
-DELETE = "schemas/brokers.py, DeleteCopy"
-HALF = "schemas/brokers.py, CommitCopy: from here on the copy exists"
-TRANSFER = "schemas/brokers.py, TransferCopy"
+OPEN = "schemas/brokers, OpenWrite and CopyGrant"
+COMMIT = "schemas/brokers, CommitCopy"
+ABORT = "schemas/brokers, AbortCopy"
+DELETE = "schemas/brokers, DeleteCopy"
+HALF = "schemas/brokers, CommitCopy: from here on the copy exists"
+TRANSFER = "schemas/brokers, TransferCopy"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,7 +52,7 @@ async def info_fingerprint(bench: CrbBench) -> None:
     holds(grant.fingerprint == info.fingerprint, f"a grant names {grant.fingerprint}, info {info.fingerprint}")
 
 
-@check("crb.repositories", "repositories answers what info names.", spec="schemas/brokers.py, Repositories")
+@check("crb.repositories", "repositories answers what info names.", spec="schemas/brokers, Repositories")
 async def repositories(bench: CrbBench) -> None:
     info: CrbInfo = await bench.info()
     said = await bench.talk.ask("repositories", RepositoriesRequest(), Repositories)
@@ -200,9 +200,7 @@ async def abort_again(bench: CrbBench) -> None:
     await bench.talk.refuses("commit", bench.commit_request(copy, part), "parts_differ", "incomplete")
 
 
-@check(
-    "crb.describe", "describe tells what open_write and commit were told.", spec="schemas/brokers.py, CopyDescription"
-)
+@check("crb.describe", "describe tells what open_write and commit were told.", spec="schemas/brokers, CopyDescription")
 async def describe(bench: CrbBench) -> None:
     copy, committed = await bench.committed()
     said = await bench.talk.ask("describe", DescribeCopy(copy=copy), CopyDescription)
@@ -220,14 +218,14 @@ async def unknown(bench: CrbBench) -> None:
     await bench.talk.refuses("open_read", OpenRead(copy=copy), "not_found")
 
 
-@check("crb.verify.sound", "verify of a sound copy finds no faults.", spec="schemas/brokers.py, Verified")
+@check("crb.verify.sound", "verify of a sound copy finds no faults.", spec="schemas/brokers, Verified")
 async def verify_sound(bench: CrbBench) -> None:
     copy, _ = await bench.committed()
     said = await bench.talk.run("verify", bench.verify_request(copy), Verified)
     holds(said.copy == copy and not said.faults, f"it says {said}")
 
 
-@check("crb.verify.unknown", "verify of an unknown copy is not_found.", spec="schemas/brokers.py, Verified")
+@check("crb.verify.unknown", "verify of an unknown copy is not_found.", spec="schemas/brokers, Verified")
 async def verify_unknown(bench: CrbBench) -> None:
     await bench.talk.refuses("verify", bench.verify_request(name_of("nobody")), "not_found")
 
@@ -270,7 +268,7 @@ async def delete_shared(bench: CrbBench) -> None:
     holds(not said.faults, f"the other is damaged: {said.faults}")
 
 
-@check("crb.collect", "collect takes nothing that a copy needs.", spec="schemas/brokers.py, Collect")
+@check("crb.collect", "collect takes nothing that a copy needs.", spec="schemas/brokers, Collect")
 async def collect(bench: CrbBench) -> None:
     data = bench.data()
     copy, _ = await bench.committed(data)
@@ -278,7 +276,7 @@ async def collect(bench: CrbBench) -> None:
     holds(await bench.read(await bench.open_read(copy)) == data, "the copy can't be read any more")
 
 
-@check("crb.stats", "stats counts copies.", spec="schemas/brokers.py, RepositoryStats", alone=True)
+@check("crb.stats", "stats counts copies.", spec="schemas/brokers, RepositoryStats", alone=True)
 async def stats(bench: CrbBench) -> None:
     before = (await bench.stats()).copies
     await bench.committed()
@@ -286,7 +284,7 @@ async def stats(bench: CrbBench) -> None:
     holds(after == before + 1, f"{before} before a commit, {after} after it")
 
 
-@check("crb.images", "An image's manifest is recorded once and forgotten once.", spec="schemas/brokers.py", alone=True)
+@check("crb.images", "An image's manifest is recorded once and forgotten once.", spec="schemas/brokers", alone=True)
 async def images(bench: CrbBench) -> None:
     before = (await bench.stats()).images
     image = name_of("image")
@@ -302,7 +300,7 @@ async def images(bench: CrbBench) -> None:
 @check(
     "crb.images.listed",
     "images lists what was recorded, and says when nothing changed.",
-    spec="schemas/brokers.py",
+    spec="schemas/brokers",
     alone=True,
 )
 async def images_listed(bench: CrbBench) -> None:

@@ -26,11 +26,11 @@ from schemas.brokers import (
 )
 from schemas.ids import new_id
 
-PROVISION = "schemas/brokers.py, Provision"
-DEPROVISION = "schemas/brokers.py, Deprovision"
-BIND = "schemas/brokers.py, Bind and Bound"
-UNBIND = "schemas/brokers.py, Unbind"
-ORPHANS = "design, section 5: an orphan is anything that carries our labels; schemas/brokers.py, describe"
+PROVISION = "schemas/brokers, Provision"
+DEPROVISION = "schemas/brokers, Deprovision"
+BIND = "schemas/brokers, Bind and Bound"
+UNBIND = "schemas/brokers, Unbind"
+ORPHANS = "design, section 5: an orphan is anything that carries our labels; schemas/brokers, describe"
 
 
 @check(
@@ -46,7 +46,7 @@ async def plans(bench: DsbBench) -> None:
 @check(
     "dsb.info.copies",
     "A broker that makes copies says in which formats and over which protocols.",
-    spec="schemas/brokers.py, DsbInfo",
+    spec="schemas/brokers, DsbInfo",
 )
 async def info_copies(bench: DsbBench) -> None:
     info: DsbInfo = await bench.info()
@@ -283,7 +283,7 @@ async def secrets_hidden(bench: DsbBench) -> None:
 @check(
     "dsb.health.service",
     "A data service is healthy, and one that is not there is not.",
-    spec="schemas/brokers.py, Health",
+    spec="schemas/brokers, Health",
 )
 async def health_service(bench: DsbBench) -> None:
     service = await bench.provision()
@@ -294,7 +294,7 @@ async def health_service(bench: DsbBench) -> None:
 
 
 @check(
-    "dsb.stage", "stage_copy is done, whether or not there is something to stage.", spec="schemas/brokers.py, StageCopy"
+    "dsb.stage", "stage_copy is done, whether or not there is something to stage.", spec="schemas/brokers, StageCopy"
 )
 async def stage(bench: DsbBench) -> None:
     prepared = await bench.prepare_request(await bench.provision())

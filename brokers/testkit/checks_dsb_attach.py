@@ -22,7 +22,7 @@ from schemas.brokers import (
 )
 from schemas.ids import new_id
 
-SPEC = "schemas/brokers.py: Attach, Existing; docs/adr/0025"
+SPEC = "schemas/brokers: Attach, Existing; docs/adr/0025"
 TEXTS = {"one": "what was there", "two": "before"}
 TYPED_BY_MISTAKE = "a-password-in-a-url"
 

@@ -13,10 +13,10 @@ from brokers.testkit.dsb_bench import DsbBench
 from schemas.brokers import Copied, DiscardCopy, Done, PrepareCopy, Prepared
 from schemas.ids import new_id
 
-PREPARE = "schemas/brokers.py, PrepareCopy; design, section 4, saving an image"
-COPY = "schemas/brokers.py, CopyData and Copied"
-DISCARD = "schemas/brokers.py, DiscardCopy"
-RESTORE = "schemas/brokers.py, Provision with restore"
+PREPARE = "schemas/brokers, PrepareCopy; design, section 4, saving an image"
+COPY = "schemas/brokers, CopyData and Copied"
+DISCARD = "schemas/brokers, DiscardCopy"
+RESTORE = "schemas/brokers, Provision with restore"
 HOLD_SECONDS = 0.4
 
 
@@ -167,7 +167,7 @@ async def discard_running(bench: DsbBench) -> None:
 @check(
     "dsb.deprovision.copies",
     "Deprovision lets go of prepared moments.",
-    spec="schemas/brokers.py, Deprovision: its bindings and its prepared copies",
+    spec="schemas/brokers, Deprovision: its bindings and its prepared copies",
 )
 async def deprovision_copies(bench: DsbBench) -> None:
     service = await bench.provision()

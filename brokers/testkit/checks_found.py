@@ -79,7 +79,7 @@ async def metadata(bench: Bench) -> None:
 @check(
     "any.found.endpoints",
     "Every operation of its kind is an endpoint on calque.req.<site>.<kind>.<broker>.<operation>.",
-    spec="schemas/brokers.py, CONTRACTS; schemas/subjects.py, broker_request",
+    spec="schemas/brokers, CONTRACTS; schemas/subjects.py, broker_request",
 )
 async def endpoints(bench: Bench) -> None:
     subjects = {endpoint.subject for endpoint in (await service(bench)).endpoints}
@@ -142,7 +142,7 @@ async def cause(bench: Bench) -> None:
 @check(
     "any.problem.headers",
     "A problem carries the headers Nats-Service-Error and Nats-Service-Error-Code.",
-    spec=f"{ADR_32}; schemas/brokers.py",
+    spec=f"{ADR_32}; schemas/brokers",
 )
 async def headers(bench: Bench) -> None:
     answer = await bench.talk.exchange("status", StatusRequest(id=new_id()))
@@ -154,7 +154,7 @@ async def headers(bench: Bench) -> None:
 @check(
     "any.info.complete",
     "info has every field of its type, its own name, and no empty list where something must stand.",
-    spec="schemas/brokers.py: DsbInfo, PsbInfo, CrbInfo",
+    spec="schemas/brokers: DsbInfo, PsbInfo, CrbInfo",
 )
 async def info_complete(bench: Bench) -> None:
     info = await bench.info()
@@ -168,7 +168,7 @@ async def info_complete(bench: Bench) -> None:
 @check(
     "any.info.types",
     "info is typed strictly: numbers are numbers, lists are lists, no unknown words in enumerations.",
-    spec="schemas/brokers.py: DsbInfo, PsbInfo, CrbInfo; schemas/values.py",
+    spec="schemas/brokers: DsbInfo, PsbInfo, CrbInfo; schemas/values.py",
 )
 async def info_types(bench: Bench) -> None:
     answer = await bench.talk.exchange("info", InfoRequest())
@@ -187,7 +187,7 @@ async def info_types(bench: Bench) -> None:
         holds(not extra, f"fields of a plan that the schema does not know: {', '.join(sorted(extra))}")
 
 
-@check("any.health", "health without an id answers how the technology itself is.", spec="schemas/brokers.py, Health")
+@check("any.health", "health without an id answers how the technology itself is.", spec="schemas/brokers, Health")
 async def health(bench: Bench) -> None:
     said = await bench.talk.ask("health", DataServiceHealth(), Health)
     holds(said.healthy, f"it is not healthy: {said.message or 'it does not say why'}")

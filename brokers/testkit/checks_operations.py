@@ -13,8 +13,8 @@ from schemas.brokers import Outcome, StatusRequest
 from schemas.ids import new_id
 
 IDEMPOTENT = "design, section 5: every operation is idempotent by the id it is given"
-CANCEL = "schemas/brokers.py, CancelRequest; design, section 5"
-STATUS = "schemas/brokers.py, StatusRequest"
+CANCEL = "schemas/brokers, CancelRequest; design, section 5"
+STATUS = "schemas/brokers, StatusRequest"
 DUPLICATES = 10
 
 
@@ -129,7 +129,7 @@ async def running_joined(bench: Bench) -> None:
 @check(
     "any.running.others",
     "While one operation runs, others begin and end.",
-    spec="schemas/brokers.py: long operations answer at once",
+    spec="schemas/brokers: long operations answer at once",
 )
 async def running_others(bench: Bench) -> None:
     stalled, blocked = await bench.stalled()

@@ -24,15 +24,15 @@ from schemas.brokers import (
 )
 from schemas.ids import new_id
 
-DEPLOY = "schemas/brokers.py, DeployService"
-DESCRIBE = "schemas/brokers.py, ServiceStatus"
-SCALE = "schemas/brokers.py, ScaleService"
-REMOVE = "schemas/brokers.py, RemoveService"
-LOGS = "schemas/brokers.py, LogsRequest"
+DEPLOY = "schemas/brokers, DeployService"
+DESCRIBE = "schemas/brokers, ServiceStatus"
+SCALE = "schemas/brokers, ScaleService"
+REMOVE = "schemas/brokers, RemoveService"
+LOGS = "schemas/brokers, LogsRequest"
 SECRETS = "design, section 3: no secret ever enters a stream; schemas/secrets.py"
 
 
-@check("psb.spaces", "spaces answers what info names.", spec="schemas/brokers.py, Spaces")
+@check("psb.spaces", "spaces answers what info names.", spec="schemas/brokers, Spaces")
 async def spaces(bench: PsbBench) -> None:
     info: PsbInfo = await bench.info()
     said = await bench.talk.ask("spaces", SpacesRequest(), Spaces)
@@ -287,7 +287,7 @@ async def remove_unknown(bench: PsbBench) -> None:
 @check(
     "psb.restart.services",
     "After a restart of the broker its services run and are healthy, or soon again.",
-    spec="design, section 5; schemas/brokers.py, describe",
+    spec="design, section 5; schemas/brokers, describe",
     restarts=True,
 )
 async def restart_services(bench: PsbBench) -> None:

@@ -8,8 +8,8 @@ from schemas.brokers import Held
 from schemas.ids import new_id
 from schemas.problems import Actor
 
-PAUSE = "schemas/brokers.py, PauseService and ResumeService"
-HOOK = "schemas/brokers.py, ExecHook and Held"
+PAUSE = "schemas/brokers, PauseService and ResumeService"
+HOOK = "schemas/brokers, ExecHook and Held"
 DEADLINE_SECONDS = 0.6
 
 

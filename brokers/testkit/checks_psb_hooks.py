@@ -7,7 +7,7 @@ from brokers.testkit.psb_bench import PsbBench
 from schemas.brokers import HookRan
 from schemas.problems import Actor
 
-SPEC = "schemas/brokers.py, RunHook and HookRan"
+SPEC = "schemas/brokers, RunHook and HookRan"
 WORD = "sesame-in-the-hook"
 
 

@@ -9,7 +9,7 @@ from brokers.testkit.checks_operations import same
 from schemas.brokers import StatusRequest
 from schemas.ids import new_id
 
-SPEC = "schemas/brokers.py: the same request resumes the work, also after a restart of the broker"
+SPEC = "schemas/brokers: the same request resumes the work, also after a restart of the broker"
 
 
 @check("any.restart.found", "It is found again.", spec="NATS ADR-32, services API", restarts=True)

@@ -1,0 +1,247 @@
+"""Requests to data service brokers: what they offer, data services, bindings, copies."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.base import Fact
+from schemas.brokers.every import Change, Reply, Request
+from schemas.registry import message
+from schemas.secrets import Secret
+from schemas.values import (
+    Channel,
+    CopyPart,
+    DataServiceType,
+    Level,
+    Plan,
+)
+
+
+@message("reply.dsb.info")
+class DsbInfo(Reply, frozen=True, kw_only=True):
+    """``attributes`` and ``secret_attributes`` are the names that bindings offer to templates.
+
+    ``can_attach``: data services that were there before may be bound and copied through it. ``limits`` says in words
+    what it can't do here, such as for want of privileges.
+    """
+
+    name: str
+    version: str
+    types: tuple[DataServiceType, ...]
+    plans: tuple[Plan, ...]
+    attributes: tuple[str, ...]
+    secret_attributes: tuple[str, ...]
+    protocols: tuple[str, ...]
+    copy_formats: tuple[str, ...]
+    engine: str = ""
+    engine_version: str = ""
+    can_attach: bool = False
+    limits: tuple[str, ...] = ()
+
+
+class CopyGrant(Fact, frozen=True, kw_only=True):
+    """Access to one copy in a repository over HTTPS, for one purpose and a limited time.
+
+    ``url`` is the base of the copy's resources (``<url>/parts/<part>``, ``<url>/manifest``, ``<url>/chunks``).
+    ``ca`` is the PEM of the authority to trust; ``fingerprint`` the SHA-256 (hex) of the server's certificate,
+    which is pinned. ``client_fingerprint``, when set, is the only client certificate that may use the grant.
+    """
+
+    copy: str
+    purpose: Literal["read", "write"]
+    url: str
+    token: Secret
+    fingerprint: str
+    ca: str
+    expires_at: str
+    client_fingerprint: str | None = None
+    protocol: str = "http"
+
+
+class Existing(Fact, frozen=True, kw_only=True):
+    """A data service that was there before and belongs to the user: where it is, and the secret that opens it.
+
+    Brokers keep nothing of it beyond a prepared moment, and never change, overwrite or remove it: there is no request
+    that could ask for that, since ``provision``, ``deprovision`` and ``unbind`` can't name one.
+    """
+
+    url: str
+    secret: Secret | None = None
+
+
+@message("request.dsb.attach")
+class Attach(Change, frozen=True, kw_only=True):
+    """Can this existing data service be reached, bound and copied? Changes nothing and keeps nothing. Long.
+
+    What is missing for a copy, such as a privilege, is named before anything starts.
+    """
+
+    service_id: str
+    type: DataServiceType
+    existing: Existing
+    labels: dict[str, str] = {}
+
+
+@message("reply.dsb.attach")
+class Attachable(Reply, frozen=True, kw_only=True):
+    """Where and what it is, without secrets."""
+
+    resource: dict[str, str]
+
+
+@message("request.dsb.provision")
+class Provision(Change, frozen=True, kw_only=True):
+    """Make a data service, blank or - with ``restore`` and ``copy_format`` - from a copy. Long.
+
+    ``service_id`` is unique over all sites and times and the key of everything else; ``labels`` mark what is
+    made as ours (instance, instance_name, data_service).
+    """
+
+    service_id: str
+    type: DataServiceType
+    plan: str
+    parameters: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    restore: CopyGrant | None = None
+    copy_format: str | None = None
+
+
+@message("reply.dsb.provision")
+class Provisioned(Reply, frozen=True, kw_only=True):
+    """Where and what it is, without secrets."""
+
+    resource: dict[str, str]
+    restored_bytes: int = 0
+
+
+@message("request.dsb.deprovision")
+class Deprovision(Change, frozen=True, kw_only=True):
+    """Remove the data service with its data, its bindings and its prepared copies. Unknown is done. Long."""
+
+    service_id: str
+
+
+@message("request.dsb.bind")
+class Bind(Change, frozen=True, kw_only=True):
+    """Make credentials for one binding. The broker uses the proposed ``secret`` as password or secret key, or
+    derives them from it, so that a repeated request gives the same credentials.
+
+    For a data service of type messaging there is one binding per app service: ``app_service`` says which, and
+    ``channel`` what it may send and receive; without it, nothing. An ``existing`` service's own credentials are
+    handed through, and the proposed secret is not used.
+    """
+
+    service_id: str
+    binding_id: str
+    secret: Secret
+    app_service: str = ""
+    channel: Channel | None = None
+    existing: Existing | None = None
+
+
+@message("reply.dsb.bind")
+class Bound(Reply, frozen=True, kw_only=True):
+    """The binding: plain ``attributes`` and secret ones (``password``, ``uri``, ``secret_key``, ...)."""
+
+    attributes: dict[str, str]
+    secrets: dict[str, Secret]
+
+
+@message("request.dsb.unbind")
+class Unbind(Change, frozen=True, kw_only=True):
+    """Remove the credentials of one binding. Unknown is done."""
+
+    service_id: str
+    binding_id: str
+
+
+@message("request.dsb.stage_copy")
+class StageCopy(Change, frozen=True, kw_only=True):
+    """Copy ahead what can be copied before the moment is fixed. Long; may do nothing."""
+
+    service_id: str
+    copy: str
+    existing: Existing | None = None
+
+
+@message("request.dsb.prepare_copy")
+class PrepareCopy(Change, frozen=True, kw_only=True):
+    """Fix the copy's moment and return. The prepared moment is dropped by itself after ``hold_seconds``.
+
+    Again with the same copy while the moment is held: the same answer. When the moment was lost (the broker
+    restarted): the permanent problem ``moment_lost``, never a new moment.
+    """
+
+    service_id: str
+    copy: str
+    hold_seconds: float = 600.0
+    existing: Existing | None = None
+
+
+@message("reply.dsb.prepare_copy")
+class Prepared(Reply, frozen=True, kw_only=True):
+    """``moment`` names the point in the technology's own words; ``level`` is the best the broker can vouch for
+    given quiesced writers: ``application`` when one moment covers the whole service, ``crash`` when not."""
+
+    moment: str
+    level: Level = "application"
+    estimated_bytes: int | None = None
+
+
+@message("request.dsb.copy")
+class CopyData(Change, frozen=True, kw_only=True):
+    """Stream the copy from its prepared moment to the repository behind ``grant``. Long."""
+
+    service_id: str
+    copy: str
+    grant: CopyGrant
+    existing: Existing | None = None
+
+
+@message("reply.dsb.copy")
+class Copied(Reply, frozen=True, kw_only=True):
+    """What was written: parts as the repository confirmed them, and what the manifest should say of it."""
+
+    copy_format: str
+    parts: tuple[CopyPart, ...]
+    engine: str = ""
+    engine_version: str = ""
+
+
+@message("request.dsb.discard_copy")
+class DiscardCopy(Change, frozen=True, kw_only=True):
+    """Let go of the prepared moment and whatever was staged. Unknown is done."""
+
+    copy: str
+
+
+@message("request.dsb.describe")
+class DescribeDataServices(Request, frozen=True, kw_only=True):
+    """What of ours is there: one service, or all that carry our labels."""
+
+    service_id: str | None = None
+
+
+class ResourceDescription(Fact, frozen=True, kw_only=True):
+    """One thing that a broker made (database, role, bucket, process ...), with our labels."""
+
+    id: str
+    kind: str
+    name: str
+    labels: dict[str, str] = {}
+    size: int | None = None
+
+
+@message("reply.dsb.describe")
+class DataServicesDescription(Reply, frozen=True, kw_only=True):
+    """All resources found."""
+
+    resources: tuple[ResourceDescription, ...]
+
+
+@message("request.dsb.health")
+class DataServiceHealth(Request, frozen=True, kw_only=True):
+    """Is the data service well? Without a ``service_id``: the broker's technology itself."""
+
+    service_id: str | None = None
+    existing: Existing | None = None
