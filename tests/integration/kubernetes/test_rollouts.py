@@ -206,7 +206,7 @@ async def test_more_than_one_pod(platform: Platform) -> None:
 
 
 async def test_a_service_without_a_port_needs_no_address(platform: Platform) -> None:
-    worker = Artifact(type="image", image=APP_IMAGE, command=("python", "-c", "import time; time.sleep(99)"))
+    worker = Artifact(type="image", image=APP_IMAGE, command=("python", "-c", "import signal; signal.pause()"))
     deployed = await platform.deploy(request_for(artifact=worker, port=None, type="worker", health=None))
     assert (deployed.url, deployed.host) == (None, None)
     assert platform.of("services") == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -279,7 +278,11 @@ async def test_a_data_service_made_again_by_its_id_is_open_to_new_credentials_al
     new = await apps.connect(await broker.bind(service, "booth", BOOTH, secret="new"))
     await new.say("votes.cast")
     assert new.refused == []
-    await asyncio.sleep(0.3)
+    await eventually(
+        lambda: any("uthorization" in said for said in booth.refused),
+        seconds=10,
+        what="the booth is refused when it comes",
+    )
     assert not booth.client.is_connected
 
 
