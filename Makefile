@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYFASTCDC_REQUIRE_CYTHON = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full check generate lock clean help
+.PHONY: demo test test-full bench check generate lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -34,6 +34,9 @@ test: $(VENV)/.dev ## pass the tests
 test-full: $(VENV)/.dev ## pass the tests that take long too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+bench: $(VENV)/.dev ## measure speed and memory, and write docs/benchmarks.md (CASES="replay start" for some)
+	$(BIN)/python -m tests.bench $(CASES)
+
 check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,6 +45,7 @@ check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m hub.client.make_sync --check
 	$(BIN)/python -m hub.cli.pages --check
+	$(BIN)/python -m tests.bench --check
 
 generate: $(VENV)/.dev ## make the published schemas and the reference pages anew
 	$(BIN)/python -m schemas.generate

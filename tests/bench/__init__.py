@@ -1,0 +1,1 @@
+"""Benchmarks: speed and memory, measured on real parts. ``make bench`` runs them and writes ``docs/benchmarks.md``."""
