@@ -47,8 +47,8 @@ def _section(name: str, result: Result) -> str:
         if isinstance(curve, Curve):
             lines += [*_drawn(curve), ""]
     lines += [
-        f"`make bench CASES={name}`, {result.measured}, {result.seconds:.0f} s: {machine.processor}, "
-        f"{machine.cores} cores, {machine.memory_gib:g} GiB, {machine.system}, {machine.python}, nats-server {machine.nats_server}; "
+        f"`make bench CASES={name}`, {result.measured}, {result.seconds:.0f} s; {machine.processor}, {machine.cores} "
+        f"cores, {machine.memory_gib:g} GiB, {machine.system}, {machine.python}, nats-server {machine.nats_server}; "
         f"load before: {machine.load_before:g}",
         "",
     ]
