@@ -121,6 +121,10 @@ class Images:
             case LocationRemoved() | LocationLost():
                 self.locations.pop((site, id), None)
 
+    def index(self) -> None:
+        """Make what follows from the rows, after they were loaded."""
+        self.by_command.update((row.command, id) for id, row in self.entries.items() if row.command is not None)
+
     def holders(self) -> dict[str, set[str]]:
         """Copy -> the sites that hold it."""
         found: dict[str, set[str]] = {}

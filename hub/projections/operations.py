@@ -63,10 +63,13 @@ class Operations:
         if row is None:
             row = self.rows[key] = OperationRow(writer=writer, id=id)
             self.by_id.setdefault(id, set()).add(writer)
-        row.operation = saga.evolve(row.operation, id, event)
+        before = row.operation
+        row.operation = saga.evolve(before, id, event)
         match event:
             case OperationAccepted(parent=parent):
                 row.created_at = time
+                if before is not None and before.accepted.parent is not None:
+                    self.children[before.accepted.parent].discard(key)
                 if parent is not None:
                     self.children.setdefault(parent, set()).add(key)
             case StepStarted(step=step):
@@ -91,6 +94,18 @@ class Operations:
         if isinstance(event, CommandRejected):
             self.commands[writer, id] = CommandRow(writer=writer, rejected=event)
             self.by_id.setdefault(id, set()).add(writer)
+
+    def index(self) -> None:
+        """Make what follows from the rows, after they were loaded."""
+        for key in (*self.rows, *self.commands):
+            self.by_id.setdefault(key[1], set()).add(key[0])
+        for key, row in self.rows.items():
+            if row.operation is None:
+                continue
+            if row.operation.live:
+                self.live.add(key)
+            if row.operation.accepted.parent is not None:
+                self.children.setdefault(row.operation.accepted.parent, set()).add(key)
 
     def get(self, writer: str, id: str) -> OperationRow | None:
         """One operation of one writer."""

@@ -38,7 +38,8 @@ class Sites:
             case BrokerRegistered():
                 self.brokers[site, id] = BrokerRow(registered=event)
                 if event.kind == "crb" and event.signing_key:
-                    self.signers.setdefault(event.signing_key, site)
+                    # Two sites with one key: the order between them says nothing, their names do.
+                    self.signers[event.signing_key] = min(site, self.signers.get(event.signing_key, site))
             case BrokerLost() if (site, id) in self.brokers:
                 self.brokers[site, id].lost = True
 

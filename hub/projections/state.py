@@ -24,7 +24,8 @@ OF_BOTH = frozenset({"operation", "command"})
 
 
 class Projections:
-    """What a hub knows. ``position`` is the sequence in ``EVENTS`` of the last event taken in."""
+    """What a hub knows. ``position`` is the sequence in ``EVENTS`` of the last event taken in, ``taken`` how many
+    events of each writer were."""
 
     def __init__(self) -> None:
         self.templates = Templates()
@@ -35,14 +36,19 @@ class Projections:
         self.sites = Sites()
         self.secrets = Secrets()
         self.stopped: set[tuple[str, str, str]] = set()
+        self.taken: dict[str, int] = {}
         self.position = 0
-        self.events = 0
+
+    @property
+    def events(self) -> int:
+        """How many events were taken in."""
+        return sum(self.taken.values())
 
     def apply(self, batch: Iterable[Recorded]) -> None:
         """Take in events. An event that this version does not know stops its aggregate, never the stream."""
         for recorded in batch:
             self.position = recorded.sequence
-            self.events += 1
+            self.taken[recorded.writer] = self.taken.get(recorded.writer, 0) + 1
             key = (recorded.writer, recorded.aggregate, recorded.id)
             if key in self.stopped:
                 continue
