@@ -3,6 +3,8 @@ site (``calque.rpc``), what a site asks the hub (``calque.ask``), and their repl
 
 from __future__ import annotations
 
+from typing import Literal
+
 from schemas.commands import Answer
 from schemas.planning import PlanQuery, PlanView, SitePlanQuery, SitePlanView
 from schemas.questions import Query as Query
@@ -42,6 +44,7 @@ from schemas.subscriptions import (
     UnsubscribeFor,
 )
 from schemas.values import (
+    ImageState,
     OperationState,
 )
 from schemas.views import AppView as AppView
@@ -112,34 +115,64 @@ class TemplatesView(View, frozen=True, kw_only=True):
 
 @message("query.apps")
 class AppsQuery(Query, frozen=True, kw_only=True):
-    """Apps; ``name`` also finds an id. Deleted ones only with ``all``."""
+    """Apps by site and name, page by page; ``name`` also finds an id. Deleted ones only with ``all``.
+
+    A page has at most ``limit`` (1 to 1000); ``after`` is what ``next`` of the page before said.
+    """
 
     name: str | None = None
     site: str | None = None
     all: bool = False
     configuration: bool = False
+    limit: int = 1000
+    after: str | None = None
 
 
 @message("view.apps")
 class AppsView(View, frozen=True, kw_only=True):
-    """Apps."""
+    """A page of apps. ``next`` is the place of the page that follows, if there is one; ``total`` counts all."""
 
     apps: tuple[AppView, ...]
+    next: str | None = None
+    total: int = 0
+
+
+ImageOrder = Literal["created", "name", "size"]
+"""By what images are listed; the same in any order are told apart by id."""
 
 
 @message("query.images")
 class ImagesQuery(Query, frozen=True, kw_only=True):
-    """Images; ``name`` also finds an id. Only ``saved`` ones without ``all``."""
+    """Images, page by page; ``name`` also finds an id. Only ``saved`` ones without ``all`` or a ``state``.
+
+    ``site`` finds those that lie at a site with all their copies, ``template`` a name or ``name@version``, ``tags``
+    those that have each of them, ``text`` a part of name, comment or tag in any case; ``since`` and ``before`` bound
+    when they were created (RFC 3339, UTC). A page has at most ``limit`` (1 to 1000); ``after`` is what ``next`` of the
+    page before said.
+    """
 
     name: str | None = None
     all: bool = False
+    state: ImageState | None = None
+    site: str | None = None
+    template: str | None = None
+    tags: tuple[str, ...] = ()
+    text: str | None = None
+    since: str | None = None
+    before: str | None = None
+    sort: ImageOrder = "created"
+    descending: bool = False
+    limit: int = 1000
+    after: str | None = None
 
 
 @message("view.images")
 class ImagesView(View, frozen=True, kw_only=True):
-    """Images."""
+    """A page of images. ``next`` is the place of the page that follows, if there is one; ``total`` counts all."""
 
     images: tuple[ImageView, ...]
+    next: str | None = None
+    total: int = 0
 
 
 @message("query.operations")

@@ -7,6 +7,7 @@ from collections import Counter
 from hub.application.aggregates import load
 from hub.application.context import Context
 from hub.application.members import Members
+from hub.application.paging import check_limit, fits, page_of, place
 from hub.application.planning import Planner
 from hub.domain.children import operation_of
 from hub.domain.grants import check_grant
@@ -64,6 +65,11 @@ from schemas.webhooks import WebhooksQuery, WebhooksView
 MOST_LINES = 10_000
 
 
+def _order_of_app(row: AppRow) -> tuple[str, ...]:
+    """Apps are listed by site and name."""
+    return (row.site, row.deploying.name if row.deploying else "", row.created_at, row.id)
+
+
 class Queries:
     """One method per query. Each raises :class:`CalqueError` with the problem that the caller gets."""
 
@@ -85,7 +91,7 @@ class Queries:
             sites=self._sites(),
             apps=dict(Counter(status.of_app(row) for row in state.apps.known() if not row.gone)),
             operations=dict(operations),
-            images=sum(1 for id in state.images.entries if state.images.state_of(id) == "saved"),
+            images=state.image_index.count("state", "saved"),
             events=state.events,
             unassigned=tuple(state.apps.unassigned()),
         )
@@ -103,18 +109,31 @@ class Queries:
         found = [
             row
             for row in state.apps.known()
-            if (query.all or not row.gone)
+            if row.deploying is not None
+            and (query.all or not row.gone)
             and query.site in (None, row.site)
-            and (query.name in (None, row.id) or (row.deploying is not None and row.deploying.name == query.name))
+            and query.name in (None, row.id, row.deploying.name)
         ]
-        return AppsView(apps=views.app_views(state, found, configuration=query.configuration))
+        found.sort(key=_order_of_app)
+        page = page_of([_order_of_app(row) for row in found], limit=query.limit, after=query.after)
+        shown = views.app_views(state, found[page.first : page.last], configuration=query.configuration)
+        fitting = fits(shown)
+        last = page.first + fitting
+        return AppsView(
+            apps=shown[:fitting],
+            next=place(_order_of_app(found[last - 1])) if last < page.total else None,
+            total=page.total,
+        )
 
     async def images(self, query: ImagesQuery, _envelope: Envelope) -> ImagesView:
         """``images``"""
-        images = self._context.state.images
-        ids = images.entries if query.name is None else images.find(query.name)
-        wanted = [id for id in ids if query.all or images.state_of(id) == "saved"]
-        return ImagesView(images=views.image_views(self._context.state, wanted))
+        state = self._context.state
+        check_limit(query.limit)
+        page = state.image_index.find(query)
+        found = views.image_views(state, page.ids)
+        fitting = fits(found)
+        next = page.next if fitting == len(found) else state.image_index.place_after(query, page.ids[fitting - 1])
+        return ImagesView(images=found[:fitting], next=next, total=page.total)
 
     async def operations(self, query: OperationsQuery, _envelope: Envelope) -> OperationsView:
         """``operations``, newest first"""
@@ -259,20 +278,20 @@ class Queries:
 
     def _sites(self) -> tuple[SiteView, ...]:
         state = self._context.state
-        images = Counter(site for view in views.image_views(state, list(state.images.entries)) for site in view.sites)
+        apps = Counter(row.site for row in state.apps.known() if not row.gone)
+        brokers: dict[str, list[str]] = {}
+        for broker in views.broker_views(state):
+            if broker.state == "registered":
+                brokers.setdefault(broker.site, []).append(f"{broker.kind}-{broker.name}")
         return tuple(
             SiteView(
                 name=site,
                 state=condition,
                 version=state.sites.announced[site].version if site in state.sites.announced else "",
                 last_beat=self._members.last_beats.get(site, ""),
-                apps=sum(1 for row in state.apps.known() if row.site == site and not row.gone),
-                images=images[site],
-                brokers=tuple(
-                    f"{broker.kind}-{broker.name}"
-                    for broker in views.broker_views(state, site=site)
-                    if broker.state == "registered"
-                ),
+                apps=apps[site],
+                images=state.image_index.count("site", site),
+                brokers=tuple(brokers.get(site, ())),
                 seal_key=state.sites.announced[site].seal_key if site in state.sites.announced else "",
             )
             for site, condition in sorted(self._context.site_states().items())

@@ -181,8 +181,7 @@ class Reactor:
         row = images.content_of(deletion.target)
         if row is None or row.content is None:
             return
-        holders = images.holders()
-        found = set().union(*(holders.get(copy, set()) for copy in copies_of(row.content)))
+        found = frozenset[str]().union(*map(images.holders, copies_of(row.content)))
         for site in sorted(found - {step.part for step in deletion.steps}):
             await self._forget(site, deletion.target, arrival=site)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import get_args
+
 import click
 
 from hub.cli.apps import app_argument, finish, site_option
@@ -15,8 +18,8 @@ from hub.cli.planning import Planning, dry_run_option, name_option, new_site_opt
 from hub.cli.results import show_image, show_started
 from hub.cli.session import Session, asynchronous, confirm
 from hub.client import Client, Started
-from schemas.queries import ImageView
-from schemas.values import Choices
+from schemas.queries import ImageOrder, ImageView
+from schemas.values import Choices, ImageState
 
 image_argument = click.argument("image_name", metavar="IMAGE", shell_complete=image_names)
 repository_option = click.option(
@@ -137,12 +140,48 @@ def image() -> None:
 
 @image.command("list")
 @click.option("--all", "everything", is_flag=True, help="Those being saved, failed and deleted too.")
+@click.option("--state", type=click.Choice(get_args(ImageState)), default=None, help="Only those in this state.")
+@click.option("--site", default=None, shell_complete=site_names, help="Only those that lie at this site.")
+@click.option("--template", default=None, metavar="NAME[@VERSION]", help="Only those of this template.")
+@click.option("--tag", "tags", multiple=True, help="Only those with this tag; repeated, with all of them.")
+@click.option("--match", "text", default=None, metavar="TEXT", help="Only those with this in name, comment or a tag.")
+@click.option(
+    "--sort", type=click.Choice(get_args(ImageOrder)), default="created", show_default=True, help="By what to order."
+)
+@click.option("--reverse", is_flag=True, help="The other way round: newest, last or largest first.")
+@click.option("--limit", type=click.IntRange(min=1), default=None, help="At most so many; else all.")
 @watch_option
 @client_options
 @asynchronous
-async def list_images(session: Session, everything: bool, watch: bool) -> None:
+async def list_images(
+    session: Session,
+    everything: bool,
+    state: ImageState | None,
+    site: str | None,
+    template: str | None,
+    tags: tuple[str, ...],
+    text: str | None,
+    sort: ImageOrder,
+    reverse: bool,
+    limit: int | None,
+    watch: bool,
+) -> None:
     """List saved images."""
-    await show_or_watch(session, IMAGES, lambda client: client.images(all=everything), watch=watch)
+
+    async def fetch(client: Client) -> Sequence[ImageView]:
+        return await client.images(
+            all=everything,
+            state=state,
+            site=site,
+            template=template,
+            tags=tags,
+            text=text,
+            sort=sort,
+            descending=reverse,
+            limit=limit,
+        )
+
+    await show_or_watch(session, IMAGES, fetch, watch=watch)
 
 
 @image.command()

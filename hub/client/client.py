@@ -9,12 +9,12 @@ from typing import Self, TypeVar
 
 from bus.connection import Bus, BusSettings, Message
 from hub.client.bindings import OneTimeKey, OpenedBinding
+from hub.client.catalog import Catalog
 from hub.client.commands import Commands
 from hub.client.context import Context
 from hub.client.errors import NotFoundError, client_error
 from hub.client.events import EventVerbs
 from hub.client.history import applied_template
-from hub.client.names import only_app, only_image
 from hub.client.repositories import RepositoryVerbs
 from hub.client.secrets import sealed_for
 from hub.client.started import Started, derived_id
@@ -41,7 +41,7 @@ _RETRY_SECONDS = 0.2
 _SITE_AWAY = "site_unavailable"
 
 
-class Client(RepositoryVerbs, EventVerbs):
+class Client(RepositoryVerbs, EventVerbs, Catalog):
     """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
 
     Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not
@@ -307,27 +307,6 @@ class Client(RepositoryVerbs, EventVerbs):
             message = f"there is no template {what!r}"
             raise NotFoundError(not_found("template", message, "see 'calque template list'"))
         return await applied_template(self._bus, found[-1], timeout_seconds=self._query_seconds)
-
-    async def apps(
-        self, *, name: str | None = None, site: str | None = None, all: bool = False, configuration: bool = False
-    ) -> tuple[queries.AppView, ...]:
-        """Apps; deleted ones with ``all``, every variable of theirs with ``configuration``."""
-        question = queries.AppsQuery(name=name, site=site, all=all, configuration=configuration)
-        return (await self.ask("apps", question, queries.AppsView)).apps
-
-    async def app(self, name: str, *, site: str | None = None, configuration: bool = False) -> queries.AppView:
-        """One app by id, or the one that holds the name now; what is gone is found by its id only."""
-        live = await self.apps(name=name, site=site, configuration=configuration)
-        gone = () if live else await self.apps(name=name, site=site, all=True, configuration=configuration)
-        return only_app(name, live, all=gone, site=site)
-
-    async def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:
-        """Saved images; with ``all`` also those being saved, failed or deleted."""
-        return (await self.ask("images", queries.ImagesQuery(name=name, all=all), queries.ImagesView)).images
-
-    async def image(self, name: str) -> queries.ImageView:
-        """One image by name or id, in whatever state."""
-        return only_image(name, await self.images(name=name, all=True))
 
     async def operations(
         self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100

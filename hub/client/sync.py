@@ -23,7 +23,7 @@ from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.secrets import Secret
 from schemas.site_secrets import SecretChanged, SecretView
 from schemas.subscriptions import SubscriptionPlace
-from schemas.values import Artifact, Attachment, OperationState, Template, TemplateRef, Value
+from schemas.values import Artifact, Attachment, ImageState, OperationState, Template, TemplateRef, Value
 
 T = TypeVar("T", bound=queries.View)
 
@@ -235,24 +235,6 @@ class SyncClient:
         """The whole content of a template; of the newest version without ``version``."""
         return self._background.run(self._client.template(name, version=version))
 
-    def apps(
-        self, *, name: str | None = None, site: str | None = None, all: bool = False, configuration: bool = False
-    ) -> tuple[queries.AppView, ...]:
-        """Apps; deleted ones with ``all``, every variable of theirs with ``configuration``."""
-        return self._background.run(self._client.apps(name=name, site=site, all=all, configuration=configuration))
-
-    def app(self, name: str, *, site: str | None = None, configuration: bool = False) -> queries.AppView:
-        """One app by id, or the one that holds the name now; what is gone is found by its id only."""
-        return self._background.run(self._client.app(name, site=site, configuration=configuration))
-
-    def images(self, *, name: str | None = None, all: bool = False) -> tuple[queries.ImageView, ...]:
-        """Saved images; with ``all`` also those being saved, failed or deleted."""
-        return self._background.run(self._client.images(name=name, all=all))
-
-    def image(self, name: str) -> queries.ImageView:
-        """One image by name or id, in whatever state."""
-        return self._background.run(self._client.image(name))
-
     def operations(
         self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100
     ) -> tuple[queries.OperationView, ...]:
@@ -383,3 +365,52 @@ class SyncClient:
     def beats(self, *, senders: Collection[str], seconds: float) -> dict[str, Heard]:
         """Heartbeats of the hub (``hub``) and of sites, listened to until all ``senders`` were heard."""
         return self._background.run(self._client.beats(senders=senders, seconds=seconds))
+
+    def apps(
+        self, *, name: str | None = None, site: str | None = None, all: bool = False, configuration: bool = False
+    ) -> tuple[queries.AppView, ...]:
+        """Apps; deleted ones with ``all``, every variable of theirs with ``configuration``."""
+        return self._background.run(self._client.apps(name=name, site=site, all=all, configuration=configuration))
+
+    def app(self, name: str, *, site: str | None = None, configuration: bool = False) -> queries.AppView:
+        """One app by id, or the one that holds the name now; what is gone is found by its id only."""
+        return self._background.run(self._client.app(name, site=site, configuration=configuration))
+
+    def images(
+        self,
+        *,
+        name: str | None = None,
+        all: bool = False,
+        state: ImageState | None = None,
+        site: str | None = None,
+        template: str | None = None,
+        tags: Sequence[str] = (),
+        text: str | None = None,
+        since: str | None = None,
+        before: str | None = None,
+        sort: queries.ImageOrder = "created",
+        descending: bool = False,
+        limit: int | None = None,
+    ) -> tuple[queries.ImageView, ...]:
+        """Saved images; with ``all`` also those being saved, failed or deleted. The rest is as in
+        :class:`schemas.queries.ImagesQuery`; without a ``limit`` all pages are fetched."""
+        return self._background.run(
+            self._client.images(
+                name=name,
+                all=all,
+                state=state,
+                site=site,
+                template=template,
+                tags=tags,
+                text=text,
+                since=since,
+                before=before,
+                sort=sort,
+                descending=descending,
+                limit=limit,
+            )
+        )
+
+    def image(self, name: str) -> queries.ImageView:
+        """One image by name or id, in whatever state."""
+        return self._background.run(self._client.image(name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from hub.domain import catalog
@@ -65,6 +67,11 @@ class Images:
         self.copies: dict[tuple[str, str], CopyRow] = {}
         self.locations: dict[tuple[str, str], LocationAdded] = {}
         self.by_command: dict[str, str] = {}
+        self.by_copy: dict[str, tuple[tuple[str, str], ...]] = {}
+        """Copy -> keys of its locations."""
+        self.changed: set[str] = set()
+        """Images of which something was told since an index looked; ``changed_copies``: copies whose locations were."""
+        self.changed_copies: set[str] = set()
 
     def apply_catalog(self, id: str, event: Event, *, time: str, causation: str | None) -> None:
         """An event of the hub's catalog."""
@@ -72,6 +79,7 @@ class Images:
         state = catalog.evolve(row.state if row else None, event)
         if state is None:
             return
+        self.changed.add(id)
         if row is None:
             row = self.entries[id] = EntryRow(state=state, command=causation, created_at=time)
             if causation is not None:
@@ -86,6 +94,7 @@ class Images:
     def apply_image(self, site: str, id: str, event: Event) -> None:
         """An event of an image's content, from its source site."""
         row = self.contents.setdefault((site, id), ContentRow())
+        self.changed.add(id)
         match event:
             case ImageSaving():
                 row.saving = event
@@ -115,30 +124,51 @@ class Images:
 
     def apply_location(self, site: str, id: str, event: Event) -> None:
         """An event of a location, from the site of the repository."""
+        key = site, id
         match event:
-            case LocationAdded():
-                self.locations[site, id] = event
+            case LocationAdded(copy=copy):
+                if key not in self.locations:
+                    self.by_copy[copy] = (*self.by_copy.get(copy, ()), key)
+                self.locations[key] = event
+                self.changed_copies.add(copy)
             case LocationRemoved() | LocationLost():
-                self.locations.pop((site, id), None)
+                location = self.locations.pop(key, None)
+                if location is not None:
+                    self.changed_copies.add(location.copy)
+                    left = tuple(each for each in self.by_copy[location.copy] if each != key)
+                    if left:
+                        self.by_copy[location.copy] = left
+                    else:
+                        del self.by_copy[location.copy]
 
     def index(self) -> None:
         """Make what follows from the rows, after they were loaded."""
         self.by_command.update((row.command, id) for id, row in self.entries.items() if row.command is not None)
+        for key, location in self.locations.items():
+            self.by_copy[location.copy] = (*self.by_copy.get(location.copy, ()), key)
+        self.changed.update(self.entries)
 
-    def holders(self) -> dict[str, set[str]]:
-        """Copy -> the sites that hold it."""
-        found: dict[str, set[str]] = {}
-        for (site, _), location in self.locations.items():
-            found.setdefault(location.copy, set()).add(site)
-        return found
+    def holders(self, copy: str) -> frozenset[str]:
+        """The sites that hold a copy."""
+        return frozenset(site for site, _ in self.by_copy.get(copy, ()))
 
-    def repositories(self) -> dict[str, list[str]]:
-        """Copy -> where it lies, as ``<site>/<repository>``."""
-        found: dict[str, list[str]] = {}
-        for (site, _), location in self.locations.items():
-            place = location.repository if "/" in location.repository else f"{site}/{location.repository}"
-            found.setdefault(location.copy, []).append(place)
-        return {copy: sorted(places) for copy, places in found.items()}
+    def places(self, copy: str) -> tuple[str, ...]:
+        """Where a copy lies, as ``<site>/<repository>``."""
+        found = ((key[0], self.locations[key].repository) for key in self.by_copy.get(copy, ()))
+        return tuple(sorted(name if "/" in name else f"{site}/{name}" for site, name in found))
+
+    def sites_with(self, copies: Iterable[str], *, else_at: str) -> frozenset[str]:
+        """The sites that hold all of ``copies``; an image without any is where it was saved."""
+        holders = [self.holders(copy) for copy in copies]
+        return frozenset.intersection(*holders) if holders else frozenset((else_at,))
+
+    def template_of(self, id: str) -> str:
+        """``name@version`` of the template that an image was made from; empty while nobody said."""
+        row = self.content_of(id)
+        if row is not None and row.content is not None and row.content.instances:
+            template = row.content.instances[0].configuration.template
+            return f"{template.name}@{template.version}"
+        return row.saving.template if row is not None and row.saving is not None else ""
 
     def content_of(self, id: str) -> ContentRow | None:
         """The content of an image, from the site where the hub had it saved and no other."""

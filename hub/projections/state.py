@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from bus.events import Recorded
 from hub.domain.children import Child
 from hub.projections.apps import Apps
+from hub.projections.image_index import ImageIndex
 from hub.projections.images import Images
 from hub.projections.operations import Operations
 from hub.projections.secrets import Secrets
@@ -38,11 +39,19 @@ class Projections:
         self.stopped: set[tuple[str, str, str]] = set()
         self.taken: dict[str, int] = {}
         self.position = 0
+        self._image_index = ImageIndex(self.images)
 
     @property
     def events(self) -> int:
         """How many events were taken in."""
         return sum(self.taken.values())
+
+    @property
+    def image_index(self) -> ImageIndex:
+        """Finds images; follows the tables, and is no state itself."""
+        if self._image_index.images is not self.images:
+            self._image_index = ImageIndex(self.images)
+        return self._image_index
 
     def apply(self, batch: Iterable[Recorded]) -> None:
         """Take in events. An event that this version does not know stops its aggregate, never the stream."""

@@ -56,18 +56,17 @@ def template_state(row: TemplateRow) -> TemplateState:
 
 
 def app_views(state: Projections, rows: Iterable[AppRow], *, configuration: bool = False) -> tuple[AppView, ...]:
-    """Apps by site and name."""
+    """Apps, as ordered."""
     working = {
         row.operation.accepted.target: row.id
         for row in state.operations.live_rows()
         if row.operation is not None and row.operation.outcome is None
     }
-    views = [
+    return tuple(
         app_view(state, row, operation=working.get(row.id), configuration=configuration)
         for row in rows
         if row.deploying is not None
-    ]
-    return tuple(sorted(views, key=lambda view: (view.site, view.name, view.created_at, view.id)))
+    )
 
 
 def app_view(state: Projections, row: AppRow, *, operation: str | None, configuration: bool = False) -> AppView:
@@ -146,10 +145,8 @@ def _data_service_view(name: str, data: DataServiceRow) -> DataServiceView:
 
 
 def image_views(state: Projections, ids: Iterable[str]) -> tuple[ImageView, ...]:
-    """Images, oldest first."""
-    repositories, holders = state.images.repositories(), state.images.holders()
-    views = [_image_view(state, id, state.images.entries[id], repositories, holders) for id in ids]
-    return tuple(sorted(views, key=lambda view: (view.created_at, view.id)))
+    """Images, as ordered."""
+    return tuple(_image_view(state, id, state.images.entries[id]) for id in ids)
 
 
 def image_facts(state: Projections, id: str) -> ImageFacts | None:
@@ -159,13 +156,12 @@ def image_facts(state: Projections, id: str) -> ImageFacts | None:
         return None
     row = state.images.content_of(id)
     content = row.content if row else None
-    holders = state.images.holders()
     return ImageFacts(
         id=id,
         name=entry.state.entered.name,
         state=condition,
         content=content,
-        copies={copy: frozenset(holders.get(copy, ())) for copy in (copies_of(content) if content else ())},
+        copies={copy: state.images.holders(copy) for copy in (copies_of(content) if content else ())},
         used_by=[*state.operations.using_image(id), *_restoring(state, id)],
         site=entry.state.entered.site,
     )
@@ -183,13 +179,7 @@ def _restoring(state: Projections, image: str) -> list[str]:
     return found
 
 
-def _image_view(
-    state: Projections,
-    id: str,
-    entry: EntryRow,
-    repositories: dict[str, list[str]],
-    holders: dict[str, set[str]],
-) -> ImageView:
+def _image_view(state: Projections, id: str, entry: EntryRow) -> ImageView:
     entered, site = entry.state.entered, entry.state.entered.site
     condition = state.images.state_of(id)
     assert condition is not None
@@ -197,18 +187,14 @@ def _image_view(
     content = row.content if row else None
     saving = row.saving if row else None
     first = content.instances[0] if content and content.instances else None
-    template = first.configuration.template if first else None
     if content:
         sources: dict[str, ImagePart | None] = {part.copy: part for each in content.instances for part in each.parts}
         names = {part.copy: part.data_service for each in content.instances for part in each.parts}
     else:
         names = {copy: data_service for data_service, copy in sorted(saving.copies.items())} if saving else {}
         sources = dict.fromkeys(names)
-    parts = tuple(
-        _part_view(state, site, copy, names[copy], part, locations=repositories.get(copy, []))
-        for copy, part in sources.items()
-    )
-    sites = set.intersection(*(holders.get(copy, set()) for copy in sources)) if sources else {site}
+    parts = tuple(_part_view(state, site, copy, names[copy], part) for copy, part in sources.items())
+    sites = state.images.sites_with(sources, else_at=site)
     problem = entry.problem or (row.problem if row else None)
     return ImageView(
         id=id,
@@ -220,7 +206,7 @@ def _image_view(
         signer=row.found.signer if row and row.found else "",
         instance=entered.instance,
         instance_name=first.instance_name if first else saving.instance_name if saving else "",
-        template=f"{template.name}@{template.version}" if template else saving.template if saving else "",
+        template=state.images.template_of(id),
         tags=entered.tags,
         comment=entered.comment,
         level=content.level if content else None,
@@ -237,9 +223,7 @@ def _image_view(
     )
 
 
-def _part_view(
-    state: Projections, site: str, copy: str, data_service: str, part: ImagePart | None, *, locations: list[str]
-) -> ImagePartView:
+def _part_view(state: Projections, site: str, copy: str, data_service: str, part: ImagePart | None) -> ImagePartView:
     row = state.images.copies.get((site, copy))
     summary = row.summary if row else None
     return ImagePartView(
@@ -251,7 +235,7 @@ def _part_view(
         size=part.size if part else summary.size if summary else 0,
         stored=part.stored if part else summary.stored if summary else 0,
         merkle_root=part.merkle_root if part else summary.merkle_root if summary else "",
-        locations=tuple(locations),
+        locations=state.images.places(copy),
         origin=part.origin if part else "provisioned",
     )
 

@@ -33,11 +33,13 @@ def stories() -> dict[str, list[Told]]:
 
 
 def tables(state: Projections) -> dict[str, Any]:
-    """Every attribute of every table, indexes too."""
+    """Every attribute of every table, indexes too; what is yet to be looked at by the index of images is not one."""
     found: dict[str, Any] = {"stopped": state.stopped, "taken": state.taken}
     for name, part in vars(state).items():
-        if hasattr(part, "__dict__"):
+        if hasattr(part, "__dict__") and name != "_image_index":
             found.update({f"{name}.{table}": content for table, content in vars(part).items()})
+    del found["images.changed"], found["images.changed_copies"]
+    found["images.by_copy"] = {copy: sorted(keys) for copy, keys in state.images.by_copy.items()}
     return found
 
 

@@ -109,9 +109,9 @@ def everything(state: Projections) -> dict[str, Any]:
     """All that anybody may ask for."""
     operations = [row for row in state.operations.rows.values() if row.operation is not None]
     return {
-        "apps": views.app_views(state, state.apps.known()),
+        "apps": sorted(views.app_views(state, state.apps.known()), key=lambda app: (app.site, app.id)),
         "unassigned": state.apps.unassigned(),
-        "images": views.image_views(state, state.images.entries),
+        "images": views.image_views(state, sorted(state.images.entries)),
         "facts": {id: views.image_facts(state, id) for id in state.images.entries},
         "operations": {(row.writer, row.id): views.operation_view(state, row) for row in operations},
         "live": sorted((row.writer, row.id) for row in state.operations.live_rows()),
@@ -142,7 +142,7 @@ def test_the_story_is_the_same_in_any_interleaving(data: st.DataObject) -> None:
     (image,) = views.image_views(state, state.images.entries)
     assert (image.name, image.state, image.sites, image.tags) == ("golden", "saved", ("north", "south"), ("v1",))
     assert image.parts[0].locations == ("north/main", "south/main")
-    shop, two = views.app_views(state, state.apps.known())
+    shop, two = sorted(views.app_views(state, state.apps.known()), key=lambda app: app.name)
     assert (shop.name, shop.status, shop.stale, shop.url) == ("shop", "UP", False, "http://h:1")
     assert (shop.data_services[0].state, shop.data_services[0].binding) == ("bound", {"host": "h"})
     assert (two.name, two.status, two.stale, two.message) == ("two", "ERROR", True, "it broke")
