@@ -206,14 +206,13 @@ class Client:
         context = next((hub.context for hub in self.world.hubs if hub.context is not None), None)
         assert context is not None
         images = context.state.images
-        holders = images.holders()
         for id, row in sorted(images.entries.items()):
             content = images.content_of(id)
             if row.state.entered.origin != "found" or row.state.status != "entered" or not content:
                 continue
             assert content.content is not None
             copies = [part.copy for one in content.content.instances for part in one.parts]
-            sites = set.intersection(*(holders.get(copy, set()) for copy in copies))
+            sites = frozenset.intersection(*map(images.holders, copies))
             if sites:
                 site = min(sites)
                 command = cmd.RunImage(instance=self._instance(), name=f"found-{id}", site=site)
