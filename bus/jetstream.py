@@ -22,6 +22,7 @@ BATCH_DUPLICATE = 10201
 STREAM_NOT_FOUND = 10059
 STREAM_NAME_IN_USE = 10058
 CONSUMER_NOT_FOUND = 10014
+NO_MESSAGE = 10037
 STORE_FULL = frozenset({10023, 10028, 10047, 10077})
 """Insufficient resources, account limits, stream or store at its maximum of bytes."""
 

@@ -7,11 +7,9 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from bus.connection import CONTENT_HEADERS
-from bus.jetstream import CONSUMER_NOT_FOUND, NANOSECONDS, JetStream, JetStreamError
+from bus.jetstream import CONSUMER_NOT_FOUND, NANOSECONDS, NO_MESSAGE, JetStream, JetStreamError
 from bus.reader import Stored
 from bus.streams import keep_stream
-
-NO_MESSAGE = 10037
 
 
 class Shelf:

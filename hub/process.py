@@ -13,7 +13,9 @@ from typing import Any
 from bus.connection import Bus, Message, Subscription
 from bus.events import EventStore
 from bus.feed import EventsFeed
+from bus.jetstream import JetStream
 from bus.service import Service
+from bus.snapshots import Snapshots
 from bus.streams import EVENTS, JOBS, JOBS_CONSUMER, SAGAS_CONSUMER, add_site, set_up_hub
 from bus.subscriptions import Places
 from bus.work import WorkQueue
@@ -27,6 +29,7 @@ from hub.application.projector import Projector
 from hub.application.queries import Queries
 from hub.application.reactor import Reactor
 from hub.application.sagas import Sagas
+from hub.application.snapshots import Policy, Snapshotter
 from hub.settings import HubSettings
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, timestamp, wrap
@@ -73,10 +76,18 @@ class Hub:
     def __init__(self, bus: Bus, settings: HubSettings) -> None:
         self._bus = bus
         self._settings = settings
+        self._snapshots = Snapshots(bus)
+        self.snapshotter = Snapshotter(
+            self._snapshots,
+            JetStream(bus),
+            name=settings.bus.name,
+            clock=_now,
+            policy=Policy(**settings.snapshots.model_dump()),
+        )
         self.context = Context(
             events=EventStore(bus, writer=HUB),
             outbound=BusOutbound(bus),
-            projector=Projector(EventsFeed(bus)),
+            projector=Projector(EventsFeed(bus), start=self.snapshotter.start),
             clock=_now,
             sites=tuple(settings.sites),
         )
@@ -110,6 +121,7 @@ class Hub:
             await self._service.start()
             for site in self._settings.sites:
                 begin(add_site(self._bus, site), f"join-{site}")
+            begin(self.snapshotter.run(self.context.projector), "snapshots")
             begin(self._members.run(), "members")
             begin(self._beat(), "heartbeat")
             begin(self._sagas.run(), "sagas")
@@ -136,6 +148,7 @@ class Hub:
         while True:
             try:
                 await set_up_hub(self._bus, sites=self._settings.sites)
+                await self._snapshots.open()
             except CalqueError as error:
                 if not error.problem.temporary or time.monotonic() >= deadline:
                     raise

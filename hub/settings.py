@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from bus.settings import BusSection, ProcessSettings
+from bus.settings import BusSection, ProcessSettings, Section
 from schemas.names import check_site
 
-__all__ = ["BusSection", "HubSettings"]
+__all__ = ["BusSection", "HubSettings", "SnapshotSection"]
+
+
+class SnapshotSection(Section):
+    """When the hub writes a snapshot of its projections: after ``events``, or after ``seconds`` if there were any.
+
+    ``keep`` of them stay.
+    """
+
+    events: int = Field(default=20_000, ge=1)
+    seconds: float = Field(default=3600.0, gt=0)
+    keep: int = Field(default=3, ge=1)
 
 
 class HubSettings(ProcessSettings):
@@ -17,6 +28,7 @@ class HubSettings(ProcessSettings):
 
     state_dir: Path | None = None
     sites: list[str] = []
+    snapshots: SnapshotSection = SnapshotSection()
 
     @field_validator("sites")
     @classmethod

@@ -14,6 +14,7 @@ COMMANDS_TO_SITES = f"{ROOT}.cmd.site.>"
 QUERIES = f"{ROOT}.qry.>"
 ALL_EVENTS = f"{ROOT}.evt.>"
 ACTS = f"{ROOT}.act.>"
+SNAPSHOTS = f"{ROOT}.snap.>"
 SUBSCRIPTIONS_PER_PRINCIPAL = 16
 HUB_JETSTREAM = "JSHUB.API"
 """Where sites and principals find their share of the hub's JetStream: below ``$JS.API`` an account finds its own."""
@@ -200,6 +201,19 @@ def log(*, site: str, instance: str, service: str) -> str:
 def beat(site: str) -> str:
     """``calque.beat.<site>``: the heartbeat of a site, or of the hub."""
     return _join("beat", site)
+
+
+def snapshot(generation: int, part: str) -> str:
+    """``calque.snap.<generation>.<part>``: a part of a snapshot, its manifest, or all of it (``>``); at the hub."""
+    return f"{_join('snap', str(generation))}.{part}" if part == ">" else _join("snap", str(generation), part)
+
+
+def parse_snapshot(subject: str) -> tuple[int, str]:
+    """The generation and the part."""
+    match subject.split("."):
+        case [ROOT_, "snap", generation, part] if ROOT_ == ROOT and generation.isdecimal():
+            return int(generation), part
+    raise SubjectError(f"{subject!r} is no part of a snapshot")
 
 
 def outbox(site: str) -> str:

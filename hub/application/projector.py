@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from bus.events import Recorded
 from hub.projections.state import Projections
@@ -32,28 +32,58 @@ class Feed(Protocol):
         """The sequence of the last event stored now. Raises :class:`CalqueError` (temporary)."""
 
 
-class Projector:
-    """One reader of ``EVENTS``. ``state`` is what it has made of it."""
+class Place(NamedTuple):
+    """An event as it lies in ``EVENTS``."""
 
-    def __init__(self, feed: Feed) -> None:
+    sequence: int
+    id: str
+
+
+class Begin(NamedTuple):
+    """A state to begin with, and the last event that is in it."""
+
+    state: Projections
+    place: Place | None
+
+
+class Projector:
+    """One reader of ``EVENTS``. ``state`` is what it has made of it; ``start`` gives it a state to begin with."""
+
+    def __init__(self, feed: Feed, *, start: Callable[[], Awaitable[Begin]] | None = None) -> None:
         self.state = Projections()
         self._feed = feed
+        self._start = start
+        self._still = asyncio.Lock()
+        self._place: Place | None = None
         self._moved = asyncio.Condition()
         self._recent: deque[str] = deque(maxlen=REMEMBERED)
 
     async def run(self) -> None:
         """Read for ever."""
+        if self._start is not None:
+            self.state, self._place = await self._start()
+            async with self._moved:
+                self._moved.notify_all()
         async for batch in self._feed.read(after=self.state.position):
-            try:
-                self.state.apply(batch)
-                self.state.position = self._feed.position
-            except Exception:
-                # A table that fell over would be wrong from here on: the process starts anew and reads again.
-                logger.exception("projecting events after %d failed", self.state.position)
-                raise
+            async with self._still:
+                try:
+                    self.state.apply(batch)
+                    self.state.position = self._feed.position
+                except Exception:
+                    # A table that fell over would be wrong from here on: the process starts anew and reads again.
+                    logger.exception("projecting events after %d failed", self.state.position)
+                    raise
+                if batch:
+                    self._place = Place(batch[-1].sequence, batch[-1].envelope.id)
             self._recent.extend(each.envelope.id for each in batch if each.writer == HUB)
             async with self._moved:
                 self._moved.notify_all()
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[tuple[Projections, Place | None]]:
+        """The state while nothing is taken in, and the last event that was (``None``: none yet)."""
+        async with self._still:
+            yield self.state, self._place
 
     async def reached(self, sequence: int, *, timeout_seconds: float) -> None:
         """Return when the event with this sequence is in the tables. Raises :class:`CalqueError` (temporary)."""

@@ -191,10 +191,11 @@ class Server:
 class HubProcess:
     """``python -m hub``"""
 
-    def __init__(self, server: Server, home: Path) -> None:
+    def __init__(self, server: Server, home: Path, **settings: Any) -> None:
         home.mkdir(parents=True)
         config, self.ready = home / "hub.json", home / "ready"
-        config.write_text(json.dumps({"bus": {"servers": [server.url], "name": home.name}, "sites": list(SITES)}))
+        bus = {"servers": [server.url], "name": home.name}
+        config.write_text(json.dumps({"bus": bus, "sites": list(SITES), **settings}))
         environment = {**os.environ, "CALQUE_CONFIG": str(config), "CALQUE_READY_FILE": str(self.ready)}
         self.log = home / "hub.log"
         with self.log.open("ab") as log:
