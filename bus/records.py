@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,6 +12,9 @@ from schemas.events import Event
 from schemas.problems import CalqueError
 from schemas.registry import MESSAGES
 from schemas.subjects import EventSubject, SubjectError, parse_event
+from schemas.upcasting import UPCASTERS
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownEvent(NamedTuple):
@@ -71,6 +75,21 @@ def _event(envelope: Envelope) -> Event | UnknownEvent:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return UnknownEvent(envelope.type, bytes(envelope.data))
         return event
+    if envelope.type in UPCASTERS.steps:
+        return _upcast(envelope)
+    return UnknownEvent(envelope.type, bytes(envelope.data))
+
+
+def _upcast(envelope: Envelope) -> Event | UnknownEvent:
+    """An event of a type that was replaced, as the type that replaced it."""
+    try:
+        kind, data = UPCASTERS.upcast(envelope.type, envelope.data)
+        found = MESSAGES[kind]
+        if issubclass(found, Event):
+            return msgspec.convert(data, found)
+    except Exception as error:
+        # Steps trust in what old versions wrote; a site may have written anything.
+        logger.warning("event %s of type %s can't be upcast: %r", envelope.id, envelope.type, error)
     return UnknownEvent(envelope.type, bytes(envelope.data))
 
 
@@ -78,8 +97,15 @@ def _refusal(parts: EventSubject, envelope: Envelope, event: Event | UnknownEven
     if envelope.source != parts.writer:
         return f"source {envelope.source!r} in the stream of {parts.writer!r}"
     if isinstance(event, Event) and (parts.aggregate, parts.event) != (event.AGGREGATE, event.EVENT):
+        if envelope.type in UPCASTERS.steps and envelope.type.startswith(_type_on(parts)):
+            return None  # it was renamed since; what is stored stands where it stood
         return f"type {envelope.type} on the subject of {parts.aggregate}.{parts.event}"
     return None
+
+
+def _type_on(parts: EventSubject) -> str:
+    """How types of events on this subject begin."""
+    return f"calque.event.{parts.aggregate}.{parts.event}.v"
 
 
 def _unreadable(sequence: int, parts: EventSubject, payload: bytes, reason: str) -> Recorded:

@@ -57,6 +57,7 @@ from schemas.views import OperationView as OperationView
 from schemas.views import ServiceView as ServiceView
 from schemas.views import SiteView as SiteView
 from schemas.views import StepView as StepView
+from schemas.views import StoppedView as StoppedView
 from schemas.views import TemplateView as TemplateView
 from schemas.webhooks import (
     DiscardDeadLetters,
@@ -87,7 +88,8 @@ class StatusQuery(Query, frozen=True, kw_only=True):
 
 @message("view.status")
 class StatusView(View, frozen=True, kw_only=True):
-    """``unassigned`` are services of no known app, as ``<site>/<instance>/<service>``."""
+    """``unassigned`` are services of no known app, as ``<site>/<instance>/<service>``; ``stopped`` the first 100 of the
+    aggregates that are shown as they were, since a newer version wrote to them."""
 
     version: str
     hub: str
@@ -97,6 +99,7 @@ class StatusView(View, frozen=True, kw_only=True):
     images: int
     events: int
     unassigned: tuple[str, ...] = ()
+    stopped: tuple[StoppedView, ...] = ()
 
 
 @message("query.templates")

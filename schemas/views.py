@@ -213,6 +213,15 @@ class SiteView(Fact, frozen=True, kw_only=True):
     seal_key: str = ""
 
 
+class StoppedView(Fact, frozen=True, kw_only=True):
+    """An aggregate that holds an event of a ``type`` which this version does not know: it is shown as it was before."""
+
+    writer: str
+    aggregate: str
+    id: str
+    type: str
+
+
 class TemplateView(Fact, frozen=True, kw_only=True):
     """A template version; ``digest`` is the SHA-256 of its canonical content."""
 

@@ -207,7 +207,7 @@ class _Agent:
             now = announcement(site, version=SERVICE_VERSION, seal_key=self._seal_key.public, fingerprints=seen)
             return [] if site.announced == now else [Draft("site", site.name, now)]
 
-        await self._journal.record(drafts)
+        await self._journal.record(drafts, each=True)
 
 
 def _note(failed: asyncio.Future[None], ended: asyncio.Task[None]) -> None:

@@ -27,10 +27,15 @@ class Loaded(NamedTuple):
         return self.recorded[-1].sequence if self.recorded else 0
 
     @property
+    def readable(self) -> list[Recorded]:
+        """Without what its writer may not have written: that counts for the guard alone."""
+        return [each for each in self.recorded if each.refused is None]
+
+    @property
     def events(self) -> list[Event]:
         """Raises :class:`CalqueError` (permanent) when an event is unknown: a newer hub has written it."""
         found: list[Event] = []
-        for each in self.recorded:
+        for each in self.readable:
             if not isinstance(each.event, Event):
                 raise CalqueError(
                     permanent(
@@ -44,7 +49,7 @@ class Loaded(NamedTuple):
 
     def caused_by(self, command: str) -> bool:
         """Whether this command has changed the aggregate already."""
-        return any(each.envelope.causationid == command for each in self.recorded)
+        return any(each.envelope.causationid == command for each in self.readable)
 
     def fold(self, evolve: Callable[[S, Event], S], start: S) -> S:
         """The state of the aggregate."""

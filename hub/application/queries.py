@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 
 from hub.application.aggregates import load
 from hub.application.context import Context
@@ -44,6 +45,7 @@ from schemas.queries import (
     SiteView,
     StatusQuery,
     StatusView,
+    StoppedView,
     TemplatesQuery,
     TemplatesView,
 )
@@ -63,6 +65,7 @@ from schemas.site_secrets import SecretsQuery, SecretsView
 from schemas.webhooks import WebhooksQuery, WebhooksView
 
 MOST_LINES = 10_000
+STOPPED_SHOWN = 100
 
 
 def _order_of_app(row: AppRow) -> tuple[str, ...]:
@@ -94,6 +97,10 @@ class Queries:
             images=state.image_index.count("state", "saved"),
             events=state.events,
             unassigned=tuple(state.apps.unassigned()),
+            stopped=tuple(
+                StoppedView(writer=writer, aggregate=aggregate, id=id, type=type)
+                for (writer, aggregate, id), type in islice(sorted(state.stopped.items()), STOPPED_SHOWN)
+            ),
         )
 
     async def templates(self, query: TemplatesQuery, _envelope: Envelope) -> TemplatesView:

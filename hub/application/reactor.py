@@ -67,6 +67,8 @@ class Reactor:
         # Whatever follows reads the tables: they must have seen this event.
         await self._context.projector.reached(delivery.sequence, timeout_seconds=REACH_SECONDS)
         if recorded.writer == HUB:
+            if self._context.state.is_stopped(HUB, recorded.aggregate, recorded.id):
+                return  # a newer hub has written to it, and carries it on
             if isinstance(event, StepStarted | UndoStarted):
                 await self._sagas.drive(recorded.id)
             elif isinstance(event, CatalogEntered):

@@ -43,7 +43,7 @@ class Sagas:
         """Look after all live operations for ever: retries, deadlines, and what another hub left behind."""
         while True:
             for row in list(self._context.state.operations.live_rows()):
-                if row.writer != HUB:
+                if row.writer != HUB or self._context.state.is_stopped(HUB, "operation", row.id):
                     continue
                 try:
                     await self.drive(row.id)
@@ -119,9 +119,9 @@ class Sagas:
 
 
 def _clock(loaded: Loaded, now: datetime) -> Clockwork:
-    times = [_seconds(each.envelope.time, now) for each in loaded.recorded]
+    times = [_seconds(each.envelope.time, now) for each in loaded.readable]
     changed: dict[str, float] = {}
-    for each, time in zip(loaded.recorded, times, strict=True):
+    for each, time in zip(loaded.readable, times, strict=True):
         step = getattr(each.event, "step", None)
         if isinstance(step, str):
             changed[step] = time

@@ -10,7 +10,6 @@ from hub.domain import webhook as domain
 from hub.domain.received import Received
 from hub.domain.webhook import Webhook
 from schemas.commands import Answer
-from schemas.events import Event
 from schemas.problems import Problem
 
 
@@ -40,7 +39,6 @@ async def change(context: Context, received: Received) -> Outcome:
 
 def _state(loaded: Loaded) -> Webhook | None:
     state: Webhook | None = None
-    for recorded in loaded.recorded:
-        if isinstance(recorded.event, Event):
-            state = domain.evolve(state, recorded.event, key=recorded.envelope.causationid or "")
+    for recorded, event in zip(loaded.readable, loaded.events, strict=True):
+        state = domain.evolve(state, event, key=recorded.envelope.causationid or "")
     return state

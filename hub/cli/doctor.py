@@ -11,7 +11,7 @@ import click
 from hub.cli.colour import colour
 from hub.cli.exits import Exit
 from hub.cli.findings import CHECKS, Finding, ok, problem, skipped
-from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_sites, check_versions
+from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_events, check_sites, check_versions
 from hub.cli.local_checks import check_disk, check_home, check_left_behind, check_parts, check_ports
 from hub.cli.options import document_options
 from hub.cli.output import printable
@@ -23,7 +23,7 @@ from hub.client.contexts import Choice
 from hub.stack.running import look
 from schemas.problems import CalqueError
 
-_OF_HUB = ("sites", "brokers", "versions", "clocks", "cleanup")
+_OF_HUB = ("sites", "brokers", "versions", "events", "clocks", "cleanup")
 _SIGNS = {"ok": ("ok", "green"), "problem": ("PROBLEM", "red"), "skipped": ("skipped", "yellow")}
 _LABEL = 7
 _INDENT = _LABEL + 12
@@ -81,6 +81,7 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
             found += check_sites(status.sites)
             found += check_brokers(await client.brokers(), status.sites)
             found += check_versions(own_version(), hub=status.version, sites=status.sites)
+            found += check_events(status.stopped)
             found += check_cleanup(await client.operations(limit=1000))
             online = [site.name for site in status.sites if site.state == "online"]
             return found + await check_clocks(client, sites=online)

@@ -34,6 +34,7 @@ CHECKS: dict[str, str] = {
     "sites": "every site reports",
     "brokers": "every broker that was ever there answers, and each site has what it needs to run an app",
     "versions": "hub and sites have the version of this program",
+    "events": "every stored event is of a type that the hub knows",
     "clocks": "the clocks of hub and sites agree",
     "cleanup": "no operation waits for its clean-up",
 }

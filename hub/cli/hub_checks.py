@@ -8,7 +8,7 @@ from hub.cli.findings import Finding, ok, problem, skipped
 from hub.cli.output import age
 from hub.cli.version import skew
 from hub.client import Client
-from schemas.queries import BrokerView, OperationView, SiteView
+from schemas.queries import BrokerView, OperationView, SiteView, StoppedView
 
 LISTEN_SECONDS = 5.0
 SKEW_SECONDS = 2.0
@@ -68,6 +68,21 @@ def check_versions(mine: str, *, hub: str, sites: Collection[SiteView]) -> list[
         if (said := skew(mine, other))
     ]
     return found or [ok("versions", f"all {mine}")]
+
+
+def check_events(stopped: Collection[StoppedView]) -> list[Finding]:
+    """Aggregates that stand still, because a newer version wrote to them."""
+    found = [
+        problem(
+            "events",
+            f"{one.aggregate} {one.id} of {one.writer}",
+            f"it holds {one.type}, which this hub does not know: it is shown as it was before, and nothing is decided"
+            " about it",
+            "upgrade the hub to the version that wrote it",
+        )
+        for one in stopped
+    ]
+    return found or [ok("events", "all are known")]
 
 
 def check_cleanup(operations: Collection[OperationView]) -> list[Finding]:

@@ -35,7 +35,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     """One line; one of the fields is not empty."""
 
     taken: list[tuple[str, int]] = []
-    stopped: list[tuple[tuple[str, str, str], None]] = []
+    stopped: list[tuple[tuple[str, str, str], str]] = []
     templates: list[tuple[str, TemplateRow]] = []
     webhooks: list[tuple[str, Webhook]] = []
     webhooks_added: list[tuple[str, str]] = []

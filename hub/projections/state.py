@@ -26,7 +26,8 @@ OF_BOTH = frozenset({"operation", "command"})
 
 class Projections:
     """What a hub knows. ``position`` is the sequence in ``EVENTS`` of the last event taken in, ``taken`` how many
-    events of each writer were."""
+    events of each writer were; ``stopped`` are the aggregates (writer, aggregate, id) that are shown as they were
+    before an event of a type unknown here, and that type."""
 
     def __init__(self) -> None:
         self.templates = Templates()
@@ -36,7 +37,7 @@ class Projections:
         self.operations = Operations()
         self.sites = Sites()
         self.secrets = Secrets()
-        self.stopped: set[tuple[str, str, str]] = set()
+        self.stopped: dict[tuple[str, str, str], str] = {}
         self.taken: dict[str, int] = {}
         self.position = 0
         self._image_index = ImageIndex(self.images)
@@ -65,7 +66,7 @@ class Projections:
             if isinstance(event, Event):
                 self._apply(recorded, event)
             else:
-                self.stopped.add(key)
+                self.stopped[key] = recorded.envelope.type
                 logger.warning(
                     "%s %s of %s holds the unknown event %s: it is shown as it was before",
                     recorded.aggregate,
@@ -73,6 +74,10 @@ class Projections:
                     recorded.writer,
                     recorded.envelope.type,
                 )
+
+    def is_stopped(self, writer: str, aggregate: str, id: str) -> bool:
+        """Whether this hub knows no more of an aggregate than what was before an unknown event."""
+        return (writer, aggregate, id) in self.stopped
 
     def child(self, site: str, id: str) -> Child | None:
         """What ``site`` made of the command ``id``."""

@@ -12,13 +12,15 @@ from collections.abc import Callable
 
 from bus.events import Conflict, EventStore, NewEvent, Recorded
 from schemas.events import Event
-from schemas.problems import CalqueError
+from schemas.problems import CalqueError, Problem, temporary
 from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
 
 logger = logging.getLogger(__name__)
 
 MAX_PAUSE_SECONDS = 5.0
+CONFLICTS = 8
+"""How often a decision is made anew before it is given up for now: a site has one agent, so this is another one."""
 
 
 class Journal:
@@ -42,22 +44,32 @@ class Journal:
         operation: str | None = None,
         causation: str | None = None,
         replyto: str | None = None,
+        each: bool = False,
     ) -> list[Recorded]:
         """Store what ``decide`` makes of the present state, all or nothing, and return it.
 
         On a conflict the state is read again and decided anew. While the stream can't be reached this waits: a
-        decision that is not stored has not been made.
+        decision that is not stored has not been made. With ``each`` the events are of aggregates that have nothing to
+        do with each other, and those of stopped ones are left out.
+
+        Raises :class:`CalqueError`: ``unknown_event`` when an aggregate is stopped; ``contended`` (temporary) when
+        others were faster :data:`CONFLICTS` times; what the store refuses for good.
         """
         async with self._lock:
             pause = 0.05
+            conflicts = 0
             while True:
-                drafts = decide(self.site)
+                drafts = self._allowed(decide(self.site), each=each)
                 if not drafts:
                     return []
                 try:
                     stored = await self._append(drafts, operation=operation, causation=causation, replyto=replyto)
-                except Conflict:
+                except Conflict as conflict:
+                    conflicts += 1
+                    if conflicts >= CONFLICTS:
+                        raise CalqueError(_contended(self.site.name, str(conflict))) from conflict
                     logger.warning("another writer was faster; reading the stream again")
+                    await asyncio.sleep(pause * (conflicts - 1))
                     await self._reload()
                     continue
                 except CalqueError as error:
@@ -71,6 +83,13 @@ class Journal:
                 for recorded in stored:
                     self._apply(recorded)
                 return stored
+
+    def _allowed(self, drafts: list[Draft], *, each: bool) -> list[Draft]:
+        if each:
+            return [draft for draft in drafts if (draft.aggregate, draft.id) not in self.site.stopped]
+        if problem := self.site.stopped_at((draft.aggregate, draft.id) for draft in drafts):
+            raise CalqueError(problem)
+        return drafts
 
     async def _append(
         self, drafts: list[Draft], *, operation: str | None, causation: str | None, replyto: str | None
@@ -100,7 +119,10 @@ class Journal:
         if recorded.sequence <= self.site.last_sequence:
             return
         envelope = recorded.envelope
-        if isinstance(recorded.event, Event):
+        if recorded.refused is not None:
+            logger.error("event %s of %s is left out: %s", recorded.sequence, self.site.name, recorded.refused)
+            self.site.passed(recorded.aggregate, recorded.id, sequence=recorded.sequence)
+        elif isinstance(recorded.event, Event):
             self.site.apply(
                 recorded.aggregate,
                 recorded.id,
@@ -110,5 +132,15 @@ class Journal:
                 causation=envelope.causationid,
             )
         else:
-            logger.error("event %s of type %s is not known to this agent", recorded.sequence, envelope.type)
-            self.site.sequences[(recorded.aggregate, recorded.id)] = recorded.sequence
+            logger.error(
+                "%s %s is stopped: event %s is of type %s, which is not known to this agent",
+                recorded.aggregate,
+                recorded.id,
+                recorded.sequence,
+                envelope.type,
+            )
+            self.site.stop(recorded.aggregate, recorded.id, type=envelope.type, sequence=recorded.sequence)
+
+
+def _contended(site: str, why: str) -> Problem:
+    return temporary("contended", f"another writer to the stream of site {site} was faster {CONFLICTS} times: {why}")

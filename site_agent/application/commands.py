@@ -69,11 +69,14 @@ class CommandHandler:
         def drafts(site: Site) -> list[Draft]:
             if envelope.id in site.handled:
                 return []
+            stopped = site.stopped_at([(subject.aggregate, target)])
             decision = (
                 command
                 if isinstance(command, Problem)
-                else late or decide_as_planned(site, command, id=envelope.id, target=target)
+                else late or stopped or decide_as_planned(site, command, id=envelope.id, target=target)
             )
+            if not isinstance(decision, Problem):
+                decision = site.stopped_at((draft.aggregate, draft.id) for draft in decision) or decision
             if isinstance(decision, Problem):
                 logger.info("command %s (%s) rejected: %s", envelope.id, envelope.type, decision.sentence())
                 return reject(envelope.id, envelope.type, decision)
@@ -81,7 +84,18 @@ class CommandHandler:
             return [Draft("command", envelope.id, ev.CommandAccepted(kind=envelope.type)), *decision]
 
         operation = target if subject.verb == "cancel" else envelope.id
-        await self._journal.record(drafts, operation=operation, causation=envelope.id, replyto=envelope.replyto)
+        try:
+            await self._record(drafts, envelope, operation=operation)
+        except CalqueError as error:
+            if error.problem.temporary:
+                raise
+            unstorable = reject(envelope.id, envelope.type, error.problem)
+            await self._record(
+                lambda site: [] if envelope.id in site.handled else unstorable, envelope, operation=operation
+            )
+
+    async def _record(self, decide: Callable[[Site], list[Draft]], envelope: Envelope, *, operation: str) -> None:
+        await self._journal.record(decide, operation=operation, causation=envelope.id, replyto=envelope.replyto)
 
     async def _answer(self, envelope: Envelope, *, operation: str) -> None:
         """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""

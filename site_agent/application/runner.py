@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 UNDO_SECONDS = 600.0
 JITTER = 0.2
+AGAIN_SECONDS = 1.0
 
 
 class Performer(Protocol):
@@ -68,6 +69,7 @@ class Runner:
         self._chance = chance
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._deadlines: dict[str, asyncio.Task[None]] = {}
+        self._waiting: set[str] = set()
         self._stopping = False
 
     def resume(self) -> None:
@@ -87,6 +89,11 @@ class Runner:
         """Make what should be under way for operation ``id`` be under way, and nothing else."""
         operation = self._journal.site.operations.get(id)
         if operation is None or self._stopping:
+            return
+        if stopped := self._journal.site.stopped_for(operation):
+            if id not in self._waiting:
+                self._waiting.add(id)
+                logger.error("operation %s waits: %s", id, stopped.sentence())
             return
         wanted: dict[Key, saga.Effect] = {
             (id, type(effect).__name__, effect.step.id, effect.attempt): effect for effect in saga.react(operation)
@@ -108,6 +115,18 @@ class Runner:
             logger.error("the runner of %s failed", "/".join(map(str, key)), exc_info=error)
 
     async def _effect(self, operation: saga.Operation, effect: saga.Effect, key: Key) -> None:
+        try:
+            await self._performed(operation, effect)
+        except CalqueError as error:
+            # What came of it could not be stored for now. Effects are idempotent: it is done, and recorded, again.
+            logger.warning("%s could not be recorded: %s", "/".join(map(str, key)), error)
+            if not error.problem.temporary:
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+        self._tasks.pop(key, None)
+        self.drive(operation.id)
+
+    async def _performed(self, operation: saga.Operation, effect: saga.Effect) -> None:
         match effect:
             case saga.Do(step=step, attempt=attempt):
                 await self._do(operation, step, attempt)
@@ -118,8 +137,6 @@ class Runner:
                 await asyncio.sleep(self._jittered(delay))
                 await self._settle(operation.id, step)
                 await self._undo(operation, step, attempt)
-        self._tasks.pop(key, None)
-        self.drive(operation.id)
 
     async def _do(self, operation: saga.Operation, step: Step, attempt: int) -> None:
         result: dict[str, Any] = {}
@@ -133,11 +150,23 @@ class Runner:
         except Exception as error:
             problem = _problem_of(error, step)
         if problem is None:
-            await self._record(operation.id, lambda now: saga.succeeded(now, step.id, attempt, result))
-        else:
+            problem = await self._succeeded(operation, step, attempt, result)
+        if problem is not None:
             failure = problem
             logger.warning("%s %s attempt %d: %s", operation.id, step.id, attempt, failure.sentence())
             await self._record(operation.id, lambda now: saga.failed(now, step.id, attempt, failure))
+
+    async def _succeeded(
+        self, operation: saga.Operation, step: Step, attempt: int, result: dict[str, Any]
+    ) -> Problem | None:
+        """Record it. The problem, when a result can never be stored: the step failed then."""
+        try:
+            await self._record(operation.id, lambda now: saga.succeeded(now, step.id, attempt, result))
+        except CalqueError as error:
+            if error.problem.temporary or error.problem.code == "unknown_event":
+                raise
+            return located(error.problem, step)
+        return None
 
     async def _undo(self, operation: saga.Operation, step: Step, attempt: int) -> None:
         problem: Problem | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from schemas import events as ev
 from schemas import saga
 from schemas.base import Fact
 from schemas.names import location_token
-from schemas.problems import Problem
+from schemas.problems import Problem, permanent
 from schemas.values import CopyState, CopySummary, ImageContent, ImageState, Level
 from site_agent.domain import instance as instances
 from site_agent.domain.instance import Instance
@@ -85,16 +85,21 @@ class Site:
     cancelled_early: set[str] = field(default_factory=set)
     live: dict[str, None] = field(default_factory=dict)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
+    stopped: dict[tuple[str, str], str] = field(default_factory=dict)
     last_sequence: int = 0
 
     def apply(
         self, aggregate: str, id: str, event: ev.Event, *, time: str, sequence: int, causation: str | None = None
     ) -> None:
-        """Take in one stored event of this site's stream; ``time`` and ``causation`` are its envelope's."""
+        """Take in one stored event of this site's stream; ``time`` and ``causation`` are its envelope's.
+
+        An aggregate that was stopped stays as it was.
+        """
         if causation is not None and aggregate in ("operation", "command", "secret"):
             self.handled.add(causation)
-        self.sequences[(aggregate, id)] = sequence
-        self.last_sequence = max(self.last_sequence, sequence)
+        self.passed(aggregate, id, sequence=sequence)
+        if (aggregate, id) in self.stopped:
+            return
         match aggregate:
             case "instance":
                 instance = instances.evolve(self.instances.get(id), id, event)
@@ -130,6 +135,41 @@ class Site:
             case "site":
                 if isinstance(event, ev.SiteAnnounced):
                     self.announced = event
+
+    def passed(self, aggregate: str, id: str, *, sequence: int) -> None:
+        """The stream holds an event of this aggregate: the next append expects it."""
+        self.sequences[(aggregate, id)] = sequence
+        self.last_sequence = max(self.last_sequence, sequence)
+
+    def stop(self, aggregate: str, id: str, *, type: str, sequence: int) -> None:
+        """An event that this version does not know: the state of its aggregate can't be told any more, and nothing is
+        decided about it until a version runs that does."""
+        self.passed(aggregate, id, sequence=sequence)
+        self.stopped.setdefault((aggregate, id), type)
+
+    def stopped_at(self, aggregates: Iterable[tuple[str, str]]) -> Problem | None:
+        """Why nothing can be decided about ``aggregates``, if one of them is stopped."""
+        if not self.stopped:
+            return None
+        found = next((key for key in aggregates if key in self.stopped), None)
+        if found is None:
+            return None
+        return permanent(
+            "unknown_event",
+            f"{found[0]} {found[1]} of site {self.name} holds {self.stopped[found]}, which a newer agent has written",
+            field=found[0],
+            remedy=f"upgrade the agent of site {self.name}",
+        )
+
+    def stopped_for(self, operation: saga.Operation) -> Problem | None:
+        """Why an operation can't go on, if it or a part that it works on is stopped."""
+        request, target = operation.accepted.request, operation.accepted.target
+        keys = [("operation", operation.id), ("instance", target), ("image", target)]
+        keys += [("image", str(request.get("image")))]
+        copies = request.get("copies")
+        if isinstance(copies, dict):  # those that it makes or fetches; to verify some is no work on them
+            keys += [("copy", copy) for copy in copies.values()]
+        return self.stopped_at(keys)
 
     def _operation(self, id: str, event: ev.Event, time: str) -> None:
         operation = saga.evolve(self.operations.get(id), id, event)

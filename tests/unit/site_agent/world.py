@@ -62,15 +62,7 @@ class World:
         self.site = Site("north")
         self.events: list[Draft] = []
         self.performed: list[tuple[str, str, str]] = []
-        self._apply(
-            [
-                _broker("dsb", "postgres", types=("database",), attributes=("host", "uri", "password")),
-                _broker("dsb", "s3", types=("objectstore",), attributes=("bucket", "secret_key")),
-                _broker("psb", "process", types=("process",)),
-                _broker("crb", "filesystem", types=("default",)),
-                Draft("site", "north", ev.SiteAnnounced(version="1", seal_key="00")),
-            ]
-        )
+        self._apply(list(BROKERS))
 
     def tell(self, *drafts: Draft) -> None:
         """These happen."""
@@ -149,6 +141,16 @@ def _broker(kind: Any, name: str, *, types: tuple[str, ...], attributes: tuple[s
         can_attach=kind == "dsb" and name != "old",
     )
     return Draft("broker", f"{kind}-{name}", event)
+
+
+BROKERS = (
+    _broker("dsb", "postgres", types=("database",), attributes=("host", "uri", "password")),
+    _broker("dsb", "s3", types=("objectstore",), attributes=("bucket", "secret_key")),
+    _broker("psb", "process", types=("process",)),
+    _broker("crb", "filesystem", types=("default",)),
+    Draft("site", "north", ev.SiteAnnounced(version="1", seal_key="00")),
+)
+"""What a site has that can run the template and save it."""
 
 
 def good(action: str, part: str) -> dict[str, Any] | Problem:
