@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus.connection import Bus
-from bus.dlq import STREAM as DLQ
-from bus.dlq import SUBJECTS as DLQ_SUBJECTS
+from bus.dlq import SETTINGS as DEAD_LETTERS
 from bus.errors import unavailable
 from bus.jetstream import CONSUMER_NOT_FOUND, NANOSECONDS, JetStream, JetStreamError
 from bus.logs import RateLimitedLog
@@ -33,6 +32,9 @@ OUTBOX_CONSUMER = "hub"
 JOBS_CONSUMER = "jobs"
 SAGAS_CONSUMER = "sagas"
 """The durable consumer on ``EVENTS`` that all hubs share."""
+
+LETTERS_CONSUMER = "letters"
+"""The durable consumer on ``ADV``: what a server has given up delivering becomes a dead letter (``bus.advisories``)."""
 
 DAY = 24 * 3600 * NANOSECONDS
 MIB = 1 << 20
@@ -61,8 +63,8 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
     await keep_stream(js, _jobs(subjects.COMMANDS_TO_HUB))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
     await _consumer(js, EVENTS, {"durable_name": SAGAS_CONSUMER, "max_ack_pending": 1000})
-    await keep_stream(js, _dead_letters())
-    await keep_stream(js, _advisories())
+    await keep_stream(js, DEAD_LETTERS)
+    await _advised(js)
     for site in sites:
         await _site_commands(js, site)
 
@@ -90,8 +92,8 @@ async def set_up_site(bus: Bus, *, site: str) -> None:
         await js.call(f"CONSUMER.DURABLE.CREATE.{name}.{OUTBOX_CONSUMER}", {"stream_name": name, "config": config})
     await keep_stream(js, _jobs(subjects.site_commands(site)))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
-    await keep_stream(js, _dead_letters())
-    await keep_stream(js, _advisories())
+    await keep_stream(js, DEAD_LETTERS)
+    await _advised(js)
 
 
 async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None) -> None:
@@ -173,8 +175,9 @@ def _jobs(subject: str) -> dict[str, Any]:
     }
 
 
-def _dead_letters() -> dict[str, Any]:
-    return {"name": DLQ, "subjects": [DLQ_SUBJECTS], "max_bytes": 64 * MIB, "max_age": 90 * DAY}
+async def _advised(js: JetStream) -> None:
+    await keep_stream(js, _advisories())
+    await _consumer(js, ADVISORIES, {"durable_name": LETTERS_CONSUMER})
 
 
 def _advisories() -> dict[str, Any]:

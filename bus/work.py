@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from bus.connection import CONTENT_HEADERS, Bus, Message
-from bus.dlq import bury
+from bus.dlq import DeadLetters, Failure
 from bus.jetstream import NANOSECONDS, JetStream, Position, position
 from bus.logs import RateLimitedLog
 from schemas.envelope import Envelope, encode
 from schemas.problems import CalqueError, temporary
-from schemas.subjects import HUB_JETSTREAM
+from schemas.subjects import HUB, HUB_JETSTREAM
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Delivery(NamedTuple):
     timestamp: float
     bus: Bus
     ack_subject: str
+    headers: Mapping[str, str] | None = None
 
     async def in_progress(self) -> None:
         """Tell the server that the work goes on. The queue does so by itself while the handler runs."""
@@ -62,6 +63,7 @@ class WorkQueue:
 
     ``max_deliveries`` bounds how often a message is tried (``None``: for ever); ``ack_wait_seconds`` is what the
     consumer was made with. ``prefix`` is where the stream's JetStream API is found: :data:`SITE_PREFIX` for ``CMD``.
+    ``place`` is the site, or ``hub``, where this runs: its dead letters stay there.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class WorkQueue:
         prefix: str | None = None,
         max_deliveries: int | None = 20,
         ack_wait_seconds: float = 30.0,
+        place: str = HUB,
     ) -> None:
         self._bus = bus
+        self._letters = DeadLetters(bus, place=place)
         self._stream = stream
         self._consumer = consumer
         self._prefix = JetStream(bus, prefix=prefix).prefix
@@ -212,6 +216,7 @@ class WorkQueue:
             timestamp=at.timestamp_ns / NANOSECONDS,
             bus=self._bus,
             ack_subject=message.reply,
+            headers=message.headers,
         )
         task = asyncio.create_task(self._handle(handler, delivery), name=f"{self._stream}-{at.stream_sequence}")
         self._running.add(task)
@@ -226,7 +231,7 @@ class WorkQueue:
         try:
             if self._max_deliveries is not None and delivery.delivered > self._max_deliveries:
                 # Its handler neither returned nor failed: most likely it took its process down, each time.
-                await self._bury(delivery, f"delivered {delivery.delivered} times without an end")
+                await self._bury(delivery, "no_end", f"delivered {delivery.delivered} times without an end")
                 return
             await handler(delivery)
             await self._reply(delivery.ack_subject, b"+ACK")
@@ -238,10 +243,10 @@ class WorkQueue:
             if error.problem.temporary and not tried_enough:
                 await self._later(delivery, error)
             else:
-                await self._bury(delivery, f"{error.problem.code}: {error}")
+                await self._bury(delivery, error.problem.code, str(error))
         except Exception as error:
             logger.exception("handling %s %d failed", self._stream, delivery.sequence)
-            await self._bury(delivery, f"{type(error).__name__}: {error}")
+            await self._bury(delivery, "internal", f"{type(error).__name__}: {error}")
         finally:
             progress.cancel()
 
@@ -259,23 +264,25 @@ class WorkQueue:
         self._log.warning("later", f"{self._stream} {delivery.sequence}: {error}; again in {seconds:g} s")
         await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(seconds * NANOSECONDS))
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
+    async def _bury(self, delivery: Delivery, code: str, reason: str) -> None:
+        failure = Failure(
+            self._stream,
+            self._consumer,
+            delivery.sequence,
+            delivery.subject,
+            delivery.payload,
+            code,
+            reason,
+            delivered=delivery.delivered,
+            headers=delivery.headers,
+        )
         try:
-            await bury(
-                self._bus,
-                stream=self._stream,
-                consumer=self._consumer,
-                sequence=delivery.sequence,
-                subject=delivery.subject,
-                payload=delivery.payload,
-                delivered=delivery.delivered,
-                reason=reason,
-            )
+            await self._letters.bury(failure)
         except CalqueError as error:
             logger.warning("%s %d can't be put aside: %s", self._stream, delivery.sequence, error)
             await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(LAST_BACKOFF_SECONDS * NANOSECONDS))
             return
-        logger.error("%s %d is a dead letter: %s", self._stream, delivery.sequence, reason)
+        logger.error("%s %d is a dead letter: %s: %s", self._stream, delivery.sequence, code, reason)
         await self._reply(delivery.ack_subject, b"+ACK")
 
     async def _reply(self, subject: str, answer: bytes) -> None:

@@ -10,13 +10,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from datetime import UTC, datetime
 from typing import Any
 
+from bus.advisories import Advisories
 from bus.connection import Bus, Message, Subscription
 from bus.events import EventStore
 from bus.feed import EventsFeed
 from bus.jetstream import JetStream
+from bus.letters import LetterBox
 from bus.service import Service
 from bus.snapshots import Snapshots
-from bus.streams import EVENTS, JOBS, JOBS_CONSUMER, SAGAS_CONSUMER, add_site, set_up_hub
+from bus.streams import (
+    ADVISORIES,
+    EVENTS,
+    JOBS,
+    JOBS_CONSUMER,
+    LETTERS_CONSUMER,
+    SAGAS_CONSUMER,
+    add_site,
+    set_up_hub,
+)
 from bus.subscriptions import Places
 from bus.work import WorkQueue
 from hub.adapters.outbound import BusOutbound
@@ -24,6 +35,7 @@ from hub.adapters.subscriptions import Subscriptions
 from hub.application.acts import Acts
 from hub.application.commands import CommandHandler
 from hub.application.context import Context
+from hub.application.letters import Letters
 from hub.application.members import Members
 from hub.application.projector import Projector
 from hub.application.queries import Queries
@@ -35,7 +47,7 @@ from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError
-from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK, SUBSCRIPTION_ACTS
+from schemas.queries import CLIENT_ACTS, LETTER_ACTS, QUERIES, SITE_ASK, SUBSCRIPTION_ACTS
 from schemas.signals import Beat
 from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
 
@@ -112,6 +124,7 @@ class Hub:
 
         jobs = WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER)
         events = WorkQueue(self._bus, stream=EVENTS, consumer=SAGAS_CONSUMER, max_deliveries=SAGA_DELIVERIES)
+        advised = WorkQueue(self._bus, stream=ADVISORIES, consumer=LETTERS_CONSUMER)
         queues: list[WorkQueue] = []
         beats: list[Subscription] = []
         try:
@@ -125,9 +138,10 @@ class Hub:
             begin(self._members.run(), "members")
             begin(self._beat(), "heartbeat")
             begin(self._sagas.run(), "sagas")
-            queues = [jobs, events]
+            queues = [jobs, events, advised]
             begin(events.run(self._reactor.handle, concurrency=EVENTS_AT_ONCE), "events")
             begin(jobs.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
+            begin(advised.run(Advisories(self._bus, place=HUB).handle, concurrency=1), "advisories")
             logger.info(
                 "ready: %d events, sites %s", self.context.state.events, ", ".join(self.context.sites) or "none"
             )
@@ -174,6 +188,10 @@ class Hub:
                 logger.debug("no heartbeat: %s", error)
             await asyncio.sleep(BEAT_SECONDS)
 
+    def _letters(self) -> Letters:
+        handlers = {(EVENTS, SAGAS_CONSUMER): self._reactor.handle}
+        return Letters(self.context, LetterBox(self._bus, place=HUB, sent_again=(JOBS,), into=JOBS, handlers=handlers))
+
     def _queries(self) -> Service:
         queries = Queries(self.context, self._members, name=self._settings.bus.name)
         service = Service(
@@ -183,8 +201,12 @@ class Hub:
             description="Catalog of images, state of all sites, operations that span sites",
             source=HUB,
         )
+        letters = self._letters()
         for what, contract in QUERIES.items():
-            service.endpoint(what, query(what), contract.query, contract.reply, getattr(queries, what))
+            answers = letters if hasattr(letters, what) else queries
+            service.endpoint(what, query(what), contract.query, contract.reply, getattr(answers, what))
+        for what, contract in LETTER_ACTS.items():
+            service.addressed(what, acts(what), contract.query, contract.reply, getattr(letters, what))
         changes = Acts(self.context)
         for what, contract in CLIENT_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(changes, what))

@@ -13,7 +13,16 @@ from schemas.envelope import CONTENT_TYPE, Envelope
 from schemas.events import Event
 from schemas.json_schemas import components, message_types
 from schemas.participation import HOW_TO_TAKE_PART, PARAMETERS
-from schemas.queries import CLIENT_ACTS, QUERIES, SITE_ASK, SITE_RPC, SUBSCRIPTION_ACTS, WEBHOOK_ACTS, WEBHOOK_QUERIES
+from schemas.queries import (
+    CLIENT_ACTS,
+    LETTER_ACTS,
+    QUERIES,
+    SITE_ASK,
+    SITE_RPC,
+    SUBSCRIPTION_ACTS,
+    WEBHOOK_ACTS,
+    WEBHOOK_QUERIES,
+)
 from schemas.samples import SAMPLE_ID, sample_envelope
 from schemas.signals import Beat, LogLine, ProblemReply, Progress
 
@@ -40,7 +49,7 @@ def channels() -> list[Channel]:
     for what, contract in (QUERIES | WEBHOOK_QUERIES).items():
         address = subjects.query(what)
         found.append(Channel(f"query.{what}", address, contract.query, "send", _first(contract.query), contract.reply))
-    for what, contract in {**CLIENT_ACTS, **SUBSCRIPTION_ACTS, **WEBHOOK_ACTS}.items():
+    for what, contract in {**CLIENT_ACTS, **LETTER_ACTS, **SUBSCRIPTION_ACTS, **WEBHOOK_ACTS}.items():
         address = f"{subjects.ROOT}.act.{{principal}}.{what}"
         found.append(Channel(f"act.{what}", address, contract.query, "send", _first(contract.query), contract.reply))
     for table, word, asker in ((SITE_RPC, "rpc", "The hub asks a site"), (SITE_ASK, "ask", "A site asks the hub")):

@@ -6,6 +6,19 @@ from __future__ import annotations
 from typing import Literal
 
 from schemas.commands import Answer
+from schemas.letters import (
+    DiscardLetters,
+    LetterOutcomes,
+    LetterQuery,
+    LettersQuery,
+    LettersView,
+    RetryLetters,
+    SiteDiscardLetters,
+    SiteLetter,
+    SiteLetters,
+    SiteRetryLetters,
+    WholeLetter,
+)
 from schemas.planning import PlanQuery, PlanView, SitePlanQuery, SitePlanView
 from schemas.questions import Query as Query
 from schemas.questions import QueryContract as QueryContract
@@ -336,6 +349,8 @@ QUERIES: dict[str, QueryContract] = {
     "repository": QueryContract(RepositoryQuery, RepositoryCondition),
     "scan": QueryContract(ScanQuery, ScanView),
     "webhooks": QueryContract(WebhooksQuery, WebhooksView),
+    "letters": QueryContract(LettersQuery, LettersView),
+    "letter": QueryContract(LetterQuery, WholeLetter),
 }
 
 WEBHOOK_QUERIES: dict[str, QueryContract] = {
@@ -358,6 +373,11 @@ CLIENT_ACTS: dict[str, QueryContract] = {
     "secret_remove": QueryContract(RemoveSecret, SecretChanged),
 }
 
+LETTER_ACTS: dict[str, QueryContract] = {
+    "letter_retry": QueryContract(RetryLetters, LetterOutcomes),
+    "letter_discard": QueryContract(DiscardLetters, LetterOutcomes),
+}
+
 SUBSCRIPTION_ACTS: dict[str, QueryContract] = {
     "subscribe": QueryContract(Subscribe, SubscriptionView),
     "subscriptions": QueryContract(ListSubscriptions, SubscriptionsView),
@@ -375,6 +395,10 @@ SITE_RPC: dict[str, QueryContract] = {
     "plan": QueryContract(SitePlanQuery, SitePlanView),
     "repository": QueryContract(SiteRepositoryQuery, RepositoryCondition),
     "scan": QueryContract(SiteScan, ScanView),
+    "letters": QueryContract(SiteLetters, LettersView),
+    "letter": QueryContract(SiteLetter, WholeLetter),
+    "letter_retry": QueryContract(SiteRetryLetters, LetterOutcomes),
+    "letter_discard": QueryContract(SiteDiscardLetters, LetterOutcomes),
 }
 
 SITE_ASK: dict[str, QueryContract] = {

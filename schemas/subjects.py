@@ -13,6 +13,7 @@ COMMANDS_TO_HUB = f"{ROOT}.cmd.hub.>"
 COMMANDS_TO_SITES = f"{ROOT}.cmd.site.>"
 QUERIES = f"{ROOT}.qry.>"
 ALL_EVENTS = f"{ROOT}.evt.>"
+DEAD_LETTERS = f"{ROOT}.dlq.>"
 ACTS = f"{ROOT}.act.>"
 SNAPSHOTS = f"{ROOT}.snap.>"
 SUBSCRIPTIONS_PER_PRINCIPAL = 16
@@ -41,6 +42,15 @@ class EventSubject(NamedTuple):
     aggregate: str
     id: str
     event: str
+
+
+class LetterSubject(NamedTuple):
+    """A dead letter's subject in parts; ``place`` is the site where it lies, or ``hub``."""
+
+    place: str
+    stream: str
+    consumer: str
+    key: str
 
 
 class RequestSubject(NamedTuple):
@@ -114,6 +124,26 @@ def parse_event(subject: str) -> EventSubject:
         case [ROOT_, "evt", writer, aggregate, id, event] if ROOT_ == ROOT:
             return EventSubject(writer, aggregate, id, event)
     raise SubjectError(f"{subject!r} is no event's subject")
+
+
+def dead_letter(*, place: str, stream: str, consumer: str, key: str) -> str:
+    """``calque.dlq.<site or hub>.<stream>.<consumer>.<key>``: one message is one letter, however often it fails."""
+    return _join("dlq", place, stream, consumer, key)
+
+
+def dead_letter_with(key: str) -> str:
+    """The filter of the letter with this key."""
+    if not is_token(key):
+        raise SubjectError(f"{key!r} can't stand in a subject")
+    return f"{ROOT}.dlq.*.*.*.{key}"
+
+
+def parse_dead_letter(subject: str) -> LetterSubject:
+    """The parts of a dead letter's subject."""
+    match subject.split("."):
+        case [ROOT_, "dlq", place, stream, consumer, key] if ROOT_ == ROOT:
+            return LetterSubject(place, stream, consumer, key)
+    raise SubjectError(f"{subject!r} is no dead letter's subject")
 
 
 def broker_request(*, site: str, kind: str, broker: str, operation: str) -> str:

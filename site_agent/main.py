@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from bus.advisories import Advisories
 from bus.connection import Bus
 from bus.events import EventStore
 from bus.hosting import run_process
-from bus.streams import COMMANDS, JOBS, JOBS_CONSUMER, set_up_site
+from bus.letters import LetterBox
+from bus.streams import ADVISORIES, COMMANDS, JOBS, JOBS_CONSUMER, LETTERS_CONSUMER, set_up_site
 from bus.work import SITE_PREFIX, WorkQueue
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import timestamp, wrap
@@ -29,6 +31,7 @@ from site_agent.application.answers import Answers
 from site_agent.application.commands import CommandHandler
 from site_agent.application.existing_watch import EXISTING_SECONDS, ExistingWatch
 from site_agent.application.grants import Grants
+from site_agent.application.letter_answers import LetterAnswers
 from site_agent.application.repository_answers import RepositoryAnswers
 from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.runner import Runner
@@ -130,6 +133,9 @@ class _Agent:
         answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants, site_secrets=site_secrets)
         self._service = answers.service(bus, version=SERVICE_VERSION)
         RepositoryAnswers(self._journal, brokers=brokers, repositories=self._repositories).add_to(self._service)
+        # Only the hub publishes to CMD: what came from there is tried again by way of the site's own queue.
+        box = LetterBox(bus, place=settings.site, sent_again=(JOBS, COMMANDS), into=JOBS)
+        LetterAnswers(box, site=settings.site).add_to(self._service)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Future[None]]:
@@ -148,9 +154,10 @@ class _Agent:
         self._runner.resume()
         await self._service.start()
         heart = Heart(self._bus, site=site)
-        queues = [WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER)]
+        advised = WorkQueue(self._bus, stream=ADVISORIES, consumer=LETTERS_CONSUMER, place=site)
+        queues = [WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER, place=site)]
         if self._settings.hub:
-            queues.append(WorkQueue(self._bus, stream=COMMANDS, consumer=site, prefix=SITE_PREFIX))
+            queues.append(WorkQueue(self._bus, stream=COMMANDS, consumer=site, prefix=SITE_PREFIX, place=site))
         loops = [
             asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
             asyncio.create_task(self._watch_brokers(), name="brokers"),
@@ -161,6 +168,9 @@ class _Agent:
                 asyncio.create_task(queue.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), name="commands")
                 for queue in queues
             ),
+            asyncio.create_task(
+                advised.run(Advisories(self._bus, place=site).handle, concurrency=1), name="advisories"
+            ),
         ]
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for loop in loops:
@@ -169,7 +179,7 @@ class _Agent:
             yield failed
         finally:
             failed.cancel()
-            await asyncio.gather(*(queue.stop() for queue in queues))
+            await asyncio.gather(*(queue.stop() for queue in (*queues, advised)))
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)

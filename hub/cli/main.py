@@ -13,6 +13,7 @@ from hub.cli.colour import UNCOLOURED
 from hub.cli.completion import completion
 from hub.cli.conform import conform_broker
 from hub.cli.contexts import context
+from hub.cli.dead_letters import dlq
 from hub.cli.doctor import doctor
 from hub.cli.events import events, subscription
 from hub.cli.exits import MEANINGS, Exit, exit_code, show_error, show_unexpected
@@ -50,7 +51,7 @@ def cli() -> None:
 
 for command in (
     up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events,
-    subscription, site, broker, repository, secret, webhook, context, principal, completion, version,
+    subscription, site, broker, repository, secret, webhook, dlq, context, principal, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 broker.add_command(conform_broker)

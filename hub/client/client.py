@@ -12,6 +12,7 @@ from hub.client.bindings import OneTimeKey, OpenedBinding
 from hub.client.catalog import Catalog
 from hub.client.commands import Commands
 from hub.client.context import Context
+from hub.client.dead_letters import LetterVerbs
 from hub.client.errors import NotFoundError, client_error
 from hub.client.events import EventVerbs
 from hub.client.history import applied_template
@@ -41,7 +42,7 @@ _RETRY_SECONDS = 0.2
 _SITE_AWAY = "site_unavailable"
 
 
-class Client(RepositoryVerbs, EventVerbs, Catalog):
+class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
     """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
 
     Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not

@@ -19,6 +19,7 @@ from hub.client.history import EventFilter
 from hub.client.started import Started
 from hub.client.watching import Observer
 from schemas import queries
+from schemas.letters import MOST_LETTERS, LetterOutcome, LettersView, WholeLetter
 from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.secrets import Secret
 from schemas.site_secrets import SecretChanged, SecretView
@@ -414,3 +415,30 @@ class SyncClient:
     def image(self, name: str) -> queries.ImageView:
         """One image by name or id, in whatever state."""
         return self._background.run(self._client.image(name))
+
+    def dead_letters(
+        self,
+        *,
+        site: str | None = None,
+        stream: str | None = None,
+        type: str | None = None,
+        code: str | None = None,
+        limit: int = MOST_LETTERS,
+    ) -> LettersView:
+        """Dead letters, oldest first: all, or those of a ``site`` (or ``hub``), of a stream, of a message type, with a
+        problem's ``code``."""
+        return self._background.run(
+            self._client.dead_letters(site=site, stream=stream, type=type, code=code, limit=limit)
+        )
+
+    def dead_letter(self, id: str) -> WholeLetter:
+        """One dead letter with its message."""
+        return self._background.run(self._client.dead_letter(id))
+
+    def retry_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
+        """Have each tried once more; a command has its one effect however often. What fails again is a letter again."""
+        return self._background.run(self._client.retry_dead_letters(ids))
+
+    def discard_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
+        """Throw each away."""
+        return self._background.run(self._client.discard_dead_letters(ids))

@@ -137,7 +137,7 @@ async def test_temporary_errors_are_tried_again_and_lasting_ones_put_aside_with_
             continue
         headers = base64.b64decode(answer["message"]["hdrs"]).decode()
         letters[decode(base64.b64decode(answer["message"]["data"])).id] = headers
-        assert answer["message"]["subject"] == "calque.dlq.JOBS.jobs"
+        assert answer["message"]["subject"].startswith("calque.dlq.hub.JOBS.jobs.")
     assert set(letters) == {never, broken, hopeless}
     assert "no such instance" in letters[never]
     assert "RuntimeError: a bug" in letters[broken]
