@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from bus.connection import Bus
-from bus.dlq import DeadLetters, Failure
+from bus.dlq import DeadLetters, Unhandled
 from bus.jetstream import JetStream, JetStreamError
 from bus.work import Delivery
 from schemas.base import Fact
@@ -22,7 +22,6 @@ from schemas.base import Fact
 logger = logging.getLogger(__name__)
 
 _GONE = (10037, 10043, 10057, 10059)
-_CODES = {"max_deliver": "max_deliveries", "terminated": "terminated"}
 
 
 class Advisory(Fact, frozen=True, kw_only=True):
@@ -50,20 +49,19 @@ class Advisories:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             logger.warning("an advisory on %s can't be read: %s", delivery.subject, error)
             return
-        code = _CODES.get(said.type.rpartition(".")[2], "given_up")
         message = await self._message(said)
         if message is None:
-            logger.warning("%s %d was given up (%s), and is gone", said.stream, said.stream_seq, code)
+            logger.warning("%s %d was given up, and is gone: %s", said.stream, said.stream_seq, said.type)
             return
         reason = said.reason or f"consumer {said.consumer} gave it up after {said.deliveries} deliveries"
         await self._letters.bury(
-            Failure(
+            Unhandled(
                 said.stream,
                 said.consumer,
                 said.stream_seq,
                 str(message["subject"]),
                 base64.b64decode(message.get("data", "")),
-                code,
+                "terminated" if said.type.endswith(".terminated") else "max_deliveries",
                 reason,
                 delivered=said.deliveries,
             )

@@ -50,7 +50,7 @@ _GAP_SECONDS = 5.0
 _GONE = (10037, 10043, 10057)
 
 
-class Failure(NamedTuple):
+class Unhandled(NamedTuple):
     """A message that could not be handled: where it came from, and why. ``headers`` are those that it came with."""
 
     stream: str
@@ -81,7 +81,7 @@ class DeadLetters:
         self._js = JetStream(bus)
         self._place = place
 
-    async def bury(self, failure: Failure, *, again: bool = False) -> None:
+    async def bury(self, failure: Unhandled, *, again: bool = False) -> None:
         """Keep a message. A repeated delivery changes nothing, unless it was tried ``again``; the same message sent
         again is the same letter, and counted.
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from bus.connection import CONTENT_HEADERS, Bus
-from bus.dlq import FIRST_HEADER, TIMES_HEADER, DeadLetters, Failure, Letter
+from bus.dlq import FIRST_HEADER, TIMES_HEADER, DeadLetters, Unhandled, Letter
 from bus.jetstream import JetStream
 from bus.work import Delivery
 from schemas.envelope import decode
@@ -138,7 +138,7 @@ class LetterBox:
         else:
             await self._letters.remove(letter)
             return LetterOutcome(id=view.id, state="handled")
-        failure = Failure(
+        failure = Unhandled(
             view.stream,
             view.consumer,
             view.sequence,

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from bus.connection import CONTENT_HEADERS, Bus, Message
-from bus.dlq import DeadLetters, Failure
+from bus.dlq import DeadLetters, Unhandled
 from bus.jetstream import NANOSECONDS, JetStream, Position, position
 from bus.logs import RateLimitedLog
 from schemas.envelope import Envelope, encode
@@ -265,7 +265,7 @@ class WorkQueue:
         await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(seconds * NANOSECONDS))
 
     async def _bury(self, delivery: Delivery, code: str, reason: str) -> None:
-        failure = Failure(
+        failure = Unhandled(
             self._stream,
             self._consumer,
             delivery.sequence,

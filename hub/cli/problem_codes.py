@@ -68,7 +68,6 @@ ENVIRONMENT: dict[str, Code] = {
     "no_end": Code("Handling a message ended its process, again and again.", "See the log of the part; `calque dlq`."),
     "max_deliveries": Code("A consumer gave a message up after its last delivery.", "`calque dlq describe ID`."),
     "terminated": Code("A consumer was told never to deliver a message again.", "`calque dlq describe ID`."),
-    "given_up": Code("A server gave a message up.", "`calque dlq describe ID`."),
     "removed": Code("Somebody removed a service while it was deployed.", "Deploy it again."),
     "changed_in_cluster": Code("Somebody else changed the same object of the cluster.", _WAIT),
     "repository_unreachable": Code("The connection to the copy repository broke.", _WAIT),

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bus.advisories import Advisories
 from bus.connection import Bus
-from bus.dlq import SETTINGS, DeadLetters, Failure
+from bus.dlq import SETTINGS, DeadLetters, Unhandled
 from bus.jetstream import NANOSECONDS, JetStream
 from bus.letters import LetterBox
 from bus.streams import ADVISORIES, EVENTS, JOBS, JOBS_CONSUMER, LETTERS_CONSUMER, SAGAS_CONSUMER, set_up_hub
@@ -141,7 +141,7 @@ async def test_what_fails_again_is_the_same_letter_with_the_new_reason(bus: Bus,
 
 async def test_a_repeated_delivery_of_a_letter_is_not_counted_twice(bus: Bus, box: LetterBox) -> None:
     kept = DeadLetters(bus, place="hub")
-    failure = Failure(JOBS, JOBS_CONSUMER, 7, SUBJECT, b"{}", "invalid", "no id")
+    failure = Unhandled(JOBS, JOBS_CONSUMER, 7, SUBJECT, b"{}", "invalid", "no id")
     await kept.bury(failure)
     await kept.bury(failure._replace(delivered=2))
     assert [letter.times for letter in await letters(box, count=1)] == [1]
@@ -160,7 +160,7 @@ async def test_an_event_is_handed_to_its_handler_again(bus: Bus, box: LetterBox)
 
     hub = LetterBox(bus, place="hub", sent_again=(JOBS,), into=JOBS, handlers={(EVENTS, SAGAS_CONSUMER): handler})
     await DeadLetters(bus, place="hub").bury(
-        Failure(EVENTS, SAGAS_CONSUMER, 12, "calque.evt.hub.claim.c.taken", b"{}", "internal", "a bug")
+        Unhandled(EVENTS, SAGAS_CONSUMER, 12, "calque.evt.hub.claim.c.taken", b"{}", "internal", "a bug")
     )
     (letter,) = await letters(box, count=1)
     (outcome,) = (await hub.retry([letter.id])).outcomes
@@ -176,7 +176,7 @@ async def test_an_event_is_handed_to_its_handler_again(bus: Bus, box: LetterBox)
 async def test_hostile_bytes_are_shown_escaped_and_can_be_thrown_away(bus: Bus, box: LetterBox) -> None:
     payload = b"\xff\x00{\r\nNats-Sequence: 9\r\n"
     await DeadLetters(bus, place="hub").bury(
-        Failure(
+        Unhandled(
             JOBS,
             JOBS_CONSUMER,
             1,
