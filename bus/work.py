@@ -231,7 +231,7 @@ class WorkQueue:
         try:
             if self._max_deliveries is not None and delivery.delivered > self._max_deliveries:
                 # Its handler neither returned nor failed: most likely it took its process down, each time.
-                await self._bury(delivery, "no_end", f"delivered {delivery.delivered} times without an end")
+                await self._put_aside(delivery, "no_end", f"delivered {delivery.delivered} times without an end")
                 return
             await handler(delivery)
             await self._reply(delivery.ack_subject, b"+ACK")
@@ -243,10 +243,10 @@ class WorkQueue:
             if error.problem.temporary and not tried_enough:
                 await self._later(delivery, error)
             else:
-                await self._bury(delivery, error.problem.code, str(error))
+                await self._put_aside(delivery, error.problem.code, str(error))
         except Exception as error:
             logger.exception("handling %s %d failed", self._stream, delivery.sequence)
-            await self._bury(delivery, "internal", f"{type(error).__name__}: {error}")
+            await self._put_aside(delivery, "internal", f"{type(error).__name__}: {error}")
         finally:
             progress.cancel()
 
@@ -264,7 +264,7 @@ class WorkQueue:
         self._log.warning("later", f"{self._stream} {delivery.sequence}: {error}; again in {seconds:g} s")
         await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(seconds * NANOSECONDS))
 
-    async def _bury(self, delivery: Delivery, code: str, reason: str) -> None:
+    async def _put_aside(self, delivery: Delivery, code: str, reason: str) -> None:
         failure = Unhandled(
             self._stream,
             self._consumer,

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 ROOMS = ("schemas", "bus", "hub", "site_agent", "brokers")
 MAKERS = {"permanent": 0, "temporary": 0, "permanent_error": 0, "temporary_error": 0, "Failure": 0, "Cause": 0}
-MAKERS |= {"Unhandled": 5, "_bury": 1}
+MAKERS |= {"Unhandled": 5, "_put_aside": 1}
 """Calls that make a problem, and which argument is its code."""
 NOT_OF_PRODUCT = ("brokers/testkit",)  # what its deliberately broken brokers say is no problem of a user
 OPERATION_STATES = {"view.state": ("failed", "cancelled")}
