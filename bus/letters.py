@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from bus.connection import CONTENT_HEADERS, Bus
-from bus.dlq import FIRST_HEADER, TIMES_HEADER, DeadLetters, Unhandled, Letter
+from bus.dlq import FIRST_HEADER, TIMES_HEADER, DeadLetters, Letter, Unhandled
 from bus.jetstream import JetStream
 from bus.work import Delivery
 from schemas.envelope import decode
