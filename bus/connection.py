@@ -45,6 +45,8 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``credentials_file`` is a ``.creds`` file, for servers in operator mode, in place of a seed.
 
     ``inbox_prefix`` is where replies go: one of its own keeps a user's replies from the others of its account.
+
+    ``replicas`` is how many servers of a cluster keep each stream that is made over this connection.
     """
 
     servers: list[str]
@@ -53,6 +55,7 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "calque"
     jetstream_prefix: str = "$JS.API"
     inbox_prefix: str = "_INBOX"
+    replicas: int = 1
     watchdog_seconds: float = 5.0
 
 

@@ -23,6 +23,7 @@ STREAM_NOT_FOUND = 10059
 STREAM_NAME_IN_USE = 10058
 CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE = 10037
+NOT_CLUSTERED = 10074
 STORE_FULL = frozenset({10023, 10028, 10047, 10077})
 """Insufficient resources, account limits, stream or store at its maximum of bytes."""
 
@@ -59,6 +60,13 @@ class JetStreamError(CalqueError):
                 actor=Actor.ENVIRONMENT,
                 remedy="free disk space, or raise the limit of the stream",
                 retry_after_seconds=5.0,
+            )
+        elif error.err_code == NOT_CLUSTERED:
+            problem = permanent(
+                "not_clustered",
+                text,
+                field="bus.replicas",
+                remedy="set it to 1, or run that many of the hub's servers as a cluster",
             )
         elif error.code in (408, 429, 503):
             problem = temporary("jetstream", text)

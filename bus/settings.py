@@ -30,12 +30,16 @@ class Section(BaseModel):
 
 
 class BusSection(Section):
-    """How to reach the NATS server. ``inbox_prefix``: where replies go, out of others' hearing."""
+    """How to reach the NATS server, or one of a cluster. ``inbox_prefix``: where replies go, out of others' hearing.
+
+    ``replicas``: how many servers of a cluster keep each stream that this process makes.
+    """
 
     servers: list[str] = Field(min_length=1)
     nkey_seed_file: str | None = None
     name: str = "calque"
     inbox_prefix: str = "_INBOX"
+    replicas: Literal[1, 3, 5] = 1
 
     def connection(self) -> BusSettings:
         """The same as the connection takes it."""
@@ -44,6 +48,7 @@ class BusSection(Section):
             nkey_seed_file=self.nkey_seed_file,
             name=self.name,
             inbox_prefix=self.inbox_prefix,
+            replicas=self.replicas,
         )
 
 

@@ -41,7 +41,9 @@ MIB = 1 << 20
 OUTBOX_BYTES = 512 * MIB
 EVENTS_BYTES = 2048 * MIB
 """The server reserves what a stream may grow to: with 10 GiB of storage, a hub has room for 13 sites."""
-ACK_WAIT_SECONDS = 30
+ACK_WAIT_SECONDS = 3
+"""What a process that was killed had in its hands is delivered to another one after this time. Who works on something
+for longer says so meanwhile (``bus.work``)."""
 FIRST_BACKOFF_SECONDS = 0.25
 FIRST_PATIENCE_SECONDS = 0.5
 """A site that is not there yet does not answer: ask soon again at first, and wait longer later."""
@@ -198,13 +200,15 @@ def _advisories() -> dict[str, Any]:
 async def keep_stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
     """Make a stream, or bring an existing one to these settings; its sources are left to :func:`_add_source`."""
     name = wanted["name"]
+    if js.bus.settings.replicas > 1:
+        wanted = {**wanted, "num_replicas": js.bus.settings.replicas}
     info = await js.stream(name)
     if info is None:
         defaults = {"storage": "file", "retention": "limits", "num_replicas": 1}
         await js.call(f"STREAM.CREATE.{name}", {**defaults, **wanted})
         logger.info("made stream %s", name)
         return
-    # The number of replicas and whatever else an operator chose stays.
+    # Whatever else an operator chose stays; so does the number of replicas, unless the settings ask for several.
     changed = {key: value for key, value in wanted.items() if key != "sources" and info["config"].get(key, 0) != value}
     if changed:
         await js.call(f"STREAM.UPDATE.{name}", {**info["config"], **changed})
@@ -212,22 +216,24 @@ async def keep_stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
 
 
 async def _consumer(js: JetStream, stream: str, wanted: Mapping[str, Any]) -> None:
-    """Make a durable pull consumer unless it is there. Tries without end: who handles counts (``bus.work``)."""
+    """Make a durable pull consumer, or bring an existing one to the time that an acknowledgement may take.
+
+    Tries without end: who handles counts (``bus.work``).
+    """
     name = wanted["durable_name"]
+    ack_wait = ACK_WAIT_SECONDS * NANOSECONDS
+    config: dict[str, Any]
     try:
-        await js.call(f"CONSUMER.INFO.{stream}.{name}")
+        config = (await js.call(f"CONSUMER.INFO.{stream}.{name}"))["config"]
+        if config.get("ack_wait") == ack_wait:
+            return
+        config["ack_wait"] = ack_wait
     except JetStreamError as error:
         if error.err_code != CONSUMER_NOT_FOUND:
             raise
-        defaults = {
-            "ack_policy": "explicit",
-            "ack_wait": ACK_WAIT_SECONDS * NANOSECONDS,
-            "deliver_policy": "all",
-            "max_deliver": -1,
-        }
-        request = {"stream_name": stream, "config": {**defaults, **wanted}}
-        await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", request)
-        logger.info("made consumer %s on stream %s", name, stream)
+        config = {"ack_policy": "explicit", "ack_wait": ack_wait, "deliver_policy": "all", "max_deliver": -1, **wanted}
+    await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+    logger.info("keeping consumer %s on stream %s", name, stream)
 
 
 async def _site_commands(js: JetStream, site: str) -> None:

@@ -16,6 +16,7 @@ from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.dlq import DeadLetters, Unhandled
 from bus.jetstream import NANOSECONDS, JetStream, Position, position
 from bus.logs import RateLimitedLog
+from bus.streams import ACK_WAIT_SECONDS
 from schemas.envelope import Envelope, encode
 from schemas.problems import CalqueError, temporary
 from schemas.subjects import HUB, HUB_JETSTREAM
@@ -74,7 +75,7 @@ class WorkQueue:
         consumer: str,
         prefix: str | None = None,
         max_deliveries: int | None = 20,
-        ack_wait_seconds: float = 30.0,
+        ack_wait_seconds: float = ACK_WAIT_SECONDS,
         place: str = HUB,
     ) -> None:
         self._bus = bus

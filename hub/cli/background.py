@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,28 @@ START_SECONDS = 180.0
 LOG_LIMIT_BYTES = 8 << 20
 LAST_LINES = 15
 _POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What was said to ``up``, as it was said; empty or ``None`` where nothing was."""
+
+    sites: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    hubs: int | None = None
+    servers: int | None = None
+
+    def arguments(self) -> list[str]:
+        """The same as arguments of another ``up``, wherever that is started."""
+        from hub.stack.clusters import absolute
+
+        said = [("--site", each) for each in self.sites]
+        said += [("--repository", each) for each in self.repositories]
+        said += [("--kubernetes", absolute(each)) for each in self.clusters]
+        said += [("--hubs", str(self.hubs))] if self.hubs is not None else []
+        said += [("--cluster", str(self.servers))] if self.servers is not None else []
+        return [word for pair in said for word in pair]
 
 
 class PartsView:
@@ -51,32 +74,26 @@ class PartsView:
                 self._say(f"{passed}  {name} {what}: {state.cause or 'it ended'}")
 
 
-async def start_in_background(
-    session: Session,
-    home: Path,
-    *,
-    sites: tuple[str, ...],
-    repositories: tuple[str, ...] = (),
-    clusters: tuple[str, ...] = (),
-) -> int:
+async def start_in_background(session: Session, home: Path, wishes: Wishes) -> int:
     """Start a stack that outlives this process; returns when it is ready, or has failed.
 
-    One that runs already is waited for. Raises :class:`ConflictError` when it runs with other sites or
-    repositories.
+    One that runs already is waited for. Raises :class:`ConflictError` when it runs with other sites, repositories or
+    hubs.
     """
     from hub.stack.running import look
 
     before = look(home)
     if before.keeper is not None:
         there = before.announced.sites if before.announced else ()
-        if sites and there and set(sites) != set(there):
+        if wishes.sites and there and set(wishes.sites) != set(there):
             raise ConflictError(
                 conflict("site", f"the stack in {home} runs with {', '.join(there)}", "stop it first: 'calque down'")
             )
-        _same_repositories(home, repositories, sites=there)
+        _same_repositories(home, wishes.repositories, sites=there)
+        _same_hubs(home, wishes)
         session.say(f"a stack runs in {home} already (process {before.keeper.pid})")
         return await _until_ready(session, home, before.keeper.pid, ended=lambda: None)
-    process = _spawn(home, sites=sites, repositories=repositories, clusters=clusters)
+    process = _spawn(home, wishes)
     session.say(f"starting in {home}, in the background (process {process.pid})")
     session.parting = (
         f"It goes on starting. To see it: calque logs up -f{_at(home)}. To stop it: calque down{_at(home)}"
@@ -123,10 +140,19 @@ def _same_repositories(home: Path, wishes: tuple[str, ...], *, sites: tuple[str,
             )
 
 
-def _spawn(
-    home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...], clusters: tuple[str, ...]
-) -> subprocess.Popen[bytes]:
-    from hub.stack.clusters import absolute
+def _same_hubs(home: Path, wishes: Wishes) -> None:
+    from hub.stack.hubs import Hubs, known_hubs
+    from hub.stack.layout import HomeLayout
+
+    has = known_hubs(HomeLayout(home)) or Hubs()
+    for option, wanted, there in (("--hubs", wishes.hubs, has.hubs), ("--cluster", wishes.servers, has.servers)):
+        if wanted not in (None, there):
+            raise ConflictError(
+                conflict(option, f"the stack in {home} runs with {there}, not {wanted}", "stop it first: 'calque down'")
+            )
+
+
+def _spawn(home: Path, wishes: Wishes) -> subprocess.Popen[bytes]:
     from hub.stack.files import PRIVATE_FILE, private_directory
     from hub.stack.layout import HomeLayout
     from hub.stack.logfiles import SUPERVISOR
@@ -135,13 +161,7 @@ def _spawn(
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
     # -P keeps the working directory out of the import path: the home has a directory `hub`.
-    command = [sys.executable, "-P", "-m", "hub.cli.main", "up", "--home", str(home)]
-    for site in sites:
-        command += ["--site", site]
-    for repository in repositories:
-        command += ["--repository", repository]
-    for cluster in clusters:
-        command += ["--kubernetes", absolute(cluster)]
+    command = [sys.executable, "-P", "-m", "hub.cli.main", "up", "--home", str(home), *wishes.arguments()]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=home, start_new_session=True

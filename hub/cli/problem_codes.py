@@ -132,6 +132,7 @@ BROKER: dict[str, Code] = {
     "wrong_region": Code("The bucket is in another region.", "Set the region that the remedy names."),
     "unauthorised": Code("The server refuses the broker's own credentials.", "Correct the broker's settings."),
     "jetstream": Code("The bus refuses; the message is that of the server.", "`calque logs hub-nats`."),
+    "not_clustered": Code("Streams are to be kept by more servers than there are.", "Correct `bus.replicas`."),
     "unexpected_reply": Code("A part answered with another type than it should.", "Bring all to one version."),
     "reply_too_large": Code("An answer is larger than the bus takes.", "Ask for less: fewer lines, a lower limit."),
     "unknown_event": Code("There is an event that this version does not know.", "Use a newer version of calque."),

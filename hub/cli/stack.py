@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hub.cli.background import PartsView, known_sites, say_next, start_in_background
+from hub.cli.background import PartsView, Wishes, known_sites, say_next, start_in_background
 from hub.cli.exits import Exit
 from hub.cli.options import no_color_option, stack_options
 from hub.cli.output import seconds
@@ -63,38 +63,63 @@ async def until_signalled() -> AsyncIterator[asyncio.Event]:
     help="A Kubernetes platform at each site, or at one: JSON with settings of its broker, such as kubeconfig and "
     "expose. Not remembered.",
 )
+@click.option(
+    "--hubs",
+    type=click.IntRange(1, 8),
+    metavar="N",
+    help="How many hub processes share the work. Remembered. [default: 1]",
+)
+@click.option(
+    "--cluster",
+    type=click.Choice(["1", "3", "5"]),
+    metavar="N",
+    help="How many NATS servers keep what the hub stores: 1, 3 or 5; a home stays with what it was made with. "
+    "[default: 1]",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when all is ready; 'calque down' stops it.")
 @stack_options
 @asynchronous
 async def up(
-    session: Session, sites: tuple[str, ...], repositories: tuple[str, ...], clusters: tuple[str, ...], detach: bool
+    session: Session,
+    sites: tuple[str, ...],
+    repositories: tuple[str, ...],
+    clusters: tuple[str, ...],
+    hubs: int | None,
+    cluster: str | None,
+    detach: bool,
 ) -> int:
     """Run a hub, its sites and all their servers on this machine, until Ctrl-C.
 
     State lies in the home directory. Started again, it goes on where it was. With --detach it runs in the
     background, and what it says goes to the log 'up' (see 'calque logs up').
     """
-    home = session.home
+    wishes = Wishes(
+        sites=sites,
+        repositories=repositories,
+        clusters=clusters,
+        hubs=hubs,
+        servers=int(cluster) if cluster is not None else None,
+    )
     if detach:
-        return await start_in_background(session, home, sites=sites, repositories=repositories, clusters=clusters)
-    return await _in_foreground(session, home, sites=sites, repositories=repositories, clusters=clusters)
+        return await start_in_background(session, session.home, wishes)
+    return await _in_foreground(session, session.home, wishes)
 
 
-async def _in_foreground(
-    session: Session, home: Path, *, sites: tuple[str, ...], repositories: tuple[str, ...], clusters: tuple[str, ...]
-) -> int:
+async def _in_foreground(session: Session, home: Path, wishes: Wishes) -> int:
     from hub.stack import clusters as kubernetes
     from hub.stack import running
     from hub.stack.embedded import DEFAULT_SITES, EmbeddedStack
     from hub.stack.locking import holder
     from hub.stack.repositories import chosen
 
-    sites = sites or known_sites(home) or DEFAULT_SITES
+    sites = wishes.sites or known_sites(home) or DEFAULT_SITES
     stack = EmbeddedStack(
         home,
         sites=sites,
-        repositories=chosen(repositories, sites=sites),
-        kubernetes=kubernetes.chosen(clusters, sites=sites),
+        repositories=chosen(wishes.repositories, sites=sites),
+        kubernetes=kubernetes.chosen(wishes.clusters, sites=sites),
+        hubs=wishes.hubs,
+        servers=wishes.servers,
         on_change=PartsView(session.say),
     )
     began = datetime.now(UTC)

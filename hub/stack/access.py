@@ -1,9 +1,9 @@
 """Who may speak to the hub of a home: changed while it runs, and the same after a restart.
 
-The hub's NATS server is told by a new configuration and a SIGHUP. A reload cuts nobody off whose own account and key
-stay as they were (tested), so no part is restarted for it. What the server is started with lies in
-`config/hub-nats.json`, all but the principals; those come from the keys of the home and from the registry, at each
-start and at each reload.
+The hub's NATS server is told by a new configuration and a SIGHUP, each of them if there are several. A reload cuts
+nobody off whose own account and key stay as they were (tested), so no part is restarted for it. What a server is
+started with lies in `config/hub-nats.json` (`hub-nats-2.json`, ...), all but the principals; those come from the keys
+of the home and from the registry, at each start and at each reload.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hub.stack.files import read_json, write_atomic, write_json
 from hub.stack.keys import make_seed, public_key
 from hub.stack.layout import HomeLayout
 from hub.stack.leftovers import running_leftovers
-from hub.stack.nats_config import HubServer, SiteLogin, TlsPaths, hub_config
+from hub.stack.nats_config import Cluster, HubServer, SiteLogin, TlsPaths, hub_config
 from hub.stack.ports import LOOPBACK
 from hub.stack.principals import Principal, Registry, Role, checked
 from hub.stack.probes import http_body, until_ready
@@ -97,18 +97,18 @@ class Access:
         await self.apply()
 
     async def apply(self) -> bool:
-        """Have the server know the principals as they are; `False` when it does not run: it will at its start.
+        """Have the servers know the principals as they are; `False` when none runs: they will at their start.
 
-        Raises `StackError` when the server does not take the configuration in time.
+        Raises `StackError` when a server does not take the configuration in time.
         """
-        running = running_leftovers(self._layout.records).get(_PART)
-        if running is None:
-            return False
-        server = _server(self._layout)
-        write_atomic(self._layout.nats_config("hub"), configuration(self._layout))
-        for _ in range(RELOADS):
-            await _reload(running, server)
-        return True
+        running = running_leftovers(self._layout.records)
+        parts = [part for part in _parts(self._layout) if part in running]
+        for part in parts:
+            write_atomic(self._layout.server_config(part), configuration(self._layout, part))
+            server = _server(self._layout, part)
+            for _ in range(RELOADS):
+                await _reload(part, running[part], server)
+        return bool(parts)
 
     def _existing(self, known: Mapping[str, Principal], name: str) -> Principal:
         if name in self.built_in:
@@ -118,19 +118,19 @@ class Access:
         return known[name]
 
 
-def keep_server(layout: HomeLayout, server: HubServer) -> None:
-    """Remember what the hub's server is started with."""
-    write_json(_server_file(layout), asdict(server))
+def keep_server(layout: HomeLayout, part: str, server: HubServer) -> None:
+    """Remember what a server of the hub is started with."""
+    write_json(_server_file(layout, part), asdict(server))
 
 
-def configuration(layout: HomeLayout) -> str:
-    """The configuration of the hub's server with all principals as they are now."""
-    server = _server(layout)
+def configuration(layout: HomeLayout, part: str = _PART) -> str:
+    """The configuration of a server of the hub with all principals as they are now."""
+    server = _server(layout, part)
     added = Registry(layout.keys).load()
     return hub_config(HubServer(**{**_fields(server), "principals": (*server.principals, *added.values())}))
 
 
-async def _reload(running: ProcessIdentity, server: HubServer) -> None:
+async def _reload(part: str, running: ProcessIdentity, server: HubServer) -> None:
     before = await _loaded(server)
     send(running, signal.SIGHUP)
 
@@ -140,7 +140,7 @@ async def _reload(running: ProcessIdentity, server: HubServer) -> None:
     try:
         await until_ready(taken, asyncio.get_running_loop().time() + RELOAD_SECONDS)
     except NotReady as cause:
-        raise StackError(f"{_PART} did not reload its configuration ({cause}): see 'calque logs {_PART}'") from None
+        raise StackError(f"{part} did not reload its configuration ({cause}): see 'calque logs {part}'") from None
 
 
 async def _loaded(server: HubServer) -> str:
@@ -148,29 +148,42 @@ async def _loaded(server: HubServer) -> str:
     return str(said["config_load_time"])
 
 
-def _server(layout: HomeLayout) -> HubServer:
+def _parts(layout: HomeLayout) -> list[str]:
+    """The parts that are servers of the hub."""
+    _server(layout)
+    return sorted(file.stem for file in layout.config.glob(f"{_PART}*.json"))
+
+
+def _server(layout: HomeLayout, part: str = _PART) -> HubServer:
     try:
-        document = read_json(_server_file(layout))
+        document = read_json(_server_file(layout, part))
         if document is None:
             raise StackError(f"nothing was started in {layout.home} yet: start it with 'calque up'")
         return HubServer(
             **{
                 **document,
                 "tls": TlsPaths(**document["tls"]),
+                "cluster": _cluster(document.get("cluster")),
                 "sites": tuple(SiteLogin(**site) for site in document["sites"]),
                 "principals": tuple(Principal(**{**each, "verbs": (), "apps": ()}) for each in document["principals"]),
             }
         )
     except (ValueError, TypeError, KeyError) as cause:
-        raise StackError(f"{_server_file(layout)} is damaged ({cause}): 'calque up' writes it anew") from cause
+        raise StackError(f"{_server_file(layout, part)} is damaged ({cause}): 'calque up' writes it anew") from cause
 
 
 def _fields(server: HubServer) -> dict[str, Any]:
     return {name: getattr(server, name) for name in server.__dataclass_fields__}
 
 
-def _server_file(layout: HomeLayout) -> Path:
-    return layout.config / "hub-nats.json"
+def _cluster(document: Mapping[str, Any] | None) -> Cluster | None:
+    if document is None:
+        return None
+    return Cluster(port=document["port"], routes=tuple(document["routes"]), tls=TlsPaths(**document["tls"]))
+
+
+def _server_file(layout: HomeLayout, part: str) -> Path:
+    return layout.config / f"{part}.json"
 
 
 __all__ = ["Access", "configuration", "keep_server"]

@@ -5,7 +5,7 @@
 
 Parts, by name:
 
-    hub-nats, hub, webhooks
+    hub-nats, hub, webhooks; with several servers or hubs also hub-nats-2, ... and hub-2, ...
     <site>-nats, <site>-apps-nats, <site>-postgres, <site>-s3
     <site>-agent, <site>-dsb-postgres, <site>-dsb-s3, <site>-dsb-volume, <site>-dsb-nats,
     <site>-psb-process, <site>-crb-filesystem, <site>-crb-s3, <site>-crb-postgres: those that were chosen
@@ -27,12 +27,13 @@ from hub.stack import clusters, settings
 from hub.stack.apps_nats import apps_nats_part
 from hub.stack.errors import StackError
 from hub.stack.files import private_directory, write_json
+from hub.stack.hubs import Hubs, keep_hubs, wanted_hubs
 from hub.stack.keys import StackKeys, open_keys
 from hub.stack.layout import HomeLayout
 from hub.stack.leftovers import end_leftovers
 from hub.stack.locking import HomeLock
 from hub.stack.names import check_site
-from hub.stack.nats_parts import NatsPorts, hub_nats_part, nats_ports, site_nats_part
+from hub.stack.nats_parts import NatsPorts, hub_nats_part, nats_ports, numbered, site_nats_part
 from hub.stack.parts import Part
 from hub.stack.ports import Ports
 from hub.stack.repositories import (
@@ -87,7 +88,8 @@ class EmbeddedStack:
     of all parts after each change. `repositories` names the kinds of copy repositories of each site; a site of which
     nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`. `kubernetes` has, for each
     site with a Kubernetes platform, what its broker is told besides; it is not remembered. Without `channels` the sites
-    have no NATS server for apps, and no broker for it.
+    have no NATS server for apps, and no broker for it. `hubs` is how many hub processes share the work, `servers` how
+    many NATS servers the hub's streams are kept by (1, 3 or 5); of what is not said, as many as there were before.
     """
 
     def __init__(
@@ -99,6 +101,8 @@ class EmbeddedStack:
         repositories: Mapping[str, Sequence[str]] | None = None,
         kubernetes: Mapping[str, settings.Document] | None = None,
         channels: bool = True,
+        hubs: int | None = None,
+        servers: int | None = None,
         parts: Collection[str] | None = None,
         programs: Programs | None = None,
         backoff: Backoff | None = None,
@@ -114,6 +118,7 @@ class EmbeddedStack:
         self._kubernetes = dict(kubernetes or {})
         self._principals = tuple(principals)
         self._left_out = () if channels else _OF_CHANNELS
+        self._hubs_wanted = (hubs, servers)
         self._chosen = parts
         self._programs = programs or Programs()
         self._backoff = backoff
@@ -136,6 +141,12 @@ class EmbeddedStack:
         if self._ports is None:
             raise StackError("the stack was not started yet")
         return self._ports
+
+    @property
+    def hubs(self) -> Hubs:
+        """How many hubs and servers of the hub there are. Raises `StackError` when they can't be as many as wanted."""
+        count, servers = self._hubs_wanted
+        return wanted_hubs(self.layout, hubs=count, servers=servers)
 
     @property
     def repositories(self) -> Repositories:
@@ -180,6 +191,7 @@ class EmbeddedStack:
                 locked()
             await end_leftovers(self.layout.records)  # before the ports are looked at: it holds some
             self.upgraded = upgrade(self.layout, version=metadata.version("calque"))
+            keep_hubs(self.layout, self.hubs)
             remember(self.layout.repositories, self.repositories)
             users = sorted({user for users in self.brokers.values() for user in users})
             self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=users, principals=self._principals)
@@ -230,7 +242,7 @@ class EmbeddedStack:
     def _pick_ports(self) -> StackPorts:
         ports = Ports(self.layout.ports)
         return StackPorts(
-            nats=nats_ports(ports, sites=self.sites),
+            nats=nats_ports(ports, sites=self.sites, servers=self.hubs.servers),
             postgres={site: ports.pick(f"{site}-postgres") for site in self.sites},
             s3={site: s3_ports(ports, prefix=f"{site}-s3") for site in self.sites},
             copies={
@@ -243,10 +255,18 @@ class EmbeddedStack:
 
     def _chosen_parts(self) -> list[Part]:
         builders: dict[str, Callable[[], Part]] = {
-            "hub-nats": lambda: hub_nats_part(
-                self.layout, self.keys, self.ports.nats, program=self._programs.nats_server
-            ),
-            "hub": self._hub,
+            **{
+                each.name: functools.partial(
+                    hub_nats_part,
+                    self.layout,
+                    self.keys,
+                    self.ports.nats,
+                    number=number,
+                    program=self._programs.nats_server,
+                )
+                for number, each in enumerate(self.ports.nats.hubs, start=1)
+            },
+            **{name: functools.partial(self._hub, name) for name in numbered("hub", self.hubs.hubs)},
             "webhooks": self._webhooks,
         }
         for site in self.sites:
@@ -356,17 +376,21 @@ class EmbeddedStack:
             module="hub.webhooks",
             layout=self.layout,
             settings=settings.webhooks_settings(self.keys, self.ports.nats),
-            depends=("hub-nats",),
+            depends=self._servers,
         )
 
-    def _hub(self) -> Part:
+    def _hub(self, name: str) -> Part:
         return service_part(
-            "hub",
+            name,
             module="hub",
             layout=self.layout,
-            settings=settings.hub_settings(self.layout, self.keys, self.ports.nats),
-            depends=("hub-nats",),
+            settings=settings.hub_settings(self.layout, self.keys, self.ports.nats, name=name),
+            depends=self._servers,
         )
+
+    @property
+    def _servers(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.ports.nats.hubs)
 
 
 def _copies_port(site: str, kind: str) -> str:

@@ -4,6 +4,8 @@ Below `<home>/keys` (directories 0700, files 0600):
 
     ca.pem, ca.key                    the stack's own certificate authority
     hub/leaf.pem, leaf.key            server certificate of the hub's leaf node listener
+    hub/routes/                       an authority of its own, and the certificate by which servers of one hub know
+                                      each other
     hub/hub.nk, sys.nk                nkey seeds of the hub service and of SYS on the hub's server
     hub/webhooks.nk, webhooks.key     nkey seed of the webhooks' process; 32 raw bytes: the key of their secrets
     clients/<principal>.nk            nkey seed of a client principal
@@ -72,6 +74,7 @@ class HubKeys:
     """Keys that belong to the hub's server and those who connect to it."""
 
     leaf_tls: TlsFiles
+    routes_tls: TlsFiles
     service: Nkey
     webhooks: Nkey
     webhooks_key_file: Path
@@ -139,6 +142,7 @@ def open_keys(
     clients = private_directory(directory / "clients")
     hub_keys = HubKeys(
         leaf_tls=authority.certificate(hub, "leaf", common_name="hub", names=("localhost", "hub"), server=True),
+        routes_tls=_routes(private_directory(hub / "routes")),
         service=_nkey(hub / "hub.nk"),
         webhooks=_nkey(hub / "webhooks.nk"),
         webhooks_key_file=_random_key(hub / "webhooks.key"),
@@ -150,6 +154,11 @@ def open_keys(
         hub=hub_keys,
         sites={site: _site_keys(directory, authority, check_site(site), brokers) for site in sites},
     )
+
+
+def _routes(place: Path) -> TlsFiles:
+    authority = _Authority(place)
+    return authority.certificate(place, "server", common_name="hub", names=("localhost",), server=True, client=True)
 
 
 def read_seed(file: Path) -> str:

@@ -7,8 +7,9 @@ run/                      lock, status.json, ready files, records of running par
 ports.json                which part has which ports
 home.json                 the layout and the version that wrote it, see `upgrade`
 repositories.json         which copy repositories each site has
+hubs.json                 how many hubs and servers of the hub there are, when it is not one of each
 context.json              how a client reaches the hub
-hub/nats, hub/state       JetStream of the hub's server; files of the hub service
+hub/nats, hub/state       JetStream of the hub's server (nats-2, ... of further ones); files of the hub service
 sites/<site>/             nats, postgres, s3, volumes, repository, and state/<part> of agent and brokers
 """
 
@@ -60,6 +61,11 @@ class HomeLayout:
         return self.home / "repositories.json"
 
     @property
+    def hubs(self) -> Path:
+        """How many hubs and servers of the hub there are."""
+        return self.home / "hubs.json"
+
+    @property
     def context(self) -> Path:
         """The client's context file."""
         return self.home / "context.json"
@@ -77,7 +83,11 @@ class HomeLayout:
 
     def nats_config(self, server: str) -> Path:
         """The configuration of a NATS server: `hub` or a site."""
-        return self.config / f"{server}-nats.conf"
+        return self.server_config(f"{server}-nats")
+
+    def server_config(self, part: str) -> Path:
+        """The configuration of the NATS server that is this part."""
+        return self.config / f"{part}.conf"
 
     def ready_file(self, part: str) -> Path:
         """What a part writes when it is ready, for `CALQUE_READY_FILE`."""

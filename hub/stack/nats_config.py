@@ -60,8 +60,21 @@ class SiteLogin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What joins the servers of one hub: the port of this one for the others, the URLs of the others, and certificates
+    of an authority that signs for nobody else (a site that could speak as a server would be inside)."""
+
+    port: int
+    routes: Sequence[str]
+    tls: TlsPaths
+
+
+@dataclass(frozen=True, kw_only=True)
 class HubServer:
-    """Settings of the hub's server. Ports are on the loopback address; sizes are in bytes."""
+    """Settings of the hub's server, or of one of them: then it has a ``name`` of its own and a ``cluster``.
+
+    Ports are on the loopback address; sizes are in bytes.
+    """
 
     port: int
     monitor_port: int
@@ -74,16 +87,21 @@ class HubServer:
     principals: Sequence[Principal] = ()
     sites: Sequence[SiteLogin] = ()
     max_store_bytes: int = 10 << 30
+    name: str = HUB
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteServer:
-    """Settings of a site's server. The leaf's seed comes from the environment variable `seed_variable`."""
+    """Settings of a site's server, which dials one of `hub_leaf_urls`, and another one when that is gone.
+
+    The leaf's seed comes from the environment variable `seed_variable`.
+    """
 
     site: str
     port: int
     monitor_port: int
-    hub_leaf_url: str
+    hub_leaf_urls: Sequence[str]
     store_dir: str
     tls: TlsPaths
     system_nkey: str
@@ -97,6 +115,8 @@ def hub_config(server: HubServer) -> str:
     """The configuration of the hub's server."""
     sites = [check_site(login.site) for login in server.sites]
     streams = STREAMS_OF_THE_HUB + STREAMS_PER_SITE * len(sites)
+    # What an account may store counts every replica.
+    max_file = server.max_store_bytes * (1 if server.cluster is None else 1 + len(server.cluster.routes))
     users = [f"{{nkey: {server.service_nkey}}}  # the hub: everything in this account"]
     if server.webhooks_nkey is not None:
         users.append(_webhooks(server.webhooks_nkey))
@@ -104,7 +124,7 @@ def hub_config(server: HubServer) -> str:
     principals = "".join(nats_principals.account(each, sites=sites) for each in server.principals)
     return f"""\
 # The hub's server. Written by hub/stack/nats_config.py: change that, not this.
-server_name: {HUB}
+server_name: {server.name}
 listen: "{LOOPBACK}:{server.port}"
 http: "{LOOPBACK}:{server.monitor_port}"
 ping_interval: "5s"
@@ -118,7 +138,7 @@ jetstream {{
   max_file_store: {server.max_store_bytes}
   strict: true
 }}
-leafnodes {{
+{_cluster(server.cluster) if server.cluster else ""}leafnodes {{
   listen: "{LOOPBACK}:{server.leaf_port}"
   no_advertise: true
   isolate_leafnode_interest: true  # nothing of one site's interest is told to another
@@ -141,7 +161,7 @@ accounts {{
     }} ]
   }}
   HUB {{
-    jetstream: {{ max_file: {server.max_store_bytes}, max_streams: {streams}, max_consumers: {CONSUMERS} }}
+    jetstream: {{ max_file: {max_file}, max_streams: {streams}, max_consumers: {CONSUMERS} }}
     users: [
 {_lines(users, 6)}
     ]
@@ -181,7 +201,7 @@ jetstream {{
 leafnodes {{
   reconnect: "1s"
   remotes: [ {{
-    urls: [{_text(server.hub_leaf_url)}]
+    urls: {_subjects(server.hub_leaf_urls)}
     account: SITE
     nkey: ${server.seed_variable}
     first_info_timeout: "5s"
@@ -201,6 +221,21 @@ accounts {{
     users: [
 {_lines(users, 6)}
     ]
+  }}
+}}
+"""
+
+
+def _cluster(cluster: Cluster) -> str:
+    return f"""\
+cluster {{
+  name: {HUB}
+  listen: "{LOOPBACK}:{cluster.port}"
+  no_advertise: true
+  routes: {_subjects(cluster.routes)}
+  tls {{
+    {_tls(cluster.tls)}
+    verify: true
   }}
 }}
 """

@@ -7,42 +7,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hub.stack.apps_nats import AppsServer, apps_config
-from hub.stack.nats_config import HubServer, SiteLogin, SiteServer, TlsPaths, hub_config, site_config
+from hub.stack.nats_config import Cluster, HubServer, SiteLogin, SiteServer, TlsPaths, hub_config, site_config
 from hub.stack.principals import Principal
 
 SITE = "north"
 
 
 def reference_files() -> Mapping[str, str]:
-    """The text of each file by its name: a hub with one site, three principals and eight brokers."""
+    """The text of each file by its name: a hub with one site, three principals and eight brokers.
+
+    ``hub-of-3.conf`` is the first server of a hub that has three.
+    """
+    hub = HubServer(
+        port=4222,
+        monitor_port=8222,
+        leaf_port=7422,
+        store_dir="/var/lib/calque/hub/nats",
+        tls=_tls("hub"),
+        system_nkey="U_SYS",
+        service_nkey="U_HUB",
+        webhooks_nkey="U_WEBHOOKS",
+        principals=[
+            Principal(name="admin", nkey="U_ADMIN"),
+            Principal(name="ci", nkey="U_CI", role="publisher", verbs=("instance.save", "image.run")),
+            Principal(name="billing", nkey="U_BILLING", role="subscriber"),
+        ],
+        sites=[SiteLogin(site=SITE, leaf_nkey="U_LEAF_NORTH")],
+    )
+    others = ("tls://hub-2.example:6222", "tls://hub-3.example:6222")
     return {
-        "hub.conf": hub_config(
-            HubServer(
-                port=4222,
-                monitor_port=8222,
-                leaf_port=7422,
-                store_dir="/var/lib/calque/hub/nats",
-                tls=_tls("hub"),
-                system_nkey="U_SYS",
-                service_nkey="U_HUB",
-                webhooks_nkey="U_WEBHOOKS",
-                principals=[
-                    Principal(name="admin", nkey="U_ADMIN"),
-                    Principal(name="ci", nkey="U_CI", role="publisher", verbs=("instance.save", "image.run")),
-                    Principal(name="billing", nkey="U_BILLING", role="subscriber"),
-                ],
-                sites=[SiteLogin(site=SITE, leaf_nkey="U_LEAF_NORTH")],
-            )
-        ),
+        "hub.conf": hub_config(hub),
+        "hub-of-3.conf": hub_config(replace(hub, cluster=Cluster(port=6222, routes=others, tls=_tls("routes/hub")))),
         "site.conf": site_config(
             SiteServer(
                 site=SITE,
                 port=4222,
                 monitor_port=8222,
-                hub_leaf_url="tls://hub.example:7422",
+                hub_leaf_urls=("tls://hub.example:7422",),
                 store_dir="/var/lib/calque/north/nats",
                 tls=_tls(SITE),
                 system_nkey="U_SYS_NORTH",
@@ -84,8 +89,8 @@ def stale_files(directory: Path) -> list[str]:
 
 
 def _tls(name: str) -> TlsPaths:
-    place = "/etc/calque/tls"
-    return TlsPaths(cert=f"{place}/{name}.pem", key=f"{place}/{name}.key", ca=f"{place}/ca.pem")
+    place = f"/etc/calque/tls/{name}".rpartition("/")[0]
+    return TlsPaths(cert=f"/etc/calque/tls/{name}.pem", key=f"/etc/calque/tls/{name}.key", ca=f"{place}/ca.pem")
 
 
 def main(arguments: list[str]) -> int:

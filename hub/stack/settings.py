@@ -22,15 +22,19 @@ Document = dict[str, Any]
 REPOSITORY_BUCKET = "calque-repository"
 
 
-def bus_section(url: str, key: Nkey, *, name: str) -> Document:
-    """How a service reaches its NATS server."""
-    return {"servers": [url], "nkey_seed_file": str(key.seed_file), "name": name}
+def bus_section(servers: str | Sequence[str], key: Nkey, *, name: str, replicas: int = 1) -> Document:
+    """How a service reaches its NATS server, or one of several, and how many of those keep the streams it makes."""
+    urls = [servers] if isinstance(servers, str) else list(servers)
+    section = {"servers": urls, "nkey_seed_file": str(key.seed_file), "name": name}
+    return section if replicas == 1 else {**section, "replicas": replicas}
 
 
-def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Document:
-    """Settings of `python -m hub`; `sites` are those whose events and commands it is to carry."""
+def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts, *, name: str = HUB) -> Document:
+    """Settings of `python -m hub`, one of which may run for each `name`; `sites` are those whose events and commands it
+    is to carry."""
+    bus = bus_section(ports.hub_urls, keys.hub.service, name=name, replicas=ports.replicas)
     return {
-        "bus": {**bus_section(ports.hub_url, keys.hub.service, name=HUB), "inbox_prefix": HUB_INBOX},
+        "bus": {**bus, "inbox_prefix": HUB_INBOX},
         "state_dir": str(layout.hub / "state"),
         "sites": list(keys.sites),
     }
@@ -38,8 +42,9 @@ def hub_settings(layout: HomeLayout, keys: StackKeys, ports: NatsPorts) -> Docum
 
 def webhooks_settings(keys: StackKeys, ports: NatsPorts) -> Document:
     """Settings of `python -m hub.webhooks`. Receivers of an embedded stack may run on this machine."""
+    bus = bus_section(ports.hub_urls, keys.hub.webhooks, name="webhooks", replicas=ports.replicas)
     return {
-        "bus": {**bus_section(ports.hub_url, keys.hub.webhooks, name="webhooks"), "inbox_prefix": WEBHOOKS_INBOX},
+        "bus": {**bus, "inbox_prefix": WEBHOOKS_INBOX},
         "secrets_key_file": str(keys.hub.webhooks_key_file),
         "allow_private": True,
     }
@@ -136,4 +141,4 @@ def postgres_repository_settings(server: PostgresServer) -> Document:
 
 def client_context(ports: NatsPorts, key: Nkey, *, principal: str) -> Document:
     """The context file of a client."""
-    return {"servers": [ports.hub_url], "nkey_seed_file": str(key.seed_file), "principal": principal}
+    return {"servers": ports.hub_urls, "nkey_seed_file": str(key.seed_file), "principal": principal}

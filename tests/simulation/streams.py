@@ -10,7 +10,7 @@ from bus.records import Recorded, record
 from tests.simulation.loop import SimLoop
 
 DUPLICATES_SECONDS = 120.0
-ACK_WAIT_SECONDS = 30.0
+ACK_WAIT_SECONDS = 3.0
 
 Key = tuple[str, str]
 
