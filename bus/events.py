@@ -245,6 +245,18 @@ class EventStore:
         return events_of_aggregate(writer=self._writer, aggregate=key[0], id=key[1])
 
     async def _load(self, aggregate: str, id: str, *, after: int) -> list[Recorded]:
+        """All that the stream's leader has, read from whichever replica answers."""
+        if self._bus.settings.replicas == 1:
+            return await self._get(aggregate, id, after=after)
+        last = await self._js.last_of(self._stream, self._filter((aggregate, id)))
+        if last <= after:
+            return []
+        loaded = await self._get(aggregate, id, after=after)
+        if not loaded or loaded[-1].sequence < last:
+            raise CalqueError(temporary("lagging", f"a replica of {self._stream} has not stored {last} yet"))
+        return loaded
+
+    async def _get(self, aggregate: str, id: str, *, after: int) -> list[Recorded]:
         """Batched direct get (NATS ADR-31): one request, as many replies as there are events, then ``204``."""
         loaded: list[Recorded] = []
         subject = f"{self._js.prefix}.DIRECT.GET.{self._stream}"

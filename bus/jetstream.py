@@ -129,6 +129,19 @@ class JetStream:
                 return None
             raise
 
+    async def last_of(self, stream: str, filter_subject: str) -> int:
+        """The sequence of the last message that the filter takes in, 0 if there is none, as the stream's leader has it.
+
+        Any replica may answer a direct get, also one that lags.
+        """
+        try:
+            found = await self.call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": filter_subject})
+        except JetStreamError as error:
+            if error.err_code == NO_MESSAGE:
+                return 0
+            raise
+        return int(found["message"]["seq"])
+
     async def last_sequence(self, stream: str) -> int:
         """The sequence of the last message of a stream, 0 if it never had one. Raises if there is no stream."""
         info = await self.call(f"STREAM.INFO.{stream}")

@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from hub.stack.servers.seaweed import S3Server, s3_part, s3_ports
 from hub.stack.servers.seaweed import s3_server as s3_address
 from hub.stack.settings import messaging_settings
 from hub.stack.supervisor import Places, Supervisor
+from tests.cutting import Relay, relay
 
 SITES = ("north", "south")
 BROKERS = ("dsb-postgres", "dsb-s3", "psb-process", "crb-filesystem")
@@ -58,15 +59,20 @@ class NatsServer:
 class HubAndSites:
     """NATS servers as `calque up` runs them. No stream is made yet.
 
-    Parts of the supervisor are `hub-nats` and `<site>-nats`.
+    Parts of the supervisor are `hub-nats` and `<site>-nats`; of a hub with several servers `hub-nats-2`, ... as well.
     """
 
     home: Path
     keys: StackKeys
-    hub_url: str
+    hub_urls: Sequence[str]
     site_urls: Mapping[str, str]
     monitor_ports: Mapping[str, int]
+    relays: Mapping[str, Sequence[Relay]]
     supervisor: Supervisor
+
+    @property
+    def hub_url(self) -> str:
+        return self.hub_urls[0]
 
     @property
     def hub_seed(self) -> str:
@@ -110,26 +116,40 @@ async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @asynccontextmanager
-async def run_hub_and_sites(home: Path) -> AsyncIterator[HubAndSites]:
-    """The hub's NATS server and those of the sites north and south, of one's own. No stream is made yet."""
+async def run_hub_and_sites(home: Path, *, servers: int = 1, relayed: bool = False) -> AsyncIterator[HubAndSites]:
+    """The hub's NATS servers and those of the sites north and south, of one's own. No stream is made yet.
+
+    With ``relayed``, each site reaches the hub through relays of its own, one per server of the hub.
+    """
     layout = HomeLayout(home)
     keys = open_keys(layout.keys, sites=SITES, brokers=BROKERS, principals=("admin", "other"))
-    ports = nats_ports(Ports(layout.ports), sites=SITES)
-    parts = [hub_nats_part(layout, keys, ports)]
-    parts += [site_nats_part(layout, keys, ports, site=site) for site in SITES]
-    supervisor = supervise(layout.home, parts)
-    await supervisor.start()
-    try:
+    ports = nats_ports(Ports(layout.ports), sites=SITES, servers=servers)
+    parts = [hub_nats_part(layout, keys, ports, number=number) for number in range(1, servers + 1)]
+    async with AsyncExitStack() as links:
+        relays = {
+            site: [await links.enter_async_context(relay(each.leaf)) for each in ports.hubs if relayed]
+            for site in SITES
+        }
+        parts += [
+            site_nats_part(layout, keys, ports, site=site, leaf_ports=[each.port for each in relays[site]])
+            for site in SITES
+        ]
+        supervisor = supervise(layout.home, parts)
+        links.push_async_callback(supervisor.stop)
+        await supervisor.start()
         yield HubAndSites(
             home=layout.home,
             keys=keys,
-            hub_url=ports.hub_url,
+            relays=relays,
+            hub_urls=ports.hub_urls,
             site_urls={site: ports.site_url(site) for site in SITES},
-            monitor_ports={"hub": ports.hub_monitor, **ports.site_monitors},
+            monitor_ports={
+                "hub": ports.hubs[0].monitor,
+                **{each.name: each.monitor for each in ports.hubs},
+                **ports.site_monitors,
+            },
             supervisor=supervisor,
         )
-    finally:
-        await supervisor.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

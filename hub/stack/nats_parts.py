@@ -131,9 +131,16 @@ def hub_nats_part(
 
 
 def site_nats_part(
-    layout: HomeLayout, keys: StackKeys, ports: NatsPorts, *, site: str, program: Path | None = None
+    layout: HomeLayout,
+    keys: StackKeys,
+    ports: NatsPorts,
+    *,
+    site: str,
+    program: Path | None = None,
+    leaf_ports: Sequence[int] = (),
 ) -> Part:
-    """A site's server. It starts and is ready with the hub away."""
+    """A site's server. It starts and is ready with the hub away. ``leaf_ports`` are where it finds the hub, if that is
+    not where the hub's servers listen."""
     own = keys.sites[site]
     store = layout.site(site) / "nats"
     config = site_config(
@@ -141,7 +148,7 @@ def site_nats_part(
             site=site,
             port=ports.sites[site],
             monitor_port=ports.site_monitors[site],
-            hub_leaf_urls=[f"tls://localhost:{each.leaf}" for each in ports.hubs],
+            hub_leaf_urls=[f"tls://localhost:{port}" for port in leaf_ports or [each.leaf for each in ports.hubs]],
             store_dir=str(store),
             tls=_paths(own.leaf_tls),
             system_nkey=own.system.public,

@@ -33,7 +33,7 @@ async def test_servers_come_up_together_and_again_with_their_data(tmp_path: Path
             connection.execute("create table kept as select 42 as answer")
         began = loop.time()
     assert loop.time() - began < 15
-    every = [ports.nats.hub, ports.nats.hub_leaf, ports.postgres["north"], ports.s3["north"].s3]
+    every = [ports.nats.hubs[0].client, ports.nats.hubs[0].leaf, ports.postgres["north"], ports.s3["north"].s3]
     assert [port for port in every if not is_free(port)] == []
     async with EmbeddedStack(home, sites=("north", "east"), parts=(*SERVERS, "east-nats")) as again:
         assert again.ports.postgres["north"] == ports.postgres["north"]
