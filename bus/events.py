@@ -16,8 +16,10 @@ from typing import NamedTuple
 from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.errors import timed_out
 from bus.jetstream import BATCH_DUPLICATE, BATCH_INCOMPLETE, STORE_FULL, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
+from bus.metrics import count
 from bus.reader import StreamReader
 from bus.records import Recorded, UnknownEvent, record
+from schemas import metrics
 from schemas.envelope import MAX_EVENT_BYTES, Envelope, encode, timestamp, wrap
 from schemas.events import Event
 from schemas.ids import new_id
@@ -130,6 +132,7 @@ class EventStore:
             try:
                 last = await self._publish(prepared, expected, timeout_seconds=self._attempt(deadline))
                 first = last - len(prepared) + 1
+                count(metrics.APPENDS, by=len(prepared))
                 return [self._recorded(one, first + offset) for offset, one in enumerate(prepared)]
             except JetStreamError as error:
                 if error.err_code in (WRONG_LAST_SEQUENCE, BATCH_DUPLICATE):
@@ -147,10 +150,12 @@ class EventStore:
             if stored is not None:
                 return stored
             if refusal is not None:
+                count(metrics.CONFLICTS)
                 keys = ", ".join(sorted({"/".join(one.key) for one in prepared}))
                 raise Conflict(f"{keys}: {refusal}") from refusal
             if loop.time() >= deadline:
                 raise cause
+            count(metrics.APPEND_RETRIES, cause.problem.code)
             await asyncio.sleep(RETRY_SECONDS)
 
     # --- appending

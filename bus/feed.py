@@ -9,8 +9,10 @@ from bus.connection import Bus
 from bus.direct import DirectReader
 from bus.jetstream import JetStream
 from bus.logs import RateLimitedLog
+from bus.metrics import count
 from bus.reader import Stored, StreamReader
 from bus.records import Recorded, record
+from schemas import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class EventsFeed:
                 batch.append(recorded)
                 continue
             self.refused += 1
+            count(metrics.REFUSED, recorded.writer, recorded.refused.split(" ")[0])
             self._log.warning(
                 "refused", f"{self._stream} {sequence}: refused an event of {subject}: {recorded.refused}"
             )

@@ -7,19 +7,26 @@ that ``CALQUE_READY_FILE`` names is there while the process is ready.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from bus.metrics import MEASURES, Sample, sample
 from bus.settings import ProcessSettings, SettingsError, load_settings
+from schemas import metrics
+from schemas.brokers import SERVICE_VERSION
 from schemas.problems import CalqueError
 
 READY_VARIABLE = "CALQUE_READY_FILE"
+METRICS_VARIABLE = "CALQUE_METRICS_LISTEN"
+"""Goes over the setting ``metrics_listen``."""
 STOP_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -49,13 +56,39 @@ def run_process(
         sys.exit(_complain(str(error), code=2))
     _log_lines(settings.log_level)
     try:
-        asyncio.run(_until_signalled(lambda: run(settings), name=name(settings), stop_seconds=stop_seconds))
+        with _measured(settings, name=name(settings)):
+            listen = os.environ.get(METRICS_VARIABLE) or settings.metrics_listen
+            running = partial(_watched, partial(run, settings), listen=listen)
+            asyncio.run(_until_signalled(running, name=name(settings), stop_seconds=stop_seconds))
     except CalqueError as error:
         sys.exit(_complain(f"{name(settings)}: {error}", code=1))
     except Exception:
         logger.exception("%s can't go on", name(settings))
         sys.exit(1)
     sys.exit(0)
+
+
+@contextlib.asynccontextmanager
+async def _watched(run: Callable[[], Running], *, listen: str | None) -> AsyncIterator[Awaitable[object] | None]:
+    """The service, and who looks at it from outside."""
+    async with contextlib.AsyncExitStack() as outside:
+        if listen:
+            from bus.exposition import exposed  # only here: it brings the Prometheus client
+
+            await outside.enter_async_context(exposed(listen))
+        async with run() as failed:
+            yield failed
+
+
+@contextlib.contextmanager
+def _measured(settings: ProcessSettings, *, name: str) -> Iterator[None]:
+    site = getattr(settings, "site", "hub")
+
+    async def info() -> list[Sample]:
+        return [sample(metrics.BUILD_INFO, 1, name, site, SERVICE_VERSION)]
+
+    with MEASURES.collecting(info):
+        yield
 
 
 async def _until_signalled(run: Callable[[], Running], *, name: str, stop_seconds: float) -> None:

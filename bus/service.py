@@ -18,6 +18,8 @@ import msgspec
 
 from bus.connection import CONTENT_HEADERS, Bus, Message, Subscription
 from bus.discovery import EndpointInfo, ServiceInfo, discover
+from bus.metrics import observe
+from schemas import metrics
 from schemas.envelope import SCHEMA_PREFIX, Envelope, decode, encode, timestamp, unwrap, wrap
 from schemas.ids import new_id
 from schemas.problems import Actor, CalqueError, Problem, invalid, permanent
@@ -256,8 +258,11 @@ class Service:
                 )
             )
         stats = endpoint.stats
+        took = time.monotonic_ns() - began
         stats.num_requests += 1
-        stats.processing_time += time.monotonic_ns() - began
+        stats.processing_time += took
+        failed = reply.problem.code if isinstance(reply, ProblemReply) else ""
+        observe(metrics.REQUESTS, took / 1e9, self._name, stats.name, failed)
         stats.average_processing_time = stats.processing_time // stats.num_requests
         await self._answer(endpoint, message, reply, correlation, operation)
 

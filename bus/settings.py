@@ -57,6 +57,8 @@ class ProcessSettings(Section):
 
     bus: BusSection
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_listen: str | None = Field(default=None, pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")
+    """Where ``/metrics`` is shown, ``<host>:<port>``; port 0 is one that is free. Nowhere without it."""
 
 
 P = TypeVar("P", bound=ProcessSettings)

@@ -16,7 +16,9 @@ from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.dlq import DeadLetters, Unhandled
 from bus.jetstream import NANOSECONDS, JetStream, Position, position
 from bus.logs import RateLimitedLog
+from bus.metrics import count
 from bus.streams import ACK_WAIT_SECONDS
+from schemas import metrics
 from schemas.envelope import Envelope, encode
 from schemas.problems import CalqueError, temporary
 from schemas.subjects import HUB, HUB_JETSTREAM
@@ -236,6 +238,7 @@ class WorkQueue:
                 return
             await handler(delivery)
             await self._reply(delivery.ack_subject, b"+ACK")
+            self._count("done")
         except asyncio.CancelledError:
             await self._reply(delivery.ack_subject, b"-NAK")
             raise
@@ -262,6 +265,7 @@ class WorkQueue:
         else:
             first = error.problem.retry_after_seconds or 1.0
             seconds = min(first * 2 ** min(delivery.delivered - 1, 10), max(LAST_DELAY_SECONDS, first))
+        self._count("later")
         self._log.warning("later", f"{self._stream} {delivery.sequence}: {error}; again in {seconds:g} s")
         await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(seconds * NANOSECONDS))
 
@@ -283,8 +287,13 @@ class WorkQueue:
             logger.warning("%s %d can't be put aside: %s", self._stream, delivery.sequence, error)
             await self._reply(delivery.ack_subject, b'-NAK {"delay": %d}' % int(LAST_BACKOFF_SECONDS * NANOSECONDS))
             return
+        self._count("dead")
+        count(metrics.DEAD_LETTERS, self._stream, self._consumer)
         logger.error("%s %d is a dead letter: %s: %s", self._stream, delivery.sequence, code, reason)
         await self._reply(delivery.ack_subject, b"+ACK")
+
+    def _count(self, outcome: str) -> None:
+        count(metrics.DELIVERIES, self._stream, self._consumer, outcome)
 
     async def _reply(self, subject: str, answer: bytes) -> None:
         try:

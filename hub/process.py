@@ -16,6 +16,7 @@ from bus.events import EventStore
 from bus.feed import EventsFeed
 from bus.jetstream import JetStream
 from bus.letters import LetterBox
+from bus.metrics import MEASURES, Sample, bus_samples
 from bus.service import Service
 from bus.snapshots import Snapshots
 from bus.streams import (
@@ -30,6 +31,7 @@ from bus.streams import (
 )
 from bus.subscriptions import Places
 from bus.work import WorkQueue
+from hub.adapters.conditions import Conditions
 from hub.adapters.outbound import BusOutbound
 from hub.adapters.subscriptions import Subscriptions
 from hub.application.acts import Acts
@@ -44,11 +46,11 @@ from hub.application.sagas import Sagas
 from hub.application.snapshots import Policy, Snapshotter
 from hub.settings import HubSettings
 from schemas.brokers import SERVICE_VERSION
-from schemas.envelope import Envelope, timestamp, wrap
+from schemas.envelope import Envelope, decode, timestamp, unwrap, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError
 from schemas.queries import CLIENT_ACTS, LETTER_ACTS, QUERIES, SITE_ASK, SUBSCRIPTION_ACTS
-from schemas.signals import Beat
+from schemas.signals import Beat, SiteCondition
 from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
 
 logger = logging.getLogger(__name__)
@@ -76,8 +78,9 @@ async def hub(settings: HubSettings) -> AsyncIterator[Hub]:
     )
     try:
         running = Hub(bus, settings)
-        async with running.running():
-            yield running
+        with MEASURES.collecting(running.collect):
+            async with running.running():
+                yield running
     finally:
         await bus.close()
 
@@ -107,6 +110,7 @@ class Hub:
         """Done, with its exception, when a part fell over that the hub can't be without."""
         self._members = Members(self.context, seconds=time.monotonic)
         self._sagas = Sagas(self.context)
+        self._conditions = Conditions(bus, self.context, self._members)
         self._commands = CommandHandler(self.context)
         self._reactor = Reactor(self.context, self._sagas)
         self._service = self._queries()
@@ -157,6 +161,10 @@ class Hub:
             await _end(loops)
             self.failed.cancel()
 
+    async def collect(self) -> list[Sample]:
+        """What metrics show of this hub."""
+        return [*bus_samples(self._bus), *await self._conditions.collect()]
+
     async def _set_up(self) -> None:
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
@@ -172,8 +180,8 @@ class Hub:
                 return
 
     def _listener(self, site: str) -> Callable[[Message], Awaitable[None]]:
-        async def heard(_message: Message) -> None:
-            await self._members.heard(site)
+        async def heard(message: Message) -> None:
+            await self._members.heard(site, _condition(message))
 
         return heard
 
@@ -193,7 +201,7 @@ class Hub:
         return Letters(self.context, LetterBox(self._bus, place=HUB, sent_again=(JOBS,), into=JOBS, handlers=handlers))
 
     def _queries(self) -> Service:
-        queries = Queries(self.context, self._members, name=self._settings.bus.name)
+        queries = Queries(self.context, self._members, name=self._settings.bus.name, conditions=self._conditions)
         service = Service(
             self._bus,
             name="calque-hub",
@@ -231,6 +239,14 @@ def _asking(answer: Callable[[str, Any], Awaitable[Any]], site: str) -> Any:
         return await answer(site, question)
 
     return asked
+
+
+def _condition(message: Message) -> SiteCondition | None:
+    """What a heartbeat says besides that it beats; one of another shape is a heartbeat all the same."""
+    try:
+        return unwrap(decode(message.payload), Beat).condition
+    except CalqueError:
+        return None
 
 
 def _now() -> datetime:

@@ -9,9 +9,24 @@ from schemas.problems import Problem
 from schemas.registry import message
 
 
+class SiteCondition(Fact, frozen=True, kw_only=True):
+    """How a site is, as its agent sees it. ``position``: the sequence of the last event in its outbox; ``unsent``: of
+    how many of its events the hub has not confirmed yet that it has them. Sizes in bytes, ``None`` where unknown."""
+
+    position: int
+    unsent: int | None = None
+    outbox_bytes: int = 0
+    outbox_limit_bytes: int | None = None
+    dead_letters: int = 0
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    measured_at: str = ""
+
+
 @message("signal.beat")
 class Beat(Fact, frozen=True, kw_only=True):
-    """A site's or the hub's heartbeat, every ``interval_seconds``. ``sequence`` grows within one run of the sender."""
+    """A site's or the hub's heartbeat, every ``interval_seconds``. ``sequence`` grows within one run of the sender;
+    ``condition`` is a site's own."""
 
     TYPE: ClassVar[str]
     sender: str
@@ -19,6 +34,7 @@ class Beat(Fact, frozen=True, kw_only=True):
     sequence: int
     interval_seconds: float
     version: str = ""
+    condition: SiteCondition | None = None
 
 
 @message("signal.progress")

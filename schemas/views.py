@@ -10,6 +10,7 @@ from schemas.problems import Problem
 from schemas.questions import Query as Query
 from schemas.questions import QueryContract as QueryContract
 from schemas.questions import View as View
+from schemas.signals import SiteCondition
 from schemas.values import (
     BrokerKind,
     Cleanup,
@@ -199,8 +200,9 @@ class BrokerView(Fact, frozen=True, kw_only=True):
 
 
 class SiteView(Fact, frozen=True, kw_only=True):
-    """A site. ``lag`` is how many of its events the hub has not projected yet, ``None`` when unknown; ``seal_key`` the
-    X25519 key (hex) to which secrets for this site are sealed, empty until it has announced itself."""
+    """A site. ``lag`` is how many of its events the hub has not projected yet, ``None`` while it does not report;
+    ``condition`` is what it said of itself last; ``seal_key`` the X25519 key (hex) to which secrets for this site are
+    sealed, empty until it has announced itself."""
 
     name: str
     state: SiteState
@@ -210,6 +212,7 @@ class SiteView(Fact, frozen=True, kw_only=True):
     images: int = 0
     brokers: tuple[str, ...] = ()
     lag: int | None = None
+    condition: SiteCondition | None = None
     seal_key: str = ""
 
 

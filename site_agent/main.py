@@ -14,6 +14,7 @@ from bus.connection import Bus
 from bus.events import EventStore
 from bus.hosting import run_process
 from bus.letters import LetterBox
+from bus.metrics import MEASURES, Sample, bus_samples
 from bus.streams import ADVISORIES, COMMANDS, JOBS, JOBS_CONSUMER, LETTERS_CONSUMER, set_up_site
 from bus.work import SITE_PREFIX, WorkQueue
 from schemas.brokers import SERVICE_VERSION
@@ -23,6 +24,7 @@ from schemas.repositories import AskSigners, SignersView
 from schemas.signals import Beat
 from schemas.subjects import beat, site_ask
 from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.condition import Conditions
 from site_agent.adapters.journal import Journal
 from site_agent.adapters.sealing import SealKey
 from site_agent.adapters.secret_store import SecretStore
@@ -62,9 +64,10 @@ ASK_SECONDS = 5.0
 class Heart:
     """Sends the site's heartbeat."""
 
-    def __init__(self, bus: Bus, *, site: str) -> None:
+    def __init__(self, bus: Bus, *, site: str, conditions: Conditions) -> None:
         self._bus = bus
         self._site = site
+        self._conditions = conditions
         self._run = new_id()
         self._sequence = 0
 
@@ -77,6 +80,7 @@ class Heart:
             sequence=self._sequence,
             interval_seconds=BEAT_SECONDS,
             version=SERVICE_VERSION,
+            condition=self._conditions.latest,
         )
         envelope = wrap(data, id=new_id(), source=self._site, time=timestamp(datetime.now(UTC)))
         await self._bus.publish(beat(self._site), envelope)
@@ -91,8 +95,10 @@ async def agent(settings: AgentSettings) -> AsyncIterator[asyncio.Future[None]]:
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     bus = await Bus.connect(settings.bus.connection(), deadline_seconds=CONNECT_SECONDS)
     try:
-        async with _Agent(bus, settings).running() as failed:
-            yield failed
+        agent = _Agent(bus, settings)
+        with MEASURES.collecting(agent.collect):
+            async with agent.running() as failed:
+                yield failed
     finally:
         await bus.close()
 
@@ -127,6 +133,7 @@ class _Agent:
         )
         self._runner = Runner(self._journal, actions)
         self._commands = CommandHandler(self._journal, self._runner, bus)
+        self._conditions = Conditions(bus, lambda: self._journal.site, state_dir=settings.state_dir)
         self._broker_watch = BrokerWatch(self._journal, bus, brokers)
         self._health_watch = HealthWatch(self._journal, brokers)
         self._existing_watch = ExistingWatch(self._journal, brokers, site_secrets)
@@ -153,13 +160,14 @@ class _Agent:
         await self._broker_watch.look()
         self._runner.resume()
         await self._service.start()
-        heart = Heart(self._bus, site=site)
+        heart = Heart(self._bus, site=site, conditions=self._conditions)
         advised = WorkQueue(self._bus, stream=ADVISORIES, consumer=LETTERS_CONSUMER, place=site)
         queues = [WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER, place=site)]
         if self._settings.hub:
             queues.append(WorkQueue(self._bus, stream=COMMANDS, consumer=site, prefix=SITE_PREFIX, place=site))
         loops = [
             asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
+            asyncio.create_task(for_ever(self._conditions.look, every_seconds=BEAT_SECONDS), name="condition"),
             asyncio.create_task(self._watch_brokers(), name="brokers"),
             asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
             asyncio.create_task(for_ever(self._existing_watch.look, every_seconds=EXISTING_SECONDS), name="attached"),
@@ -185,6 +193,10 @@ class _Agent:
             await asyncio.gather(*loops, return_exceptions=True)
             await self._service.stop()
             await self._runner.stop()
+
+    async def collect(self) -> list[Sample]:
+        """What metrics show of this agent."""
+        return [*bus_samples(self._bus), *await self._conditions.collect()]
 
     async def _watch_repositories(self) -> None:
         await for_ever(self._repositories.look, every_seconds=REPOSITORY_SECONDS)

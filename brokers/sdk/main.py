@@ -11,6 +11,7 @@ from brokers.sdk.service import Broker, BrokerService
 from brokers.sdk.settings import BrokerSettings
 from bus.connection import Bus
 from bus.hosting import run_process
+from bus.metrics import MEASURES
 from schemas.problems import CalqueError, permanent
 
 STOP_SECONDS = 4.5
@@ -44,7 +45,8 @@ async def _serving(factory: Callable[[S], Broker], settings: S) -> AsyncIterator
         service = BrokerService(factory(settings), bus)
         await service.start()
         try:
-            yield
+            with MEASURES.collecting(service.collect):
+                yield
         finally:
             await service.stop()
     finally:

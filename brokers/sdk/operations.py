@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar, cast
@@ -17,6 +18,8 @@ from typing import NamedTuple, TypeVar, cast
 from brokers.sdk.errors import Explain, permanent_error, problem_of, temporary_error
 from brokers.sdk.outcomes import OutcomeStore, Record
 from brokers.sdk.progress import Reporter
+from bus.metrics import count, observe
+from schemas import metrics
 from schemas.brokers import BytesDone, Outcome, Reply
 from schemas.envelope import convert, to_raw
 from schemas.problems import CalqueError, Problem, conflict, not_found
@@ -70,6 +73,11 @@ class OperationEngine:
         self._locks: dict[str, _Lock] = {}
         self._closing = False
         self._pruning: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        """How many long operations are under way."""
+        return len(self._running)
 
     async def open(self) -> None:
         """Forget old outcomes now and every hour from here on."""
@@ -213,6 +221,7 @@ class OperationEngine:
 
     async def _run(self, key: Key, work: Work, resource: str | None, reporter: Reporter) -> Outcome:
         outcome: Outcome
+        began = time.monotonic()
         try:
             async with self.exclusively(resource):
                 result = await work(reporter)
@@ -225,6 +234,9 @@ class OperationEngine:
             problem = self._problem(error, key)
             outcome = Outcome(id=key.id, state="failed", progress=reporter.latest, problem=problem)
         await self._save(Record(operation=key.operation, outcome=outcome))
+        observe(metrics.BROKER_OPERATIONS, time.monotonic() - began, key.operation, outcome.state)
+        if outcome.progress is not None:
+            count(metrics.COPIED_BYTES, key.operation, by=outcome.progress.done)
         reporter.flush()
         ended = outcome.problem.sentence() if outcome.problem else outcome.state
         logger.info("%s %s: %s", key.operation, key.id, ended)

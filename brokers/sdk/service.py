@@ -22,7 +22,9 @@ from brokers.sdk.outcomes import OutcomeStore
 from brokers.sdk.progress import Reporter
 from brokers.sdk.settings import BrokerSettings
 from bus.connection import Bus
+from bus.metrics import Sample, bus_samples, sample
 from bus.service import Service
+from schemas import metrics
 from schemas.brokers import (
     CONTRACTS,
     SERVICE_VERSION,
@@ -126,6 +128,10 @@ class BrokerService:
         await self._broker.stop()
         for task in self._telling:
             task.cancel()
+
+    async def collect(self) -> list[Sample]:
+        """What metrics show of this broker."""
+        return [*bus_samples(self._bus), sample(metrics.BROKER_RUNNING, self._engine.running)]
 
     def _handler(self, operation: str, *, long: bool, result: type[Reply]) -> Handler:
         if operation == "status":

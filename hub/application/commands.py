@@ -20,7 +20,7 @@ import msgspec
 
 from bus.events import Conflict, NewEvent
 from bus.work import Delivery
-from hub.application import images, instances, operations, repositories, templates, webhooks
+from hub.application import images, instances, measure, operations, repositories, templates, webhooks
 from hub.application.aggregates import load
 from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
@@ -93,6 +93,10 @@ class CommandHandler:
                 answer = await self._reject(envelope, received, kind=kind)
             else:
                 answer = await self._settled(received)
+        outcome = "forwarded" if answer is None else answer.state
+        kind = f"{subject.aggregate}.{subject.verb}"
+        known = kind if kind in DECISIONS else measure.OTHER
+        measure.command(self._context, kind=known, outcome=outcome, stored_at=delivery.timestamp)
         if answer is not None:
             await self._tell(subject, envelope, answer)
 

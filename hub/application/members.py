@@ -14,6 +14,7 @@ from schemas.envelope import timestamp
 from schemas.events import Event
 from schemas.names import check_site
 from schemas.problems import CalqueError
+from schemas.signals import SiteCondition
 from schemas.values import SiteState
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,17 @@ class Members:
         self._began = seconds()
         self._heard: dict[str, float] = {}
         self.last_beats: dict[str, str] = {}
+        self.conditions: dict[str, SiteCondition] = {}
 
-    async def heard(self, site: str) -> None:
+    async def heard(self, site: str, condition: SiteCondition | None = None) -> None:
         """A heartbeat arrived from ``site``, whose subject nobody else may use."""
         if check_site(site, field="site") is not None:
             return
         first = site not in self._heard
         self._heard[site] = self._seconds()
         self.last_beats[site] = timestamp(self._context.clock())
+        if condition is not None:
+            self.conditions[site] = condition
         if first:
             await self._check(site)
 

@@ -40,6 +40,13 @@ class Outbound(Protocol):
         """Ask a site's agent. Raises the site's :class:`CalqueError`, or a temporary one when it does not answer."""
 
 
+class Conditions(Protocol):
+    """How far behind the hub is."""
+
+    async def lags(self) -> Mapping[str, int]:
+        """By site that reports: of how many of its events the tables know nothing yet. Empty when it can't be told."""
+
+
 class Clock(Protocol):
     """The time."""
 

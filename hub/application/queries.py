@@ -10,6 +10,7 @@ from hub.application.context import Context
 from hub.application.members import Members
 from hub.application.paging import check_limit, fits, page_of, place
 from hub.application.planning import Planner
+from hub.application.ports import Conditions
 from hub.domain.children import operation_of
 from hub.domain.grants import check_grant
 from hub.projections import status, views
@@ -76,10 +77,11 @@ def _order_of_app(row: AppRow) -> tuple[str, ...]:
 class Queries:
     """One method per query. Each raises :class:`CalqueError` with the problem that the caller gets."""
 
-    def __init__(self, context: Context, members: Members, *, name: str) -> None:
+    def __init__(self, context: Context, members: Members, *, name: str, conditions: Conditions | None = None) -> None:
         self._context = context
         self._members = members
         self._name = name
+        self._conditions = conditions
         self._planner = Planner(context)
 
     async def status(self, _query: StatusQuery, _envelope: Envelope) -> StatusView:
@@ -91,7 +93,7 @@ class Queries:
         return StatusView(
             version=SERVICE_VERSION,
             hub=self._name,
-            sites=self._sites(),
+            sites=await self._sites(),
             apps=dict(Counter(status.of_app(row) for row in state.apps.known() if not row.gone)),
             operations=dict(operations),
             images=state.image_index.count("state", "saved"),
@@ -162,7 +164,7 @@ class Queries:
 
     async def sites(self, _query: SitesQuery, _envelope: Envelope) -> SitesView:
         """``sites``"""
-        return SitesView(sites=self._sites())
+        return SitesView(sites=await self._sites())
 
     async def brokers(self, query: BrokersQuery, _envelope: Envelope) -> BrokersView:
         """``brokers``"""
@@ -283,13 +285,14 @@ class Queries:
                 not_found("site", f"there is no site {site!r}", f"use one of: {', '.join(sorted(known))}")
             )
 
-    def _sites(self) -> tuple[SiteView, ...]:
+    async def _sites(self) -> tuple[SiteView, ...]:
         state = self._context.state
         apps = Counter(row.site for row in state.apps.known() if not row.gone)
         brokers: dict[str, list[str]] = {}
         for broker in views.broker_views(state):
             if broker.state == "registered":
                 brokers.setdefault(broker.site, []).append(f"{broker.kind}-{broker.name}")
+        lags = await self._conditions.lags() if self._conditions is not None else {}
         return tuple(
             SiteView(
                 name=site,
@@ -299,6 +302,8 @@ class Queries:
                 apps=apps[site],
                 images=state.image_index.count("site", site),
                 brokers=tuple(brokers.get(site, ())),
+                lag=lags.get(site) if condition == "online" else None,
+                condition=self._members.conditions.get(site),
                 seal_key=state.sites.announced[site].seal_key if site in state.sites.announced else "",
             )
             for site, condition in sorted(self._context.site_states().items())

@@ -12,6 +12,7 @@ from datetime import datetime
 from weakref import WeakValueDictionary
 
 from bus.events import Conflict
+from hub.application import measure
 from hub.application.aggregates import Loaded, append, load
 from hub.application.context import TRIES, Context, contended
 from hub.domain.children import Child, Clockwork, Outgoing, advance, outgoing
@@ -78,9 +79,10 @@ class Sagas:
 
     async def _store(self, loaded: Loaded, events: list[Event]) -> bool:
         try:
-            await append(self._context.events, (loaded, events), operation=loaded.key[1])
+            stored = await append(self._context.events, (loaded, events), operation=loaded.key[1])
         except Conflict:
             return False
+        measure.operation(loaded, stored)
         return True
 
     async def _send(self, operation: Operation, clock: Clockwork) -> None:

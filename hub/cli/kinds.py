@@ -131,7 +131,7 @@ SITES = Kind[SiteView](
         Column("last beat", lambda site: age(site.last_beat), firm=True),
         Column("version", lambda site: site.version),
         Column("brokers", lambda site: site.brokers),
-        Column("lag", lambda site: site.lag, wide=True),
+        Column("lag", lambda site: site.lag),
     ),
     name=lambda site: site.name,
     id=lambda site: site.name,

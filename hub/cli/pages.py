@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hub.cli.errors_page import errors_page
 from hub.cli.messages_page import messages_page
+from hub.cli.metrics_page import metrics_page
 from hub.cli.reference import reference
 from hub.cli.sdk_page import sdk_page
 
@@ -19,7 +20,13 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "docs"
 
 def pages() -> dict[str, str]:
     """Each page by its file name."""
-    return {"cli.md": reference(), "messages.md": messages_page(), "errors.md": errors_page(), "sdk.md": sdk_page()}
+    return {
+        "cli.md": reference(),
+        "messages.md": messages_page(),
+        "errors.md": errors_page(),
+        "sdk.md": sdk_page(),
+        "metrics.md": metrics_page(),
+    }
 
 
 def differences(directory: Path) -> list[str]:

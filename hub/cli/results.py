@@ -175,7 +175,8 @@ def show_site(session: Session, site: SiteView, *, apps: tuple[AppView, ...], br
             "last beat": f"{age(site.last_beat)} ago ({site.last_beat})" if site.last_beat else "",
             "apps": str(site.apps),
             "images": str(site.images),
-            "lag": "" if site.lag is None else str(site.lag),
+            "lag": "unknown" if site.lag is None else f"{site.lag} events",
+            **_condition(site),
         }
     )
     if brokers:
@@ -187,6 +188,18 @@ def show_site(session: Session, site: SiteView, *, apps: tuple[AppView, ...], br
     if apps:
         click.echo("")
         show_table(("app", "state", "status", "url"), [(app.name, app.state, app.status, app.url) for app in apps])
+
+
+def _condition(site: SiteView) -> dict[str, str]:
+    """What the site said of itself last."""
+    said = site.condition
+    if said is None:
+        return {}
+    limit = f" of {size(said.outbox_limit_bytes)}" if said.outbox_limit_bytes else ""
+    found = {"outbox": f"{size(said.outbox_bytes)}{limit}, {said.position} events"}
+    if said.disk_free_bytes is not None:
+        found["disk"] = f"{size(said.disk_free_bytes)} of {size(said.disk_total_bytes or 0)} free"
+    return {**found, "dead letters": str(said.dead_letters)}
 
 
 def show_broker(session: Session, broker: BrokerView) -> None:

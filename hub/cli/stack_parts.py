@@ -145,7 +145,10 @@ def _show_parts(stack: RunningStack) -> None:
     else:
         click.echo(f"stack in {stack.home}: stopped")
     show_table(
-        ("part", "state", "pid", "restarts", "cause"),
-        [(name, part.phase, part.pid, part.restarts, part.cause) for name, part in stack.parts.items()],
+        ("part", "state", "pid", "restarts", "metrics", "cause"),
+        [
+            (name, part.phase, part.pid, part.restarts, stack.metrics.get(name), part.cause)
+            for name, part in stack.parts.items()
+        ],
         firm=frozenset({"part", "state"}),
     )

@@ -32,6 +32,7 @@ from hub.stack.keys import StackKeys, open_keys
 from hub.stack.layout import HomeLayout
 from hub.stack.leftovers import end_leftovers
 from hub.stack.locking import HomeLock
+from hub.stack.metrics_targets import write_targets
 from hub.stack.names import check_site
 from hub.stack.nats_parts import NatsPorts, hub_nats_part, nats_ports, numbered, site_nats_part
 from hub.stack.parts import Part
@@ -126,6 +127,8 @@ class EmbeddedStack:
         self._lock = HomeLock(self.layout.home)
         self._keys: StackKeys | None = None
         self._ports: StackPorts | None = None
+        self._book = Ports(self.layout.ports)
+        self._metrics_ports: dict[str, int] = {}
         self._supervisor: Supervisor | None = None
         self.upgraded: Upgrade | None = None
         """The upgrade that the start had to make, if it had to."""
@@ -239,8 +242,12 @@ class EmbeddedStack:
     ) -> None:
         await self.stop()
 
+    def _metrics_port(self, part: str) -> int:
+        self._metrics_ports[part] = self._book.pick(f"{part}-metrics")
+        return self._metrics_ports[part]
+
     def _pick_ports(self) -> StackPorts:
-        ports = Ports(self.layout.ports)
+        self._book = ports = Ports(self.layout.ports)
         return StackPorts(
             nats=nats_ports(ports, sites=self.sites, servers=self.hubs.servers),
             postgres={site: ports.pick(f"{site}-postgres") for site in self.sites},
@@ -275,7 +282,9 @@ class EmbeddedStack:
         chosen = set(builders) if self._chosen is None else set(self._chosen)
         if unknown := chosen - set(builders):
             raise StackError(f"parts: no {', '.join(sorted(unknown))}; there are {', '.join(builders)}")
+        self._metrics_ports = {}
         parts = [build() for name, build in builders.items() if name in chosen]
+        write_targets(self.layout.metrics_targets, self._metrics_ports, sites=self.sites)
         return [_without_absent(part, chosen) for part in parts]
 
     def _site_builders(self, site: str) -> dict[str, Callable[[], Part]]:
@@ -298,6 +307,7 @@ class EmbeddedStack:
                 f"{site}-{user}",
                 module=module or f"brokers.{name}",
                 layout=layout,
+                metrics_port=self._metrics_port(f"{site}-{user}"),
                 settings={**own, **extra},
                 depends=(nats, *needs),
                 stop_grace=stop_grace,
@@ -335,6 +345,7 @@ class EmbeddedStack:
                 f"{site}-agent",
                 module="site_agent",
                 layout=layout,
+                metrics_port=self._metrics_port(f"{site}-agent"),
                 settings=settings.agent_settings(
                     layout,
                     keys,
@@ -375,6 +386,7 @@ class EmbeddedStack:
             "webhooks",
             module="hub.webhooks",
             layout=self.layout,
+            metrics_port=self._metrics_port("webhooks"),
             settings=settings.webhooks_settings(self.keys, self.ports.nats),
             depends=self._servers,
         )
@@ -384,6 +396,7 @@ class EmbeddedStack:
             name,
             module="hub",
             layout=self.layout,
+            metrics_port=self._metrics_port(name),
             settings=settings.hub_settings(self.layout, self.keys, self.ports.nats, name=name),
             depends=self._servers,
         )

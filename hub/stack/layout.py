@@ -5,6 +5,7 @@ config/                   a settings file per part, and the configurations of th
 logs/<part>.log
 run/                      lock, status.json, ready files, records of running parts
 ports.json                which part has which ports
+metrics-targets.json      where the parts show their metrics, see `metrics_targets`
 home.json                 the layout and the version that wrote it, see `upgrade`
 repositories.json         which copy repositories each site has
 hubs.json                 how many hubs and servers of the hub there are, when it is not one of each
@@ -49,6 +50,11 @@ class HomeLayout:
     @property
     def ports(self) -> Path:
         return self.home / "ports.json"
+
+    @property
+    def metrics_targets(self) -> Path:
+        """Where the parts show their metrics, for Prometheus."""
+        return self.home / "metrics-targets.json"
 
     @property
     def record(self) -> Path:

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from hub.stack.keeper import PartState
 from hub.stack.layout import HomeLayout
 from hub.stack.leftovers import end_leftovers, running_leftovers
 from hub.stack.locking import HomeLock, holder, noted_holder
+from hub.stack.metrics_targets import read_targets
 from hub.stack.processes import ProcessIdentity, gone, kill_all, send, with_environment
 from hub.stack.supervisor import STOP_SECONDS, stack_mark
 
@@ -52,6 +53,8 @@ class RunningStack:
     announced: Announcement | None
     parts: dict[str, PartState]
     orphans: dict[str, ProcessIdentity]
+    metrics: dict[str, str] = field(default_factory=dict)
+    """By part, the address where it shows its metrics."""
 
     @property
     def ready(self) -> bool:
@@ -66,6 +69,7 @@ class RunningStack:
             "phase": self.announced.phase if self.announced and self.keeper else "stopped",
             "since": self.announced.since if self.announced and self.keeper else None,
             "parts": {name: state.as_json() for name, state in self.parts.items()},
+            "metrics": self.metrics,
         }
 
 
@@ -103,6 +107,7 @@ def look(home: Path) -> RunningStack:
         announced=announced if announced and keeper and announced.pid == keeper.pid else None,
         parts=_parts(layout, keeper=keeper, orphans=orphans),
         orphans=orphans,
+        metrics=read_targets(layout.metrics_targets),
     )
 
 

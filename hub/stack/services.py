@@ -9,6 +9,7 @@ from typing import Any
 from hub.stack.files import private_directory, write_json
 from hub.stack.layout import HomeLayout
 from hub.stack.parts import Part
+from hub.stack.ports import LOOPBACK
 from hub.stack.probes import file_appears
 
 CONFIG_VARIABLE = "CALQUE_CONFIG"
@@ -21,10 +22,12 @@ def service_part(
     module: str,
     layout: HomeLayout,
     settings: dict[str, Any],
+    metrics_port: int,
     depends: tuple[str, ...] = (),
     stop_grace: float = 5.0,
 ) -> Part:
     """`python -m <module>` with its settings file. It is ready when it has written its ready file."""
+    settings = {**settings, "metrics_listen": f"{LOOPBACK}:{metrics_port}"}
     settings_file, ready_file = layout.settings(name), layout.ready_file(name)
 
     async def prepare() -> None:

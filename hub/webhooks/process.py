@@ -14,6 +14,7 @@ from bus.connection import Bus
 from bus.hosting import run_process
 from bus.jetstream import JetStream
 from bus.kept import Durables, Shelf
+from bus.metrics import MEASURES, Sample, bus_samples
 from bus.streams import EVENTS
 from bus.work import enqueue
 from hub.webhooks.answers import Answers
@@ -58,8 +59,9 @@ async def webhooks(settings: WebhooksSettings) -> AsyncIterator[asyncio.Future[N
     sender = Sender(allow_private=settings.allow_private, ca_file=settings.ca_file)
     try:
         running = Webhooks(bus, settings, secrets=secrets, sender=sender)
-        async with running.running():
-            yield running.failed
+        with MEASURES.collecting(running.collect):
+            async with running.running():
+                yield running.failed
     finally:
         await sender.close()
         await bus.close()
@@ -108,6 +110,10 @@ class Webhooks:
             await self._service.stop(grace_seconds=1.0)
             await _end([following, keeping, *(each.task for each in self._running.values())])
             self.failed.cancel()
+
+    async def collect(self) -> list[Sample]:
+        """What metrics show of this process."""
+        return bus_samples(self._bus)
 
     async def step(self) -> None:
         """Bring consumers and workers in step with the definitions, once. Raises :class:`CalqueError`."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from bus.events import Conflict, EventStore, NewEvent, Recorded
 from schemas.events import Event
 from schemas.problems import CalqueError, Problem, temporary
+from site_agent.adapters import measure
 from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
 
@@ -82,6 +83,7 @@ class Journal:
                     continue
                 for recorded in stored:
                     self._apply(recorded)
+                measure.stored(self.site, stored)
                 return stored
 
     def _allowed(self, drafts: list[Draft], *, each: bool) -> list[Draft]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from schemas import saga
+from bus.metrics import count, observe
+from schemas import metrics, saga
 from schemas.envelope import parse_timestamp
 from schemas.events import Event
 from schemas.operations import Step
@@ -141,6 +143,7 @@ class Runner:
     async def _do(self, operation: saga.Operation, step: Step, attempt: int) -> None:
         result: dict[str, Any] = {}
         problem: Problem | None = None
+        began = time.monotonic()
         try:
             async with asyncio.timeout(step.timeout_seconds):
                 result = await self._performer.perform(operation, step, attempt)
@@ -149,6 +152,10 @@ class Runner:
             await self._stop_late(operation, step)
         except Exception as error:
             problem = _problem_of(error, step)
+        took = time.monotonic() - began
+        observe(metrics.STEPS, took, step.action, "succeeded" if problem is None else "failed")
+        if attempt > 1:
+            count(metrics.RETRIES, step.action)
         if problem is None:
             problem = await self._succeeded(operation, step, attempt, result)
         if problem is not None:
