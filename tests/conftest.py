@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from _pytest.nodeid import NodeId
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.faults.matrix_report"]
 
 
 @pytest.hookimpl(trylast=True)

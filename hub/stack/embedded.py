@@ -48,7 +48,8 @@ from hub.stack.repositories import (
 )
 from hub.stack.servers.postgres import postgres_part, postgres_server
 from hub.stack.servers.seaweed import S3Ports, s3_part, s3_ports, s3_server
-from hub.stack.services import service_part
+from hub.stack.services import INTERPRETER, service_part
+from hub.stack.settings import Document
 from hub.stack.supervisor import STOP_SECONDS, Backoff, PartState, Places, Supervisor
 from hub.stack.upgrade import Upgrade, upgrade
 
@@ -62,11 +63,13 @@ PROCESS_BROKER_GRACE_SECONDS = 8.0
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """Programs the user wants instead of those of the installed packages."""
+    """Programs the user wants instead of those of the installed packages. `interpreter` runs Calque's own: the command
+    that the name of a module is added to."""
 
     nats_server: Path | None = None
     weed: Path | None = None
     postgres_bin_dir: Path | None = None
+    interpreter: tuple[str, ...] = INTERPRETER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,11 +306,9 @@ class EmbeddedStack:
         ) -> Part:
             kind, _, name = user.partition("-")
             own = settings.broker_settings(layout, keys, ports.nats, site=site, kind=kind, name=name)
-            return service_part(
+            return self._service(
                 f"{site}-{user}",
                 module=module or f"brokers.{name}",
-                layout=layout,
-                metrics_port=self._metrics_port(f"{site}-{user}"),
                 settings={**own, **extra},
                 depends=(nats, *needs),
                 stop_grace=stop_grace,
@@ -341,11 +342,9 @@ class EmbeddedStack:
                 bin_dir=programs.postgres_bin_dir,
             ),
             s3: lambda: s3_part(s3, directory=place / "s3", ports=ports.s3[site], program=programs.weed),
-            f"{site}-agent": lambda: service_part(
+            f"{site}-agent": lambda: self._service(
                 f"{site}-agent",
                 module="site_agent",
-                layout=layout,
-                metrics_port=self._metrics_port(f"{site}-agent"),
                 settings=settings.agent_settings(
                     layout,
                     keys,
@@ -381,22 +380,32 @@ class EmbeddedStack:
             **{f"{site}-crb-{name_of(each)}": functools.partial(repository, each) for each in self.repositories[site]},
         }
 
-    def _webhooks(self) -> Part:
+    def _service(
+        self, name: str, *, module: str, settings: Document, depends: tuple[str, ...], stop_grace: float = 5.0
+    ) -> Part:
         return service_part(
+            name,
+            module=module,
+            layout=self.layout,
+            settings=settings,
+            metrics_port=self._metrics_port(name),
+            depends=depends,
+            stop_grace=stop_grace,
+            interpreter=self._programs.interpreter,
+        )
+
+    def _webhooks(self) -> Part:
+        return self._service(
             "webhooks",
             module="hub.webhooks",
-            layout=self.layout,
-            metrics_port=self._metrics_port("webhooks"),
             settings=settings.webhooks_settings(self.keys, self.ports.nats),
             depends=self._servers,
         )
 
     def _hub(self, name: str) -> Part:
-        return service_part(
+        return self._service(
             name,
             module="hub",
-            layout=self.layout,
-            metrics_port=self._metrics_port(name),
             settings=settings.hub_settings(self.layout, self.keys, self.ports.nats, name=name),
             depends=self._servers,
         )

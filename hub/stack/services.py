@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from hub.stack.files import private_directory, write_json
@@ -14,6 +15,9 @@ from hub.stack.probes import file_appears
 
 CONFIG_VARIABLE = "CALQUE_CONFIG"
 READY_VARIABLE = "CALQUE_READY_FILE"
+INTERPRETER = (sys.executable, "-P", "-m")
+"""What a module is started with. -P keeps the working directory out of the import path: the home has a directory
+`hub`."""
 
 
 def service_part(
@@ -25,8 +29,12 @@ def service_part(
     metrics_port: int,
     depends: tuple[str, ...] = (),
     stop_grace: float = 5.0,
+    interpreter: Sequence[str] = INTERPRETER,
 ) -> Part:
-    """`python -m <module>` with its settings file. It is ready when it has written its ready file."""
+    """`python -m <module>` with its settings file. It is ready when it has written its ready file.
+
+    `interpreter` is the command that the name of the module is added to.
+    """
     settings = {**settings, "metrics_listen": f"{LOOPBACK}:{metrics_port}"}
     settings_file, ready_file = layout.settings(name), layout.ready_file(name)
 
@@ -40,8 +48,7 @@ def service_part(
 
     return Part(
         name=name,
-        # -P keeps the working directory out of the import path: the home has a directory `hub`.
-        argv=(sys.executable, "-P", "-m", module),
+        argv=(*interpreter, module),
         env={
             CONFIG_VARIABLE: str(settings_file),
             READY_VARIABLE: str(ready_file),

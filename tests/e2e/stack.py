@@ -41,11 +41,12 @@ class Ended:
 @dataclass
 class Stack:
     """A running stack. ``home`` is its directory; parts are named as ``calque up`` names them. ``options`` are further
-    ones of ``calque up``."""
+    ones of ``calque up``, ``module`` is what runs it."""
 
     home: Path
     sites: tuple[str, ...]
     options: tuple[str, ...] = ()
+    module: str = "hub.cli.main"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     async def start(self) -> None:
@@ -54,7 +55,7 @@ class Stack:
         await until(self._complete, seconds=START_SECONDS, what=f"the stack in {self.home}")
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "hub.cli.main", "up", "--home", str(self.home)]
+        command = [sys.executable, "-m", self.module, "up", "--home", str(self.home)]
         for site in self.sites:
             command += ["--site", site]
         command += self.options
@@ -142,10 +143,14 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    home: Path, *, sites: tuple[str, ...] = ("north", "south"), options: tuple[str, ...] = ()
+    home: Path,
+    *,
+    sites: tuple[str, ...] = ("north", "south"),
+    options: tuple[str, ...] = (),
+    module: str = "hub.cli.main",
 ) -> AsyncIterator[Stack]:
     """A stack of one's own, stopped at the end."""
-    stack = Stack(home, sites, options)
+    stack = Stack(home, sites, options, module)
     try:
         await stack.start()
         yield stack

@@ -48,6 +48,16 @@ class Checker:
             assert time.monotonic() < deadline, "\n".join(["the history does not hold:", *complaints])
             await asyncio.sleep(0.2)
 
+    async def complaints_at(self, site: str, events: Sequence[Recorded]) -> list[str]:
+        """What is wrong at one site by the record and by what is there, while other sites are busy."""
+        fold = Fold.of(events)
+        complaints = complaints_about(fold.of_site(site))
+        try:
+            found = await look(self.home, site)
+        except (psycopg.Error, BotoCoreError, ClientError) as error:
+            return [*complaints, f"{site} can't be looked at: {error}"]
+        return [*complaints, *_remains(site, found, expected(fold, site, self.clean[site]))]
+
     async def _look(self) -> tuple[Fold, list[str]]:
         events = await self._events()
         fold = Fold.of(events)

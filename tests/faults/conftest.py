@@ -19,7 +19,7 @@ from tests.faults.world import APP, SITES, World
 async def stack_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """The stack with the application at north. At the end nothing of it is left."""
     home = tmp_path_factory.mktemp("faults") / "home"
-    async with running_stack(home, sites=SITES) as stack:
+    async with running_stack(home, sites=SITES, module="tests.faults.stand") as stack:
         clean = {site: await look(home, site) for site in SITES}
         timeout = aiohttp.ClientTimeout(total=60)
         async with (

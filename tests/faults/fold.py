@@ -7,13 +7,14 @@ both against it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from bus.events import Recorded
 from schemas import events as ev
 
 Key = tuple[str, str]
+T = TypeVar("T")
 
 STATES: dict[type[ev.Event], str] = {
     ev.InstanceDeploying: "deploying",
@@ -108,6 +109,20 @@ class Fold:
         for recorded in events:
             fold._apply(recorded)
         return fold
+
+    def of_site(self, site: str) -> Fold:
+        """What one site wrote; catalog, locations and complaints stay whole."""
+
+        def own(found: dict[Key, T]) -> dict[Key, T]:
+            return {key: one for key, one in found.items() if key[0] == site}
+
+        return replace(
+            self,
+            instances=own(self.instances),
+            images=own(self.images),
+            copies=own(self.copies),
+            operations=own(self.operations),
+        )
 
     def held(self, copy: str) -> dict[str, str]:
         """Where a copy lies: site -> repository."""

@@ -110,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
                 GATE.close()
             case "/hooks/thaw":
                 GATE.open()
+            case "/hooks/note":
+                pass  # there is nothing to be done: it is called, that is what counts
             case _:
                 self._answer(404, {})
                 return
