@@ -29,6 +29,9 @@ JOBS = "JOBS"
 ADVISORIES = "ADV"
 OUTBOX_CONSUMER = "hub"
 """The durable consumer of a site's outbox from which the hub sources."""
+EVENTS_CONSUMER = "events"
+"""The durable consumer of ``IN_<site>`` and ``EVT_hub`` from which ``EVENTS`` sources: it delivers at once when a server
+of a cluster has died, where an ordinary source looks for its consumer again after more than 10 s."""
 JOBS_CONSUMER = "jobs"
 SAGAS_CONSUMER = "sagas"
 """The durable consumer on ``EVENTS`` that all hubs share."""
@@ -57,6 +60,7 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
     """The hub's own streams and consumers, and each site's durable on ``CMD``. Needs no site: see :func:`add_site`."""
     js = JetStream(bus)
     await keep_stream(js, _outbox("hub"))
+    await _delivered(js, subjects.outbox("hub"), EVENTS_CONSUMER, to=_to_events("hub"))
     await keep_stream(js, _events())
     await keep_stream(
         js,
@@ -75,23 +79,7 @@ async def set_up_site(bus: Bus, *, site: str) -> None:
     """The site's outbox with the consumer that the hub sources from, its local jobs and dead letters."""
     js = JetStream(bus)
     await keep_stream(js, _outbox(site))
-    name = subjects.outbox(site)
-    try:
-        await js.call(f"CONSUMER.INFO.{name}.{OUTBOX_CONSUMER}")
-    except JetStreamError as error:
-        if error.err_code != CONSUMER_NOT_FOUND:
-            raise
-        config = {
-            "durable_name": OUTBOX_CONSUMER,
-            "deliver_subject": subjects.outbox_delivery(site),
-            "deliver_policy": "all",
-            "ack_policy": "flow_control",
-            "flow_control": True,
-            "idle_heartbeat": NANOSECONDS,
-            "max_deliver": -1,
-            "max_ack_pending": 20000,
-        }
-        await js.call(f"CONSUMER.DURABLE.CREATE.{name}.{OUTBOX_CONSUMER}", {"stream_name": name, "config": config})
+    await _delivered(js, subjects.outbox(site), OUTBOX_CONSUMER, to=subjects.outbox_delivery(site))
     await keep_stream(js, _jobs(subjects.site_commands(site)))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
     await keep_stream(js, DEAD_LETTERS)
@@ -156,7 +144,7 @@ def _inbox(site: str) -> dict[str, Any]:
 def _events() -> dict[str, Any]:
     return {
         "name": EVENTS,
-        "sources": [{"name": subjects.outbox("hub")}],
+        "sources": [_source_of_events(subjects.outbox("hub"), "hub")],
         "allow_direct": True,
         "max_bytes": EVENTS_BYTES,
         **_SOURCED,
@@ -192,6 +180,15 @@ def _advisories() -> dict[str, Any]:
         "max_bytes": 32 * MIB,
         "max_age": 30 * DAY,
     }
+
+
+def _source_of_events(stream: str, writer: str) -> dict[str, Any]:
+    """What is not the writer's own does not pass: the filter is that of the consumer."""
+    return {"name": stream, "consumer": {"name": EVENTS_CONSUMER, "deliver_subject": _to_events(writer)}}
+
+
+def _to_events(writer: str) -> str:
+    return f"dlv.events.{writer}"
 
 
 # --- making them
@@ -236,6 +233,27 @@ async def _consumer(js: JetStream, stream: str, wanted: Mapping[str, Any]) -> No
     logger.info("keeping consumer %s on stream %s", name, stream)
 
 
+async def _delivered(js: JetStream, stream: str, name: str, *, to: str, filter_subject: str | None = None) -> None:
+    """Make a durable consumer from which another stream sources (NATS ADR-60), unless it is there."""
+    try:
+        await js.call(f"CONSUMER.INFO.{stream}.{name}")
+    except JetStreamError as error:
+        if error.err_code != CONSUMER_NOT_FOUND:
+            raise
+        config = {
+            "durable_name": name,
+            "deliver_subject": to,
+            "deliver_policy": "all",
+            "ack_policy": "flow_control",
+            "flow_control": True,
+            "idle_heartbeat": NANOSECONDS,
+            "max_deliver": -1,
+            "max_ack_pending": 20000,
+            **({"filter_subject": filter_subject} if filter_subject is not None else {}),
+        }
+        await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+
+
 async def _site_commands(js: JetStream, site: str) -> None:
     await _consumer(js, COMMANDS, {"durable_name": site, "filter_subject": subjects.site_commands(site)})
 
@@ -267,7 +285,8 @@ async def _add_source(js: JetStream, site: str) -> None:
             sources: list[dict[str, Any]] = info["config"].get("sources") or []
             if any(source["name"] == name for source in sources):
                 return
-            source = {"name": name, "filter_subject": subjects.events_of(site)}
+            source = _source_of_events(name, site)
+            await _delivered(js, name, EVENTS_CONSUMER, to=_to_events(site), filter_subject=subjects.events_of(site))
             await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
             logger.info("stream %s sources from %s", EVENTS, name)
         await asyncio.sleep(SOURCE_STAYS_SECONDS)
