@@ -30,8 +30,8 @@ ADVISORIES = "ADV"
 OUTBOX_CONSUMER = "hub"
 """The durable consumer of a site's outbox from which the hub sources."""
 EVENTS_CONSUMER = "events"
-"""The durable consumer of ``IN_<site>`` and ``EVT_hub`` from which ``EVENTS`` sources: it delivers at once when a server
-of a cluster has died, where an ordinary source looks for its consumer again after more than 10 s."""
+"""The durable consumer of ``IN_<site>`` and ``EVT_hub`` from which ``EVENTS`` sources: it delivers at once when a
+server of a cluster has died, where an ordinary source looks for its consumer again after more than 10 s."""
 JOBS_CONSUMER = "jobs"
 SAGAS_CONSUMER = "sagas"
 """The durable consumer on ``EVENTS`` that all hubs share."""
