@@ -12,6 +12,7 @@ from bus.logs import RateLimitedLog
 from bus.metrics import count
 from bus.reader import Stored, StreamReader
 from bus.records import Recorded, record
+from bus.strays import Strays
 from schemas import metrics
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 class EventsFeed:
     """Reads a stream of events from any sequence, endlessly. One reader per :meth:`read`.
 
-    ``position`` is the last sequence read, refused events included; ``refused`` counts those.
+    ``position`` is the last sequence read, refused events included; ``strays`` counts those.
     """
 
     def __init__(self, bus: Bus, *, stream: str = "EVENTS") -> None:
@@ -28,7 +29,12 @@ class EventsFeed:
         self._stream = stream
         self._log = RateLimitedLog(logger)
         self.position = 0
-        self.refused = 0
+        self.strays = Strays()
+
+    @property
+    def refused(self) -> int:
+        """How many events were left out."""
+        return sum(self.strays.counts().values())
 
     async def last_sequence(self) -> int:
         """The sequence of the last event stored now, 0 if there is none."""
@@ -76,8 +82,10 @@ class EventsFeed:
             if recorded.refused is None:
                 batch.append(recorded)
                 continue
-            self.refused += 1
-            count(metrics.REFUSED, recorded.writer, recorded.refused.split(" ")[0])
+            reason = recorded.refused.partition(" ")[0]
+            count(metrics.REFUSED, recorded.writer, reason)
+            example = f"{self._stream} {sequence} ({subject}): {recorded.refused}"
+            self.strays.note(writer=recorded.writer, reason=reason, example=example)
             self._log.warning(
                 "refused", f"{self._stream} {sequence}: refused an event of {subject}: {recorded.refused}"
             )

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.envelope import Envelope, decode
+from schemas.envelope import MAX_EVENT_BYTES, Envelope, decode
 from schemas.events import Event
 from schemas.problems import CalqueError
 from schemas.registry import MESSAGES
-from schemas.subjects import EventSubject, SubjectError, parse_event
+from schemas.subjects import HUB, EventSubject, SubjectError, parse_event
 from schemas.upcasting import UPCASTERS
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ class UnknownEvent(NamedTuple):
 class Recorded(NamedTuple):
     """One stored event. ``sequence`` is that of the stream it was read from.
 
-    ``refused`` says why its writer may not have written it (feeds leave such events out); else it is ``None``.
+    ``refused`` says why its writer may not have written it (feeds leave such events out); else it is ``None``. Its
+    first word is the reason in short: ``source``, ``type``, ``owner``, ``size``, ``unreadable``, ``subject``.
     """
 
     sequence: int
@@ -38,6 +39,11 @@ class Recorded(NamedTuple):
     envelope: Envelope
     refused: str | None = None
 
+
+OF_THE_HUB = frozenset({"template", "catalog", "claim", "membership", "webhook"})
+"""Aggregates that only the hub writes."""
+OF_SITES = frozenset({"instance", "copy", "image", "location", "broker", "secret", "site", "signer"})
+"""Aggregates that only sites write. What is in neither is of both, or of a newer version."""
 
 _decoders: dict[str, msgspec.json.Decoder[Any] | None] = {}
 
@@ -56,11 +62,13 @@ def record(*, sequence: int, subject: str, payload: bytes) -> Recorded:
     try:
         parts = parse_event(subject)
     except SubjectError as error:
-        return _unreadable(sequence, EventSubject("", "", "", ""), payload, str(error))
+        return _unreadable(sequence, EventSubject("", "", "", ""), payload, f"subject {error}")
+    if len(payload) > MAX_EVENT_BYTES:
+        return _unreadable(sequence, parts, b"", f"size {len(payload)} bytes, more than {MAX_EVENT_BYTES}")
     try:
         envelope = decode(payload)
     except CalqueError as error:
-        return _unreadable(sequence, parts, payload, str(error))
+        return _unreadable(sequence, parts, payload, f"unreadable {error}")
     event = _event(envelope)
     return Recorded(
         sequence, parts.writer, parts.aggregate, parts.id, event, envelope, _refusal(parts, envelope, event)
@@ -100,6 +108,8 @@ def _refusal(parts: EventSubject, envelope: Envelope, event: Event | UnknownEven
         if envelope.type in UPCASTERS.steps and envelope.type.startswith(_type_on(parts)):
             return None  # it was renamed since; what is stored stands where it stood
         return f"type {envelope.type} on the subject of {parts.aggregate}.{parts.event}"
+    if parts.aggregate in (OF_SITES if parts.writer == HUB else OF_THE_HUB):
+        return f"owner {parts.writer} of the {parts.aggregate} {parts.id}, which is not its to write"
     return None
 
 

@@ -19,6 +19,7 @@ from bus.letters import LetterBox
 from bus.metrics import MEASURES, Sample, bus_samples
 from bus.service import Service
 from bus.snapshots import Snapshots
+from bus.strays import forged
 from bus.streams import (
     ADVISORIES,
     EVENTS,
@@ -44,6 +45,7 @@ from hub.application.queries import Queries
 from hub.application.reactor import Reactor
 from hub.application.sagas import Sagas
 from hub.application.snapshots import Policy, Snapshotter
+from hub.application.strays import StrayEvents
 from hub.settings import HubSettings
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, decode, timestamp, unwrap, wrap
@@ -99,10 +101,12 @@ class Hub:
             clock=_now,
             policy=Policy(**settings.snapshots.model_dump()),
         )
+        feed = EventsFeed(bus)
+        self._strays = feed.strays
         self.context = Context(
             events=EventStore(bus, writer=HUB),
             outbound=BusOutbound(bus),
-            projector=Projector(EventsFeed(bus), start=self.snapshotter.start),
+            projector=Projector(feed, start=self.snapshotter.start),
             clock=_now,
             sites=tuple(settings.sites),
         )
@@ -210,8 +214,10 @@ class Hub:
             source=HUB,
         )
         letters = self._letters()
+        js = JetStream(self._bus)
+        strays = StrayEvents(self.context, self._strays, forged=lambda site, others: forged(js, site, others=others))
         for what, contract in QUERIES.items():
-            answers = letters if hasattr(letters, what) else queries
+            answers = next(each for each in (letters, strays, queries) if hasattr(each, what))
             service.endpoint(what, query(what), contract.query, contract.reply, getattr(answers, what))
         for what, contract in LETTER_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(letters, what))

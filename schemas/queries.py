@@ -46,6 +46,7 @@ from schemas.site_secrets import (
     SiteRemoveSecret,
     SiteSetSecret,
 )
+from schemas.strays import StraysQuery, StraysView
 from schemas.subscriptions import (
     ListSubscriptions,
     ListSubscriptionsOf,
@@ -351,6 +352,7 @@ QUERIES: dict[str, QueryContract] = {
     "webhooks": QueryContract(WebhooksQuery, WebhooksView),
     "letters": QueryContract(LettersQuery, LettersView),
     "letter": QueryContract(LetterQuery, WholeLetter),
+    "strays": QueryContract(StraysQuery, StraysView),
 }
 
 WEBHOOK_QUERIES: dict[str, QueryContract] = {

@@ -13,17 +13,19 @@ from hub.cli.exits import Exit
 from hub.cli.findings import CHECKS, Finding, ok, problem, skipped
 from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_events, check_sites, check_versions
 from hub.cli.local_checks import check_disk, check_home, check_left_behind, check_parts, check_ports
+from hub.cli.message_checks import check_letters, check_strays
 from hub.cli.options import document_options
 from hub.cli.output import printable
 from hub.cli.session import Session, asynchronous
 from hub.cli.tables import terminal_width
 from hub.cli.version import own_version
-from hub.client import HubUnreachableError
+from hub.client import Client, HubUnreachableError
 from hub.client.contexts import Choice
+from hub.client.errors import ForbiddenError
 from hub.stack.running import look
 from schemas.problems import CalqueError
 
-_OF_HUB = ("sites", "brokers", "versions", "events", "clocks", "cleanup")
+_OF_HUB = ("sites", "brokers", "versions", "events", "clocks", "cleanup", "letters", "strays")
 _SIGNS = {"ok": ("ok", "green"), "problem": ("PROBLEM", "red"), "skipped": ("skipped", "yellow")}
 _LABEL = 7
 _INDENT = _LABEL + 12
@@ -83,6 +85,7 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
             found += check_versions(own_version(), hub=status.version, sites=status.sites)
             found += check_events(status.stopped)
             found += check_cleanup(await client.operations(limit=1000))
+            found += await _messages(client)
             online = [site.name for site in status.sites if site.state == "online"]
             return found + await check_clocks(client, sites=online)
     except HubUnreachableError as error:
@@ -91,6 +94,13 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
     except CalqueError as error:
         unreachable = problem("hub", choice.name or "", error.problem.message, error.problem.remedy or "see its log")
     return [unreachable, *(skipped(check, "the hub does not answer") for check in _OF_HUB)]
+
+
+async def _messages(client: Client) -> list[Finding]:
+    try:
+        return [*check_letters(await client.dead_letters()), *check_strays(await client.strays())]
+    except ForbiddenError:
+        return [skipped(check, "only operators may ask") for check in ("letters", "strays")]
 
 
 def _tell(finding: Finding) -> None:

@@ -37,6 +37,8 @@ CHECKS: dict[str, str] = {
     "events": "every stored event is of a type that the hub knows",
     "clocks": "the clocks of hub and sites agree",
     "cleanup": "no operation waits for its clean-up",
+    "letters": "there are no dead letters: messages that could not be handled",
+    "strays": "no events are set apart: forged, foreign, unreadable",
 }
 """Every check, in the order in which they are made, and what it makes sure of."""
 

@@ -18,6 +18,7 @@ from schemas.letters import (
     RetryLetters,
     WholeLetter,
 )
+from schemas.strays import StraysQuery, StraysView
 
 T = TypeVar("T", bound=queries.View)
 
@@ -48,6 +49,10 @@ class LetterVerbs(abc.ABC):
     async def dead_letter(self, id: str) -> WholeLetter:
         """One dead letter with its message."""
         return await self.ask("letter", LetterQuery(id=id), WholeLetter)
+
+    async def strays(self, *, site: str | None = None) -> StraysView:
+        """Events that were set apart - forged, foreign, unreadable - by writer and reason, with the last examples."""
+        return await self.ask("strays", StraysQuery(site=site), StraysView)
 
     async def retry_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
         """Have each tried once more; a command has its one effect however often. What fails again is a letter again."""

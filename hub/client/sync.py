@@ -23,6 +23,7 @@ from schemas.letters import MOST_LETTERS, LetterOutcome, LettersView, WholeLette
 from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.secrets import Secret
 from schemas.site_secrets import SecretChanged, SecretView
+from schemas.strays import StraysView
 from schemas.subscriptions import SubscriptionPlace
 from schemas.values import Artifact, Attachment, ImageState, OperationState, Template, TemplateRef, Value
 
@@ -434,6 +435,10 @@ class SyncClient:
     def dead_letter(self, id: str) -> WholeLetter:
         """One dead letter with its message."""
         return self._background.run(self._client.dead_letter(id))
+
+    def strays(self, *, site: str | None = None) -> StraysView:
+        """Events that were set apart - forged, foreign, unreadable - by writer and reason, with the last examples."""
+        return self._background.run(self._client.strays(site=site))
 
     def retry_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
         """Have each tried once more; a command has its one effect however often. What fails again is a letter again."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from bus.events import Recorded
+from bus.records import OF_SITES, OF_THE_HUB
 from hub.domain.children import Child
 from hub.projections.apps import Apps
 from hub.projections.image_index import ImageIndex
@@ -19,9 +20,6 @@ from schemas.events import Event
 from schemas.subjects import HUB
 
 logger = logging.getLogger(__name__)
-
-OF_THE_HUB = frozenset({"template", "catalog", "claim", "membership", "webhook"})
-OF_BOTH = frozenset({"operation", "command"})
 
 
 class Projections:
@@ -94,7 +92,7 @@ class Projections:
 
     def _apply(self, recorded: Recorded, event: Event) -> None:
         writer, aggregate, id = recorded.writer, recorded.aggregate, recorded.id
-        if aggregate not in OF_BOTH and (aggregate in OF_THE_HUB) != (writer == HUB):
+        if aggregate in (OF_SITES if writer == HUB else OF_THE_HUB):
             logger.warning("%s wrote the %s %s, which is not its to write", writer, aggregate, id)
             return
         envelope = recorded.envelope
