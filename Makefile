@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYFASTCDC_REQUIRE_CYTHON = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full bench check generate lock clean help
+.PHONY: demo test test-full bench simulate check generate lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -36,6 +36,11 @@ test-full: $(VENV)/.dev ## pass the tests that take long too
 
 bench: $(VENV)/.dev ## measure speed and memory, and write docs/benchmarks.md (CASES="replay start" for some)
 	$(BIN)/python -m tests.bench $(CASES)
+
+SEEDS := 20000
+simulate: $(VENV)/.dev ## run many seeds of the simulator: make simulate SEEDS=20000; the report goes to build/
+	@mkdir -p build
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --report build/simulation.json
 
 check: $(VENV)/.dev ## lint, strict types, import rules, generated documents
 	$(BIN)/ruff check .

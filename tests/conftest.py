@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from _pytest.nodeid import NodeId
 
-pytest_plugins = ["tests.servers", "tests.faults.matrix_report"]
+pytest_plugins = ["tests.servers", "tests.faults.matrix_report", "tests.simulation.summary"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -6,39 +6,33 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from pathlib import Path
 
+from tests.simulation.faults import never_fired
 from tests.simulation.run import simulate
+from tests.simulation.tally import Tally, written
 
-SHOWN = 12
-
-
-class Result(NamedTuple):
-    """What is kept of a run."""
-
-    seed: int
-    complaints: list[str]
-    hits: Counter[tuple[str, str]]
-    outcomes: Counter[str]
-    steps: int
-    seconds: float
+TOGETHER = 25
+"""Seeds that a process runs before it tells what came of them."""
 
 
-def one(seed: int) -> Result:
-    """A run in a process of the pool."""
-    verdict = simulate(seed)
-    return Result(seed, verdict.complaints, verdict.trace.hits, verdict.outcomes, verdict.steps, verdict.seconds)
+def some(seeds: range) -> Tally:
+    """Some seeds, in a process of the pool."""
+    tally = Tally()
+    for seed in seeds:
+        tally.take(simulate(seed))
+    return tally
 
 
 def main() -> int:
-    """The command line. Exit code 1 when a seed failed."""
+    """The command line. Exit code 1 when a seed failed or, of a thousand seeds and more, a fault never fired."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them")
     parser.add_argument("--trace", type=int, metavar="SEED", help="run one seed and print all that happened")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report there: as JSON, and as FILE.txt")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     if arguments.trace is not None:
@@ -46,45 +40,30 @@ def main() -> int:
         print(verdict.report())
         return 1 if verdict.complaints else 0
     begun = time.perf_counter()
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    last = arguments.first + arguments.seeds
+    groups = [range(first, min(first + TOGETHER, last)) for first in range(arguments.first, last, TOGETHER)]
     with ProcessPoolExecutor(arguments.processes) as pool:
-        return report(pool.map(one, seeds, chunksize=8), begun=begun)
-
-
-def report(results: Iterable[Result], *, begun: float) -> int:
-    """Print what failed as it fails, then the tables."""
-    hits: Counter[tuple[str, str]] = Counter()
-    outcomes: Counter[str] = Counter()
-    failed: list[Result] = []
-    runs, steps, seconds = 0, 0, 0.0
-    for result in results:
-        runs += 1
-        steps += result.steps
-        seconds += result.seconds
-        hits.update(result.hits)
-        outcomes.update(result.outcomes)
-        if result.complaints:
-            failed.append(result)
-            print(f"seed {result.seed} failed (python -m tests.simulation --trace {result.seed}):")
-            for complaint in result.complaints[:SHOWN]:
-                print(f"  - {complaint[:500]}")
-            sys.stdout.flush()
-    print("\nfaults: how often they hit what")
-    by_fault: dict[str, list[tuple[int, str]]] = {}
-    for (fault, where), times in hits.items():
-        by_fault.setdefault(fault, []).append((times, where))
-    for fault, places in sorted(by_fault.items()):
-        places.sort(key=lambda each: (-each[0], each[1]))
-        print(f"  {fault:<20} {sum(times for times, _ in places):>7}")
-        for times, where in places:
-            print(f"    {where:<36} {times:>7}")
-    print("\noperations and how they ended")
-    for outcome, times in sorted(outcomes.items()):
-        print(f"  {outcome:<36} {times:>7}")
+        tally = gathered(pool.map(some, groups))
+    for line in tally.lines():
+        print(line)
     took = time.perf_counter() - begun
-    print(f"\n{runs} seeds in {took:.1f} s, {len(failed)} failed", end="; ")
-    print(f"{steps} callbacks, {seconds / 3600:.1f} hours of virtual time")
-    return 1 if failed else 0
+    print(f"{took:.1f} s with {arguments.processes} processes, {tally.runs / took:.1f} seeds/s")
+    if arguments.report is not None:
+        as_json, as_text = written(tally)
+        arguments.report.write_text(as_json, encoding="utf-8")
+        arguments.report.with_name(f"{arguments.report.name}.txt").write_text(as_text, encoding="utf-8")
+    silent = never_fired(tally.hits) if tally.runs >= 1000 else []
+    return 1 if tally.failed or silent else 0
+
+
+def gathered(parts: Iterator[Tally]) -> Tally:
+    """All of them together; a seed that failed is told as soon as it is known."""
+    tally = Tally()
+    for part in parts:
+        for seed, complaints in sorted(part.failed.items()):
+            print(f"seed {seed} failed: {complaints[0][:300]}", file=sys.stderr, flush=True)
+        tally.add(part)
+    return tally
 
 
 if __name__ == "__main__":

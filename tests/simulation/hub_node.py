@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,6 +59,7 @@ class HubNode:
     jobs: Consumer
     sagas: Consumer
     bury: Any
+    origins: Mapping[str, Stream]
     node: Node | None = None
     context: Context | None = None
 
@@ -86,7 +88,9 @@ class HubNode:
         process.spawn(members.run(), "members")
         process.spawn(sagas.run(), "sagas")
         jobs = SimQueue(loop, fate, process, self.jobs, bury=self.bury)
-        events = SimQueue(loop, fate, process, self.sagas, bury=self.bury, max_deliveries=SAGA_DELIVERIES)
+        events = SimQueue(
+            loop, fate, process, self.sagas, bury=self.bury, origins=self.origins, max_deliveries=SAGA_DELIVERIES
+        )
         process.spawn(events.run(reactor.handle, concurrency=EVENTS_AT_ONCE), "events")
         process.spawn(jobs.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
 

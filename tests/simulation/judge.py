@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
-
-import msgspec
 
 from bus.records import Recorded
-from hub.projections.state import Projections
 from schemas import events as ev
 from schemas.commands import ApplyTemplate
 from schemas.operations import effect_id
 from schemas.subjects import HUB
 from site_agent.domain import plans
-from site_agent.domain.site import Site
 from tests.faults.fold import Fold, Instance, Operation
 from tests.simulation.data_broker import EXISTING
 from tests.simulation.judge_hooks import hooks_called
+from tests.simulation.judge_replay import journal, projections, strange, streams
 from tests.simulation.platform import Hold
 from tests.simulation.workload import Client
-from tests.simulation.world import SITES, World
+from tests.simulation.world import FORGED, SITES, World
 
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
 
@@ -38,7 +34,8 @@ class Record(Fold):
 
 def judge(world: World, client: Client) -> list[str]:
     """Every complaint; none for a run that went as it should."""
-    events = world.events.decoded()
+    everything = world.events.decoded()
+    events = [each for each in everything if not each.envelope.id.startswith(FORGED)]
     fold = Record.of(events)
     complaints = [
         *world.loop.failures,
@@ -51,10 +48,12 @@ def judge(world: World, client: Client) -> list[str]:
     complaints += _commands(events, client)
     complaints += _answers(client)
     complaints += _found(fold, client)
-    complaints += _streams(world, events)
-    complaints += _projections(world, events)
+    complaints += streams(world, events)
+    complaints += projections(world, everything)
+    complaints += strange(events, everything)
+    complaints += [f"{each} is no command and no dead letter" for each in sorted(world.babble - world.put_aside)]
     for site in SITES:
-        complaints += _journal(world, site)
+        complaints += journal(world, site)
         complaints += _reality(world, fold, site)
         complaints += _writers(world, fold, site)
         complaints += hooks_called(world, fold, site)
@@ -227,70 +226,6 @@ def _found(fold: Fold, client: Client) -> Iterator[str]:
         if operation is None or operation.state != "succeeded":
             why = fold.rejected.get((site, id)) or fold.rejected.get((HUB, id))
             yield f"image {image} was found at {site}, and running it there {operation and operation.state}: {why}"
-
-
-def _streams(world: World, events: list[Recorded]) -> Iterator[str]:
-    for writer, stream in world.own.items():
-        own = [one.id for one in stream.messages]
-        if own != [each.envelope.id for each in events if each.writer == writer]:
-            yield f"EVENTS does not tell what {stream.name} holds"
-        if len(set(own)) != len(own):
-            yield f"{stream.name} holds an event twice"
-
-
-def _projections(world: World, events: list[Recorded]) -> Iterator[str]:
-    """What a hub knows against a replay from zero."""
-    fresh = Projections()
-    fresh.apply(events)
-    wanted = _tables(fresh)
-    for hub in world.hubs:
-        if hub.context is None:
-            continue
-        live = _tables(hub.context.state)
-        for table, content in wanted.items():
-            if live[table] != content:
-                yield f"{hub.name} shows other {table} than a replay: {_difference(live[table], content)}"
-
-
-def _tables(state: Projections) -> dict[str, Any]:
-    found: dict[str, Any] = {"stopped": state.stopped, "position": state.position}
-    for name in ("templates", "apps", "images", "operations", "sites"):
-        for table, content in vars(getattr(state, name)).items():
-            found[f"{name}.{table}"] = content
-    return found
-
-
-def _difference(live: Any, wanted: Any) -> str:
-    if isinstance(live, dict) and isinstance(wanted, dict):
-        keys = [key for key in {**live, **wanted} if live.get(key) != wanted.get(key)]
-        return "; ".join(f"{key}: {live.get(key)} / {wanted.get(key)}"[:600] for key in keys[:2])
-    return f"{live} / {wanted}"[:600]
-
-
-def _journal(world: World, site: str) -> Iterator[str]:
-    """What the agent knows against a replay of its stream."""
-    journal = world.agents[site].journal
-    if journal is None:
-        return
-    fresh = Site(site, policy=journal.site.policy)
-    for recorded in world.own[site].decoded():
-        if isinstance(recorded.event, ev.Event):
-            fresh.apply(
-                recorded.aggregate,
-                recorded.id,
-                recorded.event,
-                time=recorded.envelope.time,
-                sequence=recorded.sequence,
-                causation=recorded.envelope.causationid,
-            )
-    live, wanted = vars(journal.site), vars(fresh)
-    for name, content in wanted.items():
-        if _plain(live[name]) != _plain(content):
-            yield f"the agent of {site} knows other {name} than a replay: {_difference(live[name], content)}"
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, str_keys=True) if isinstance(value, msgspec.Struct) else value
 
 
 def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:

@@ -36,10 +36,14 @@ class Process:
         self.name = name
         self.dead = False
         self.steps = 0
+        self.frozen = False
+        """It does nothing for now, and knows nothing of that when it goes on."""
+        self.cut_off = False
+        """It reaches no server, and no server reaches it."""
         self.fuse = 0
         """The process is killed after so many more callbacks; 0 for never."""
         self.on_fuse: Callable[[], None] = lambda: None
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[Handle] = deque()
         self._tasks: list[asyncio.Task[Any]] = []
         self._many = 64
         self._loop = loop
@@ -74,26 +78,32 @@ class Process:
 PROCESS: ContextVar[Process] = ContextVar("process")
 
 
-class _Ready:
-    """The callbacks that are ready, by process. Stands in for the loop's queue."""
+class Handle:
+    """A callback that is to run in the context of its process. Leaner than asyncio's, which it stands in for."""
 
-    def __init__(self) -> None:
-        self.waiting: list[Process] = []
+    __slots__ = ("_when", "args", "callback", "cancelled_", "context", "process")
 
-    def append(self, handle: asyncio.Handle) -> None:
-        context: Context = handle._context  # type: ignore[attr-defined]
-        process = context[PROCESS]
-        if process.dead:
-            return
-        if not process.ready:
-            self.waiting.append(process)
-        process.ready.append(handle)
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context, when: float = 0.0
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.process = context[PROCESS]
+        self.cancelled_ = False
+        self._when = when
 
-    def __len__(self) -> int:
-        return len(self.waiting)
+    def cancel(self) -> None:
+        """It does not run."""
+        self.cancelled_ = True
 
-    def clear(self) -> None:
-        self.waiting.clear()
+    def cancelled(self) -> bool:
+        """Whether it is not to run."""
+        return self.cancelled_
+
+    def when(self) -> float:
+        """When a timer is due."""
+        return self._when
 
 
 class SimLoop(base_events.BaseEventLoop):
@@ -103,8 +113,11 @@ class SimLoop(base_events.BaseEventLoop):
         super().__init__()
         self._now = START_SECONDS
         self._random = chance.random
-        self._clock_resolution = 1e-9
-        self._ready = _Ready()
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._timers_set = 0
+        self._waiting: list[Process] = []
+        self._ending: Process | None = None
+        self._rest: deque[Handle] = deque()
         self._most_steps = most_steps
         self.steps = 0
         self.doomed: list[Process] = []
@@ -132,9 +145,25 @@ class SimLoop(base_events.BaseEventLoop):
         for task in self.root.unfinished():
             task.cancel()
 
-    def at(self, delay: float, what: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+    def at(self, delay: float, what: Callable[..., object], *arguments: object) -> Handle:
         """Call ``what`` in the world's context after ``delay`` seconds, whoever lives by then."""
         return self.call_later(delay, what, *arguments, context=self.root.context)
+
+    def freeze(self, process: Process) -> None:
+        """Stop it between two of its callbacks, as a signal or a long pause of its machine does."""
+        if process.dead or process.frozen:
+            return
+        if process.ready:
+            self._waiting.remove(process)
+        process.frozen = True
+
+    def unfreeze(self, process: Process) -> None:
+        """It goes on, with all that became due meanwhile."""
+        if process.dead or not process.frozen:
+            return
+        process.frozen = False
+        if process.ready:
+            self._waiting.append(process)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Threads take a moment of virtual time, and end with their process."""
@@ -151,52 +180,86 @@ class SimLoop(base_events.BaseEventLoop):
         self.call_later(THREAD_SECONDS, call)
         return future
 
-    def _run_once(self) -> None:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
-        waiting = self._ready.waiting
-        if not waiting and not self._stopping:  # type: ignore[attr-defined]
-            if not scheduled:
-                raise Stuck("nothing is ready and nothing is due")
-            self._now = max(self._now, scheduled[0].when())
-        while scheduled and scheduled[0].when() <= self._now:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]
-            if not timer._cancelled:
-                self._ready.append(timer)
-        if not waiting:
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        handle = Handle(callback, args, copy_context() if context is None else context)
+        self._enqueue(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        handle = Handle(callback, args, copy_context() if context is None else context, when)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when, self._timers_set, handle))
+        return handle
+
+    def _enqueue(self, handle: Handle) -> None:
+        process = handle.process
+        if process.dead:
+            if process is self._ending:
+                self._rest.append(handle)
             return
-        index = int(self._random() * len(waiting)) if len(waiting) > 1 else 0
-        process = waiting[index]
-        handle = process.ready.popleft()
-        if not process.ready:
-            waiting[index] = waiting[-1]
-            waiting.pop()
-        if not handle._cancelled:
-            self.steps += 1
-            process.steps += 1
-            if self.steps > self._most_steps:
-                raise Stuck(f"no end after {self.steps} callbacks, at {self._now - START_SECONDS:.1f} s")
-            handle._run()
-            if process.fuse:
-                process.fuse -= 1
-                if not process.fuse:
-                    process.on_fuse()
-        while self.doomed:
-            self._end(self.doomed.pop())
+        if not process.ready and not process.frozen:
+            self._waiting.append(process)
+        process.ready.append(handle)
+
+    def _run_once(self) -> None:
+        """Callback after callback until somebody stops the loop."""
+        timers, waiting, chance, pop = self._timers, self._waiting, self._random, heapq.heappop
+        while not self._stopping:  # type: ignore[attr-defined]
+            while timers and timers[0][2].cancelled_:
+                pop(timers)
+            if not waiting:
+                if not timers:
+                    raise Stuck("nothing is ready and nothing is due")
+                self._now = max(self._now, timers[0][0])
+            while timers and timers[0][0] <= self._now:
+                timer = pop(timers)[2]
+                if not timer.cancelled_:
+                    self._enqueue(timer)
+            if not waiting:
+                continue
+            index = int(chance() * len(waiting)) if len(waiting) > 1 else 0
+            process = waiting[index]
+            handle = process.ready.popleft()
+            if not process.ready:
+                waiting[index] = waiting[-1]
+                waiting.pop()
+            if not handle.cancelled_:
+                self.steps += 1
+                process.steps += 1
+                if self.steps > self._most_steps:
+                    raise Stuck(f"no end after {self.steps} callbacks, at {self._now - START_SECONDS:.1f} s")
+                self._call(handle)
+                if process.fuse:
+                    process.fuse -= 1
+                    if not process.fuse:
+                        process.on_fuse()
+            while self.doomed:
+                self._end(self.doomed.pop())
+
+    def _call(self, handle: Handle) -> None:
+        try:
+            handle.context.run(handle.callback, *handle.args)
+        except Exception as error:
+            self.call_exception_handler({"message": f"callback {handle.callback}", "exception": error})
 
     def _end(self, process: Process) -> None:
         """End a process: its tasks are cancelled until none is left; nobody else runs meanwhile."""
         if process.dead:
             return
         process.dead = True
-        rest: deque[asyncio.Handle] = deque(process.ready)
-        if process.ready:
-            self._ready.waiting.remove(process)
-            process.ready.clear()
-        self._ready.append = lambda handle: self._sort_out(process, rest, handle)  # type: ignore[method-assign]
+        self._ending, self._rest = process, deque(process.ready)
+        if process.ready and not process.frozen:
+            self._waiting.remove(process)
+        process.ready.clear()
         try:
             for _ in range(REAP_ROUNDS):
                 left = process.unfinished()
@@ -204,21 +267,14 @@ class SimLoop(base_events.BaseEventLoop):
                     break
                 for task in left:
                     task.cancel()
-                while rest:
-                    handle = rest.popleft()
-                    if not handle._cancelled:
-                        handle._run()
+                while self._rest:
+                    handle = self._rest.popleft()
+                    if not handle.cancelled_:
+                        self._call(handle)
             else:
                 self.failures.append(f"{process.name} can't be ended: {[task.get_name() for task in left]}")
         finally:
-            del self._ready.append
-
-    def _sort_out(self, process: Process, rest: deque[asyncio.Handle], handle: asyncio.Handle) -> None:
-        context: Context = handle._context  # type: ignore[attr-defined]
-        if context[PROCESS] is process:
-            rest.append(handle)
-        else:
-            _Ready.append(self._ready, handle)
+            self._ending = None
 
     def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         process = PROCESS.get(self.root)

@@ -21,6 +21,8 @@ Handler = Callable[[str, Any], Awaitable[Any]]
 NO_RESPONDERS_SECONDS = 0.002
 LATE_SECONDS = 14.0
 IN_ORDER_SECONDS = 1e-6
+LATE = object()
+"""What comes instead of an answer when the time for it is over."""
 
 
 class Endpoint(NamedTuple):
@@ -34,7 +36,7 @@ class Network:
     """Core NATS: at most once, in order from one process to another."""
 
     def __init__(self, loop: SimLoop, fate: Fate) -> None:
-        self.endpoints: dict[str, Endpoint] = {}
+        self.endpoints: dict[str, list[Endpoint]] = {}
         self.info: dict[str, tuple[Process, bytes]] = {}
         self.inboxes: dict[str, Callable[[Envelope], None]] = {}
         self.beats: dict[str, tuple[Process, Callable[[str], Coroutine[Any, Any, None]]]] = {}
@@ -44,12 +46,16 @@ class Network:
         self._arrivals: dict[tuple[str, str], float] = {}
 
     def serve(self, prefix: str, process: Process, handler: Handler) -> None:
-        """``process`` answers what comes to ``<prefix>.<operation>``."""
-        self.endpoints[prefix] = Endpoint(process, handler)
+        """``process`` answers what comes to ``<prefix>.<operation>``, or others that do so too: one of them."""
+        others = [one for one in self.endpoints.get(prefix, ()) if not one.process.dead]
+        self.endpoints[prefix] = [*others, Endpoint(process, handler)]
 
     def beat(self, site: str) -> None:
         """A site's heartbeat, to every hub."""
         if site in self.cut:
+            return
+        if self._fate.strikes(self._fate.profile.message):
+            self._fate.trace.hit("beat lost", site)
             return
         for process, heard in self.beats.values():
             self._loop.at(self._fate.delay(), _hear, process, heard, site)
@@ -63,9 +69,11 @@ class Network:
         fate = self._fate
         answer: asyncio.Future[Any] = self._loop.create_future()
         delay = fate.delay()
-        if across is not None and across in self.cut:
-            fate.trace.hit("link cut", f"request {operation}")
-        elif fate.strikes(fate.profile.message):
+        if process.cut_off:
+            fate.trace.note(process.name, "reaches nobody:", subject)
+        elif across is not None and across in self.cut:
+            fate.trace.hit("link cut", operation)
+        elif fate.request_strikes(operation):
             match fate.faults.randrange(4):
                 case 0:
                     fate.trace.hit("request lost", operation)
@@ -81,12 +89,14 @@ class Network:
                     self._send(process, prefix, operation, data, self._loop.create_future(), delay)
         else:
             self._send(process, prefix, operation, data, answer, delay)
+        timer = self._loop.call_later(timeout_seconds, _set, answer, LATE)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                found = await answer
-        except TimeoutError:
-            raise timed_out(subject, seconds=timeout_seconds) from None
+            found = await answer
+        finally:
+            timer.cancel()
         process.check()
+        if found is LATE:
+            raise timed_out(subject, seconds=timeout_seconds)
         if isinstance(found, CalqueError):
             raise CalqueError(found.problem)
         if found is None:
@@ -102,9 +112,12 @@ class Network:
         self._loop.at(when - self._loop.time(), self._arrive, prefix, operation, data, answer)
 
     def _arrive(self, prefix: str, operation: str, data: Any, answer: asyncio.Future[Any]) -> None:
-        endpoint = self.endpoints.get(prefix)
-        if endpoint is None or endpoint.process.dead:
+        there = [one for one in self.endpoints.get(prefix, ()) if not one.process.dead]
+        if not there:
             self._loop.at(NO_RESPONDERS_SECONDS, _set, answer, None)
+            return
+        endpoint = there[self._fate.network.randrange(len(there))] if len(there) > 1 else there[0]
+        if endpoint.process.cut_off:
             return
         endpoint.process.spawn(self._serve(endpoint, operation, data, answer))
 
@@ -122,7 +135,7 @@ class Network:
 
 
 def _hear(process: Process, heard: Callable[[str], Coroutine[Any, Any, None]], site: str) -> None:
-    if not process.dead:
+    if not process.dead and not process.cut_off:
         process.spawn(heard(site), "heard")
 
 
@@ -163,8 +176,9 @@ class SimBus:
     async def publish(self, subject: str, envelope: Envelope) -> None:
         """To an inbox, if a message gets there."""
         self._process.check()
-        if self._site in self._network.cut or self._fate.strikes(self._fate.profile.message):
-            self._fate.trace.hit("answer lost", "publish")
+        cut = self._site in self._network.cut or self._process.cut_off
+        if cut or self._fate.strikes(self._fate.profile.message):
+            self._fate.trace.hit("reply lost", "client")
             return
         if (inbox := self._network.inboxes.get(subject)) is not None:
             self._loop.at(self._fate.delay(), inbox, envelope)
@@ -175,6 +189,8 @@ class SimBus:
         """Everybody of this site who is there answers."""
         await asyncio.sleep(self._fate.delay())
         self._process.check()
+        if self._process.cut_off:
+            return
         for name, (process, info) in list(self._network.info.items()):
             if not process.dead and name.startswith(f"{self._site}/"):
                 yield Message(subject, info, None)

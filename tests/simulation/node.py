@@ -25,12 +25,18 @@ class Node:
         self.offset = 0.0
         self.runs = 0
         self.ready = False
-        self.up = True
+        self.gone = False
+        """Killed for good."""
         self._loop = loop
         self._fate = fate
         self._boot = boot
         self.process = Process(loop, name)
         self.process.dead = True
+
+    @property
+    def kind(self) -> str:
+        """What it is, wherever it runs and however many there are."""
+        return "hub" if self.name.startswith("hub") else self.name.rpartition("/")[2]
 
     def now(self) -> datetime:
         """Its wall clock."""
@@ -38,6 +44,8 @@ class Node:
 
     def start(self) -> None:
         """Begin a run."""
+        if self.gone:
+            return
         self.runs += 1
         self.ready = False
         self.process = Process(self._loop, self.name)
@@ -49,14 +57,48 @@ class Node:
         """SIGKILL; the supervisor comes after a while."""
         if self.process.dead:
             return
-        self._fate.trace.hit("killed", self.name.split("/")[-1], who=self.name)
+        self._fate.trace.hit("killed", self.kind, who=self.name)
         away = self._fate.faults.uniform(0.3, 8.0) if self._fate.faults.random() < 0.85 else LONG_AWAY_SECONDS
         self.restart(away)
 
     def kill_after(self, steps: int) -> None:
         """Kill it between two of its callbacks."""
         if not self.process.dead and not self.process.fuse:
+            self._fate.trace.hit("killed between", self.kind, who=self.name)
             self.process.fuse = steps
+
+    def kill_for_good(self) -> None:
+        """SIGKILL, and nobody starts it again."""
+        if self.gone:
+            return
+        self._fate.trace.hit("killed for good", self.kind, who=self.name)
+        self.gone = True
+        self.process.kill()
+
+    def freeze(self, seconds: float) -> None:
+        """It stands still for a while."""
+        if not self.process.dead and not self.process.frozen:
+            self._fate.trace.hit("frozen", self.kind, who=self.name)
+            self._loop.freeze(self.process)
+            self._loop.at(seconds, self._loop.unfreeze, self.process)
+
+    def cut_off(self, seconds: float) -> None:
+        """It reaches no server for a while, and goes on."""
+        if not self.process.dead and not self.process.cut_off:
+            self._fate.trace.hit("cut off", self.kind, who=self.name)
+            self.process.cut_off = True
+            self._loop.at(seconds, self._connect, self.process)
+
+    def _connect(self, process: Process) -> None:
+        if process.cut_off and not process.dead:
+            self._fate.trace.note(self.name, "is connected again")
+        process.cut_off = False
+
+    def heal(self) -> None:
+        """Nothing is wrong with it any more."""
+        self.process.fuse = 0
+        self._connect(self.process)
+        self._loop.unfreeze(self.process)
 
     def restart(self, after: float) -> None:
         """End this run and begin another."""

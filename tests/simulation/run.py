@@ -10,10 +10,19 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, NamedTuple
 
+from schemas.events import (
+    OperationAccepted,
+    OperationCancelled,
+    OperationFailed,
+    OperationSucceeded,
+    StepStarted,
+    UndoStarted,
+)
 from schemas.subjects import HUB
 from tests.simulation.fate import PROFILES, Fate
-from tests.simulation.judge import Record, judge
+from tests.simulation.judge import judge
 from tests.simulation.loop import SimLoop, Stuck
+from tests.simulation.storage import about
 from tests.simulation.strangers import Strangers
 from tests.simulation.trace import Trace
 from tests.simulation.workload import Client
@@ -28,9 +37,12 @@ class Verdict(NamedTuple):
     seed: int
     complaints: list[str]
     trace: Trace
-    steps: int
+    callbacks: int
     seconds: float
     outcomes: Counter[str]
+    steps: Counter[str]
+    """How often each step of a saga was taken."""
+    hubs: int
 
     def report(self) -> str:
         """For a person: what is wrong, and all that happened."""
@@ -77,6 +89,7 @@ def simulate(seed: int, story: Story = chaos) -> Verdict:
     fate = Fate(seed, trace)
     if story is not chaos:
         fate.profile = PROFILES[0]
+        fate.calm = True
     errors = _Errors(loop.failures, trace)
     root = logging.getLogger()
     levels = {name: logging.getLogger(name).level for name in ("hub", "site_agent", "brokers", "asyncio")}
@@ -122,8 +135,37 @@ def _run(seed: int, loop: SimLoop, fate: Fate, trace: Trace, story: Story) -> Ve
     steps, seconds = loop.steps, world.elapsed
     loop.rest()
     loop.run(leave())
-    operations = Record.of(world.events.decoded()).operations.items()
-    outcomes = Counter(
-        f"{'hub' if writer == HUB else 'site'} {one.accepted.kind} {one.state}" for (writer, _), one in operations
-    )
-    return Verdict(seed, complaints, trace, steps, seconds, outcomes)
+    outcomes, taken = _told(world)
+    return Verdict(seed, complaints, trace, steps, seconds, outcomes, taken, len(world.hubs))
+
+
+def _told(world: World) -> tuple[Counter[str], Counter[str]]:
+    """How operations ended, and how often each step of theirs was taken; those never taken too, with 0."""
+    outcomes: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
+    for writer, stream in world.own.items():
+        where = "hub" if writer == HUB else "site"
+        for (aggregate, id), sequences in stream.of.items():
+            if aggregate != "operation":
+                continue
+            found = [stream.read(sequence).event for sequence in sequences]
+            accepted = found[0]
+            if not isinstance(accepted, OperationAccepted):
+                continue
+            for step in accepted.steps:
+                taken[f"{accepted.kind}: {step.action}"] += 0
+                if step.undo:
+                    taken[f"{accepted.kind}: undo {step.action}"] += 0
+            for event in found:
+                if isinstance(event, StepStarted | UndoStarted) or not hasattr(event, "step"):
+                    taken[about(stream, id, event)] += 1
+            end = next((_ENDS[type(event)] for event in found if type(event) in _ENDS), "not ended")
+            outcomes[f"{where} {accepted.kind} {end}"] += 1
+    return outcomes, taken
+
+
+_ENDS: dict[type, str] = {
+    OperationSucceeded: "succeeded",
+    OperationFailed: "failed",
+    OperationCancelled: "cancelled",
+}

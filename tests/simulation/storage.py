@@ -9,10 +9,11 @@ from typing import Any
 
 from bus.errors import timed_out, unavailable
 from bus.events import Conflict, NewEvent
-from bus.records import Recorded
+from bus.records import Recorded, UnknownEvent
 from bus.work import Delivery
 from schemas.envelope import Envelope, encode, timestamp, wrap
-from schemas.problems import CalqueError
+from schemas.events import Event, OperationAccepted
+from schemas.problems import CalqueError, temporary
 from schemas.subjects import event as event_subject
 from tests.simulation.fate import Fate
 from tests.simulation.loop import Process, SimLoop
@@ -23,6 +24,8 @@ DEADLINE_SECONDS = 20.0
 RETRY_SECONDS = 0.1
 PROGRESS_SECONDS = 10.0
 MAX_DELIVERIES = 20
+CUT_OFF_SECONDS = 0.5
+"""How often a process that reaches no server looks whether it does."""
 
 
 def key_of(subject: str) -> Key:
@@ -64,11 +67,15 @@ class SimStore:
         if not events:
             return []
         self._process.check()
+        if self._stream.full:
+            raise CalqueError(temporary("stream_full", f"{self._stream.name} holds as much as it may"))
         prepared = [self._prepare(new) for new in events]
         assert {(new.aggregate, new.id) for new in events} == set(expected)
         deadline = self._loop.time() + DEADLINE_SECONDS
         while True:
-            took = await self._publish(prepared, dict(expected))
+            took = await self._publish(events, prepared, dict(expected))
+            if self._stream.full:
+                raise CalqueError(temporary("stream_full", f"{self._stream.name} holds as much as it may"))
             self._process.check()
             if (found := self._find(prepared)) is not None:
                 return found
@@ -94,60 +101,82 @@ class SimStore:
         )
         return subject, encode(envelope), envelope.id
 
-    async def _publish(self, prepared: list[tuple[str, bytes, str]], expected: dict[Key, int]) -> bool | None:
+    async def _publish(
+        self, events: Sequence[NewEvent], prepared: list[tuple[str, bytes, str]], expected: dict[Key, int]
+    ) -> bool | None:
         """Whether the server took the batch; ``None`` when no word came back."""
         fate = self._fate
-        words: asyncio.Future[bool] = self._loop.create_future()
-        delay, lost = fate.delay(), False
-        where = f"append {prepared[-1][0].split('.')[3]}.{prepared[-1][0].split('.')[5]}"
-        if fate.strikes(fate.profile.store):
-            match fate.faults.randrange(6):
+        words: asyncio.Future[bool | None] = self._loop.create_future()
+        delay, lost, then = fate.delay(), False, _nothing
+        if self._process.cut_off:
+            delay = -1.0
+        elif fate.strikes(fate.profile.store):
+            where = self._where(events)
+            match fate.faults.randrange(7):
                 case 0:
-                    fate.trace.hit("append lost", where)
+                    fate.trace.hit("append lost", where, who=self._process.name)
                     delay = -1.0
                 case 1:
-                    fate.trace.hit("append late", where)
+                    fate.trace.hit("append late", where, who=self._process.name)
                     delay = fate.faults.uniform(0.5, 9.0)
                 case 2:
-                    fate.trace.hit("ack lost", where)
+                    fate.trace.hit("ack lost", where, who=self._process.name)
                     lost = True
                 case 3:
-                    fate.trace.hit("store away", where)
+                    fate.trace.hit("store away", where, who=self._process.name)
                     self._stream.down = True
                     self._loop.at(fate.faults.uniform(0.5, 40.0), self._recover)
+                case 4:
+                    fate.trace.hit("store full", where, who=self._process.name)
+                    self._stream.full = True
+                    delay = -1.0
+                    self._loop.at(fate.faults.uniform(0.5, 40.0), self._recover)
+                case 5:
+                    fate.trace.hit("killed before", where, who=self._process.name)
+                    self._process.on_fuse()
+                    delay = -1.0
                 case _:
-                    fate.trace.hit("killed around", where, who=self._process.name)
-                    self._process.fuse = fate.faults.randrange(1, 12)
+                    fate.trace.hit("killed after", where, who=self._process.name)
+                    then = self._process.on_fuse
         if delay >= 0:
-            self._loop.at(delay, self._arrive, prepared, expected, words, lost)
+            self._loop.at(delay, self._arrive, prepared, expected, words, lost, then)
+        timer = self._loop.call_later(ATTEMPT_SECONDS, _settle, words, None)
         try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                return await words
-        except TimeoutError:
-            return None
+            return await words
+        finally:
+            timer.cancel()
 
     def _arrive(
         self,
         prepared: list[tuple[str, bytes, str]],
         expected: dict[Key, int],
-        words: asyncio.Future[bool],
+        words: asyncio.Future[bool | None],
         lost: bool,
+        then: Callable[[], None],
     ) -> None:
-        if self._stream.down:
+        if self._stream.down or self._stream.full:
             return
         took = self._stream.mismatch(expected) is None
         if took:
             for subject, _, id in prepared:
                 self._fate.trace.note(self._writer, subject.removeprefix("calque.evt."), f"({id})")
             self._stream.append(prepared, key=key_of)
-        if not lost and not words.done():
-            words.set_result(took)
+        if not lost and not self._process.cut_off:
+            _settle(words, took)
+        then()
+
+    def _where(self, events: Sequence[NewEvent]) -> str:
+        """For the report: the step that these events are about, else what the last of them says."""
+        for new in events:
+            if new.aggregate == "operation":
+                return about(self._stream, new.id, new.event)
+        return f"{events[-1].aggregate}.{events[-1].event.EVENT}"
 
     def _recover(self) -> None:
-        self._stream.down = False
+        self._stream.down = self._stream.full = False
 
     def _find(self, prepared: list[tuple[str, bytes, str]]) -> list[Recorded] | None:
-        if self._stream.down:
+        if self._stream.down or self._process.cut_off:
             return None
         sequences: list[int] = []
         for subject, _, id in prepared:
@@ -162,11 +191,37 @@ class SimStore:
         self._process.check()
         deadline = self._loop.time() + DEADLINE_SECONDS
         await asyncio.sleep(self._fate.delay())
-        while self._stream.down:
+        while self._stream.down or self._process.cut_off:
             if self._loop.time() >= deadline:
                 raise unavailable(self._stream.name, "the store does not answer")
             await asyncio.sleep(1.0)
+            self._process.check()
         self._process.check()
+
+
+def about(stream: Stream, id: str, event: Event | UnknownEvent) -> str:
+    """``<kind of operation>: <action>`` for what happens to a step of the operation ``id``, whose history ``stream``
+    holds; ``: undo <action>`` while it is taken back; else what happens to the whole operation."""
+    accepted: Any = event
+    if not isinstance(event, OperationAccepted):
+        found = stream.of.get(("operation", id), ())
+        accepted = stream.read(found[0]).event if found else None
+    name = getattr(event, "EVENT", "unknown")
+    if not isinstance(accepted, OperationAccepted):
+        return f"operation.{name}"
+    step = next((each for each in accepted.steps if each.id == getattr(event, "step", None)), None)
+    if step is None:
+        return f"{accepted.kind}: {name}"
+    return f"{accepted.kind}: {f'undo {step.action}' if name.startswith(('undo', 'step_undo')) else step.action}"
+
+
+def _nothing() -> None:
+    return None
+
+
+def _settle(words: asyncio.Future[bool | None], said: bool | None) -> None:
+    if not words.done():
+        words.set_result(said)
 
 
 class SimFeed:
@@ -184,6 +239,8 @@ class SimFeed:
         """The last event stored now."""
         await asyncio.sleep(self._fate.delay())
         self._process.check()
+        if self._process.cut_off:
+            raise unavailable(self._stream.name, "the server is not reached")
         return len(self._stream.messages)
 
     async def read(self, *, after: int = 0) -> AsyncGenerator[list[Recorded], None]:
@@ -193,6 +250,7 @@ class SimFeed:
         try:
             while True:
                 self._more.clear()
+                await self._reach()
                 last = len(self._stream.messages)
                 if last > self.position:
                     batch = [self._stream.read(sequence) for sequence in range(self.position + 1, last + 1)]
@@ -203,6 +261,13 @@ class SimFeed:
                 await asyncio.sleep(self._fate.delay())
         finally:
             self._stream.listeners.remove(self._more.set)
+
+    async def _reach(self) -> None:
+        if self._fate.strikes(self._fate.profile.queue / 4):
+            self._fate.trace.hit("feed late", "hub", who=self._process.name)
+            await asyncio.sleep(self._fate.faults.uniform(0.3, 12.0))
+        while self._process.cut_off:  # noqa: ASYNC110 - time is virtual, nobody waits
+            await asyncio.sleep(CUT_OFF_SECONDS)
 
 
 class SimQueue:
@@ -216,6 +281,7 @@ class SimQueue:
         consumer: Consumer,
         *,
         bury: Callable[[Consumer, Pending, str], None],
+        origins: Mapping[str, Stream] | None = None,
         max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
         self._loop = loop
@@ -223,9 +289,11 @@ class SimQueue:
         self._process = process
         self._consumer = consumer
         self._bury = bury
+        self._origins = origins or {}
         self._max = max_deliveries
         self._free = asyncio.Event()
         self._running = 0
+        self._beats: dict[int, Any] = {}
 
     async def run(self, handler: Callable[[Delivery], Awaitable[None]], *, concurrency: int) -> None:
         """For ever."""
@@ -234,6 +302,9 @@ class SimQueue:
                 self._free.clear()
                 await self._free.wait()
             self._process.check()
+            if self._process.cut_off:
+                await asyncio.sleep(CUT_OFF_SECONDS)
+                continue
             due = self._consumer.due()
             if not due:
                 await self._consumer.wait()
@@ -242,13 +313,19 @@ class SimQueue:
             pick = self._fate.network.randrange(min(len(due), 4)) if self._fate.network.random() < 0.25 else 0
             one = due[pick]
             self._consumer.lease(one)
+            if pick and not self._fate.healed:
+                self._fate.trace.hit("delivery overtaken", self._where(one), who=self._process.name)
             if self._fate.strikes(self._fate.profile.queue):
-                if self._fate.faults.random() < 0.7:
-                    self._fate.trace.hit("delivery lost", self._consumer.name)
-                    continue
-                where = f"{self._consumer.name.split('-')[0]} {one.stored.subject.rpartition('.')[2]}"
-                self._fate.trace.hit("killed around", where, who=self._process.name)
-                self._process.fuse = self._fate.faults.randrange(1, 30)
+                match self._fate.faults.randrange(4):
+                    case 0 | 1:
+                        self._fate.trace.hit("delivery lost", self._where(one), who=self._process.name)
+                        continue
+                    case 2:
+                        self._fate.trace.hit("delivery twice", self._where(one), who=self._process.name)
+                        self._consumer.later(one.stored.sequence, self._fate.faults.choice((0.0, 0.02, 2.0)))
+                    case _:
+                        self._fate.trace.hit("killed amid", self._where(one), who=self._process.name)
+                        self._process.fuse = self._fate.faults.randrange(1, 30)
             self._running += 1
             self._process.spawn(self._handle(handler, one), f"{self._consumer.name}-{one.stored.sequence}")
 
@@ -258,12 +335,13 @@ class SimQueue:
         delivery = Delivery(
             one.stored.subject, one.stored.payload, sequence, one.delivered, one.stored.at, bus, str(sequence)
         )
-        progress = self._process.spawn(self._tell_progress(sequence))
+        beat = self._loop.call_later(PROGRESS_SECONDS, self._tell_progress, sequence)
+        self._beats[sequence] = beat
         try:
             await handler(delivery)
             self._process.check()
-            if consumer.cut or self._fate.strikes(self._fate.profile.queue):
-                self._fate.trace.hit("queue ack lost", consumer.name)
+            if consumer.cut or self._process.cut_off or self._fate.strikes(self._fate.profile.queue):
+                self._fate.trace.hit("queue ack lost", self._where(one), who=self._process.name)
             else:
                 consumer.acknowledge(sequence)
         except CalqueError as error:
@@ -277,15 +355,23 @@ class SimQueue:
             self._process.check()
             self._bury(consumer, one, repr(error))
         finally:
-            progress.cancel()
+            self._beats.pop(sequence, beat).cancel()
             self._running -= 1
             self._free.set()
 
-    async def _tell_progress(self, sequence: int) -> None:
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            self._process.check()
+    def _where(self, one: Pending) -> str:
+        """For the report: the command, or the event that a hub reacts to."""
+        _, _, writer, aggregate, id, event = one.stored.subject.split(".", 5)
+        if self._consumer.name != "sagas":
+            return f"{self._consumer.name.partition('-')[0]} {event.rpartition('.')[2]}"
+        if aggregate != "operation" or writer not in self._origins:
+            return f"on {aggregate}.{event}"
+        return f"on {about(self._origins[writer], id, self._consumer.stream.read(one.stored.sequence).event)}"
+
+    def _tell_progress(self, sequence: int) -> None:
+        if not self._process.cut_off:
             self._consumer.extend(sequence)
+        self._beats[sequence] = self._loop.call_later(PROGRESS_SECONDS, self._tell_progress, sequence)
 
 
 async def store_command(
@@ -294,11 +380,14 @@ async def store_command(
     """Put a command into a stream. Raises a temporary problem when no acknowledgement came: it may be stored."""
     process.check()
     payload = encode(envelope)
+    if process.cut_off:
+        await asyncio.sleep(ATTEMPT_SECONDS)
+        raise timed_out(subject, seconds=ATTEMPT_SECONDS)
     if fate.strikes(fate.profile.store):
         if fate.faults.random() < 0.5:
-            fate.trace.hit("command lost", subject.rpartition(".")[2])
+            fate.trace.hit("command lost", f"cmd {subject.rpartition('.')[2]}", who=process.name)
         else:
-            fate.trace.hit("command ack lost", subject.rpartition(".")[2])
+            fate.trace.hit("command ack lost", f"cmd {subject.rpartition('.')[2]}", who=process.name)
             loop.at(fate.delay(), stream.enqueue, subject, payload, envelope.id)
         await asyncio.sleep(ATTEMPT_SECONDS)
         raise timed_out(subject, seconds=ATTEMPT_SECONDS)

@@ -36,6 +36,7 @@ class Stream:
         self.of: dict[Key, list[int]] = {}
         self.batches = 0
         self.down = False
+        self.full = False
         self.listeners: list[Callable[[], None]] = []
         self._loop = loop
         self._seen: dict[str, float] = {}
@@ -77,8 +78,8 @@ class Stream:
         return found
 
     def decoded(self) -> list[Recorded]:
-        """All events, decoded afresh."""
-        return [record(sequence=one.sequence, subject=one.subject, payload=one.payload) for one in self.messages]
+        """All events."""
+        return [self.read(sequence) for sequence in range(1, len(self.messages) + 1)]
 
 
 class Source:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from tests.simulation.faults import KINDS
 from tests.simulation.loop import START_SECONDS
 
 Line = tuple[float, str, str, tuple[object, ...]]
@@ -28,6 +29,7 @@ class Trace:
 
     def hit(self, fault: str, where: str, *, who: str = "fate") -> None:
         """A fault struck."""
+        assert fault in KINDS, f"{fault} is in no table of the report"
         self.hits[fault, where] += 1
         self._lines.append((self._clock(), who, f"*** {fault}", (where,)))
 

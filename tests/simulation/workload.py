@@ -146,7 +146,7 @@ class Client:
         """The same command again, and again past the window in which the server knows it."""
         for _ in range(self._chance.randrange(1, 3)):
             await asyncio.sleep(self._chance.choice((0.05, 2.0, 30.0, 130.0)))
-            self.world.trace.note("client", "sends again", id)
+            self.world.trace.hit("command again", f"jobs {self.sent[id].command.VERB}", who=f"client {id}")
             await self.store(id)
 
     def _hear(self, id: str, envelope: Envelope) -> None:
@@ -203,7 +203,7 @@ class Client:
 
     async def run_what_was_found(self) -> None:
         """Each image that the catalog lists as found, at a site that holds it."""
-        context = next((hub.context for hub in self.world.hubs if hub.context is not None), None)
+        context = next((hub.context for hub in self.world.living_hubs() if hub.context is not None), None)
         assert context is not None
         images = context.state.images
         for id, row in sorted(images.entries.items()):

@@ -29,7 +29,10 @@ POLICIES = (
     Policy(rules=(Rule(types=("objectstore",), repository="vault"),)),
     Policy(rules=(Rule(at_least_bytes=1, repository="vault"),), default="files"),
 )
+HUBS = (1, 1, 2, 2, 3)
 CHAOS_SECONDS = 60.0
+FORGED, BABBLE = "forged-", "babble-"
+"""How the ids begin of what strangers wrote into the streams."""
 SETTLE_SECONDS = 3600.0
 QUIET_LOOKS = 4
 
@@ -53,12 +56,15 @@ class World:
         self.network = Network(loop, fate)
         self.repositories = Repositories(self.network.cut)
         self.dead_letters: list[str] = []
+        self.babble: set[str] = set()
+        self.put_aside: set[str] = set()
+        """What is no command, and what of it is a dead letter."""
         self.jobs = Stream(loop, "JOBS")
         self.commands = Stream(loop, "CMD")
         self.events = Stream(loop, "EVENTS")
         self.own = {writer: Stream(loop, f"EVT_{writer}") for writer in ("hub", *SITES)}
         self.sources = {
-            writer: Source(loop, origin=stream, target=self.events, delay=fate.lag)
+            writer: Source(loop, origin=stream, target=self.events, delay=partial(fate.lag, writer))
             for writer, stream in self.own.items()
         }
         self.of_jobs = Consumer(loop, self.jobs, name="jobs")
@@ -70,7 +76,7 @@ class World:
         self.brokers: dict[str, SimBroker] = {}
         self.disks = {site: SiteDisks() for site in SITES}
         self.agents = {site: self._agent(site) for site in SITES}
-        self.hubs = [self._hub(f"hub{number}") for number in range(1, 1 + fate.plans.choice((1, 1, 2)))]
+        self.hubs = [self._hub(f"hub{number}") for number in range(1, 1 + fate.plans.choice(HUBS))]
         for site in SITES:
             self._brokers(site)
 
@@ -102,6 +108,7 @@ class World:
             jobs=self.of_jobs,
             sagas=self.of_events,
             bury=self.bury,
+            origins=self.own,
         )
         hub.node = self.nodes[name] = Node(self.loop, self.fate, name, hub.boot)
         return hub
@@ -142,8 +149,12 @@ class World:
 
     def bury(self, consumer: Consumer, pending: Pending, reason: str) -> None:
         """A message that nobody can handle."""
-        self.dead_letters.append(f"{consumer.name} {pending.stored.subject}: {reason}")
-        self.trace.note("dead letter", self.dead_letters[-1])
+        found = f"{consumer.name} {pending.stored.subject}: {reason}"
+        self.trace.note("dead letter", found)
+        if pending.stored.id in self.babble:
+            self.put_aside.add(pending.stored.id)
+        else:
+            self.dead_letters.append(found)
         consumer.acknowledge(pending.stored.sequence)
 
     def cut(self, site: str, seconds: float) -> None:
@@ -168,7 +179,7 @@ class World:
     def jump(self, name: str, seconds: float) -> None:
         """A wall clock is set."""
         if not self.fate.healed:
-            self.trace.hit("clock jump", "forward" if seconds > 0 else "back", who=name)
+            self.trace.hit("clock forward" if seconds > 0 else "clock back", self.nodes[name].kind, who=name)
             self.nodes[name].offset += seconds
 
     async def begin(self) -> None:
@@ -195,16 +206,33 @@ class World:
         for _ in range(self.fate.times(profile.jumps)):
             when, seconds = plans.uniform(0, CHAOS_SECONDS), plans.choice((-20.0, -2.0, 2.0, 30.0, 5000.0, 90_000.0))
             self.loop.at(when, self.jump, plans.choice(important), seconds)
-
+        for _ in range(self.fate.times(profile.stalls)):
+            when, seconds = plans.uniform(0, CHAOS_SECONDS), plans.choice((0.3, 2.0, 12.0, 35.0, 70.0))
+            how = plans.choice((self._freeze, self._cut_off))
+            self.loop.at(when, how, plans.choice(important if plans.random() < 0.8 else names), seconds)
+        if len(self.hubs) > 1 and profile.kills and plans.random() < 0.4:
+            self.loop.at(plans.uniform(0, CHAOS_SECONDS), self._kill_for_good, plans.choice(self.hubs).name)
         for _ in range(self.fate.times(profile.kills)):
             self.loop.at(plans.uniform(0, CHAOS_SECONDS), self._sicken, plans.choice(SITES), plans.uniform(1.0, 30.0))
+
+    def _freeze(self, name: str, seconds: float) -> None:
+        if not self.fate.healed:
+            self.nodes[name].freeze(seconds)
+
+    def _cut_off(self, name: str, seconds: float) -> None:
+        if not self.fate.healed:
+            self.nodes[name].cut_off(seconds)
+
+    def _kill_for_good(self, name: str) -> None:
+        if not self.fate.healed:
+            self.nodes[name].kill_for_good()
 
     def _sicken(self, site: str, seconds: float) -> None:
         """The probe of an app service fails for a while."""
         running = [key for key, app in self.disks[site].platform.apps.items() if app.state == "running"]
         if running and not self.fate.healed:
             key = self.fate.faults.choice(running)
-            self.trace.hit("ill", "app service", who="/".join(key))
+            self.trace.hit("app ill", "app service", who="/".join(key))
             self.disks[site].platform.apps[key].healthy_from = self.loop.time() + seconds
 
     def _kill_soon(self, name: str, steps: int) -> None:
@@ -217,9 +245,9 @@ class World:
         for site in SITES:
             self.mend(site)
         for stream in self.own.values():
-            stream.down = False
+            stream.down = stream.full = False
         for node in self.nodes.values():
-            node.process.fuse = 0
+            node.heal()
         deadline = self.loop.time() + SETTLE_SECONDS
         quiet = 0
         while True:
@@ -233,7 +261,7 @@ class World:
 
     def busy(self) -> list[str]:
         """What is not over yet."""
-        found = [name for name, node in self.nodes.items() if not node.ready]
+        found = [name for name, node in self.nodes.items() if not node.ready and not node.gone]
         found += [f"outbox of {writer}" for writer, source in self.sources.items() if source.behind]
         found += [
             consumer.name
@@ -241,9 +269,13 @@ class World:
             if not consumer.idle
         ]
         found += [f"operations of {site}" for site, agent in self.agents.items() if agent.busy]
-        found += [f"operations of {hub.name}" for hub in self.hubs if hub.busy]
+        found += [f"operations of {hub.name}" for hub in self.living_hubs() if hub.busy]
         found += [f"repositories of {site}" for site in SITES if self._unnoticed(site)]
         return found
+
+    def living_hubs(self) -> list[HubNode]:
+        """Those that were not killed for good."""
+        return [hub for hub in self.hubs if not self.nodes[hub.name].gone]
 
     def _unnoticed(self, site: str) -> bool:
         """Whether a repository holds other copies than are on record."""
