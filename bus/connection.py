@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 from nats import errors as nats_errors
@@ -22,8 +22,11 @@ from bus.client import BusClient as Client
 from bus.dialling import dial
 from bus.errors import forbidden, timed_out, too_large, unavailable
 from bus.logs import RateLimitedLog
+from bus.messages import Handler, Message, Sink
 from bus.refusals import Refusals
-from bus.subscription import Handler, Message, Sink, Subscription, message_of
+from bus.replies import Replies
+from bus.subscription import Subscription, message_of
+from bus.traffic import Traffic, crossed
 from schemas.envelope import CONTENT_TYPE, Envelope, decode, encode, timestamp, unwrap, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError, permanent
@@ -59,16 +62,6 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     watchdog_seconds: float = 5.0
 
 
-class Traffic(NamedTuple):
-    """What crossed a connection since it was made: messages and bytes of payload, without headers and subjects."""
-
-    in_messages: int
-    out_messages: int
-    in_bytes: int
-    out_bytes: int
-    reconnects: int
-
-
 class Bus:
     """One connection. Made with :meth:`connect`, ended with :meth:`close`."""
 
@@ -84,6 +77,7 @@ class Bus:
         self._faults = RateLimitedLog(logger)
         self._refusals = Refusals()
         self._past = Traffic(0, 0, 0, 0, 0)
+        self._replies: Replies | None = None
 
     @classmethod
     async def connect(cls, settings: BusSettings, *, deadline_seconds: float = 30.0) -> Bus:
@@ -178,13 +172,13 @@ class Bus:
     async def listen(self, subject: str, sink: Sink) -> Subscription:
         """Like :meth:`subscribe` for a plain function that can't wait: the fast way."""
 
-        async def deliver(raw: Msg) -> None:
+        def safe(message: Message) -> None:
             try:
-                sink(message_of(raw))
+                sink(message)
             except Exception:
-                logger.exception("handling a message on %s failed", raw.subject)
+                logger.exception("handling a message on %s failed", message.subject)
 
-        return await self._attach(Subscription(forget=self._forget, subject=subject, queue="", deliver=deliver))
+        return await self._attach(Subscription(forget=self._forget, subject=subject, queue="", sink=safe))
 
     def new_inbox(self) -> str:
         """A subject for replies that nobody else has."""
@@ -211,16 +205,13 @@ class Bus:
         await self.wait_connected(timeout_seconds, subject=subject)
         try:
             remaining = max(deadline - loop.time(), 0.001)
-            given = dict(headers) if headers else None
             async with asyncio.timeout(None) as limit:
                 with self._refusals.watching(subject, limit):
-                    return message_of(await self._client.request(subject, payload, timeout=remaining, headers=given))
-        except (nats_errors.TimeoutError, TimeoutError) as error:
+                    return await self._call(subject, payload, timeout_seconds=remaining, headers=headers)
+        except TimeoutError as error:
             if self._refusals.took(limit):
                 raise forbidden(subject) from None
             raise timed_out(subject, seconds=timeout_seconds) from error
-        except (nats_errors.Error, OSError) as error:
-            raise self._problem(error, subject=subject, size=len(payload)) from error
 
     async def replies(
         self, subject: str, payload: bytes, *, gap_seconds: float, headers: Mapping[str, str] | None = None
@@ -229,9 +220,9 @@ class Bus:
 
         Status messages of the server come through, except ``503`` (no responders), which ends it.
         """
-        queue: asyncio.Queue[Message] = asyncio.Queue()
-        inbox = self.new_inbox()
-        subscription = await self.listen(inbox, queue.put_nowait)
+        queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        replies = await self._replies_heard()
+        inbox = replies.expect(queue.put_nowait)
         try:
             await self.send(subject, payload, reply=inbox, headers=headers)
             while True:
@@ -240,11 +231,46 @@ class Bus:
                         message = await queue.get()
                 except TimeoutError:
                     return
-                if message.status == "503" and not message.payload:
+                if message is None or (message.status == "503" and not message.payload):
                     return
                 yield message
         finally:
-            await subscription.drop()
+            replies.forget(inbox)
+
+    async def _call(
+        self, subject: str, payload: bytes, *, timeout_seconds: float, headers: Mapping[str, str] | None
+    ) -> Message:
+        """Raises ``TimeoutError`` and :class:`CalqueError`."""
+        replied: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+
+        def take(message: Message | None) -> None:
+            if not replied.done():
+                replied.set_result(message)
+
+        replies = await self._replies_heard()
+        inbox = replies.expect(take)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self.send(subject, payload, reply=inbox, headers=headers)
+                message = await replied
+        finally:
+            replies.forget(inbox)
+        if message is None:
+            raise unavailable(subject, "the connection broke")
+        if message.status == "503" and not message.payload:
+            raise unavailable(subject, "no responders")
+        return message
+
+    async def _replies_heard(self) -> Replies:
+        """What hears replies; subscribed to with the first request."""
+        if self._replies is None:
+            self._replies = Replies(self.new_inbox())
+            try:
+                await self.listen(self._replies.subject, self._replies.hear)
+            except CalqueError:
+                self._replies = None
+                raise
+        return self._replies
 
     async def wait_connected(self, timeout_seconds: float, *, subject: str = "the bus") -> None:
         """Return once connected. Raises :class:`CalqueError` ``unavailable`` after ``timeout_seconds``."""
@@ -268,7 +294,7 @@ class Bus:
 
     def traffic(self) -> Traffic:
         """What has crossed this connection so far."""
-        return _sum(self._past, _traffic(self._client))
+        return self._past.with_more(crossed(self._client))
 
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener`` called after each reconnect; returns what ends that."""
@@ -310,7 +336,7 @@ class Bus:
     async def _on_disconnected(self, client: Client) -> None:
         if client is self._client:
             self._connected.clear()
-            self._client.fail_requests()
+            self._cut()
 
     async def _on_reconnected(self, client: Client) -> None:
         if client is self._client:
@@ -320,6 +346,10 @@ class Bus:
         if client is self._client and not self._closing:
             self._connected.clear()
             self._suspect.set()
+
+    def _cut(self) -> None:
+        if self._replies is not None:
+            self._replies.cut()
 
     def _announce(self) -> None:
         self._connected.set()
@@ -365,8 +395,8 @@ class Bus:
     async def _renew(self, seconds: float) -> None:
         client = await self._dial(seconds)
         old, self._client = self._client, client
-        old.fail_requests()
-        self._past = _sum(self._past, _traffic(old))
+        self._cut()
+        self._past = self._past.with_more(crossed(old))
         await self._discard(old)
         for subscription in list(self._subscriptions):
             await subscription.attach(client)
@@ -386,18 +416,3 @@ class Bus:
         if isinstance(error, nats_errors.NoRespondersError):
             return unavailable(subject, "no responders")
         return unavailable(subject, type(error).__name__)
-
-
-def _traffic(client: Client) -> Traffic:
-    stats = client.stats
-    return Traffic(
-        in_messages=stats["in_msgs"],
-        out_messages=stats["out_msgs"],
-        in_bytes=stats["in_bytes"],
-        out_bytes=stats["out_bytes"],
-        reconnects=stats["reconnects"],
-    )
-
-
-def _sum(one: Traffic, other: Traffic) -> Traffic:
-    return Traffic(*(a + b for a, b in zip(one, other, strict=True)))

@@ -1,38 +1,22 @@
-"""Messages and subscriptions: what is heard, apart from the connection that may be replaced underneath."""
+"""Subscriptions: what is heard, apart from the connection that may be replaced underneath."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from nats import errors as nats_errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
+
+from bus.client import BusClient
+from bus.messages import Message, Sink
 
 logger = logging.getLogger(__name__)
 
 PENDING_MESSAGES = 1 << 20
 PENDING_BYTES = 512 << 20
-
-
-class Message(NamedTuple):
-    """A message as it came. ``headers`` is ``None`` when there were none."""
-
-    subject: str
-    payload: bytes
-    reply: str | None
-    headers: Mapping[str, str] | None = None
-
-    @property
-    def status(self) -> str | None:
-        """The status of a control message of the server (``100``, ``404``, ``503``, ...)."""
-        return self.headers.get("Status") if self.headers else None
-
-
-Handler = Callable[[Message], Awaitable[None]]
-Sink = Callable[[Message], None]
 
 
 class Subscription:
@@ -43,17 +27,26 @@ class Subscription:
         *,
         subject: str,
         queue: str,
-        deliver: Callable[[Msg], Awaitable[None]],
+        deliver: Callable[[Msg], Awaitable[None]] | None = None,
+        sink: Sink | None = None,
         forget: Callable[[Subscription], None],
     ) -> None:
+        """Messages go to ``sink`` at once or, one after another, to ``deliver``."""
+        assert (deliver is None) != (sink is None)
         self._forget = forget
+        self._sink = sink
+        self._client: BusClient | None = None
         self._subject = subject
         self._queue = queue
         self._deliver = deliver
         self._raw: NatsSubscription | None = None
 
-    async def attach(self, client: Client) -> None:
+    async def attach(self, client: BusClient) -> None:
         """Subscribe on ``client``; called again by the bus when it had to open a new connection."""
+        self._client = client
+        if self._sink is not None:
+            self._raw = await client.hand_to(self._sink, subject=self._subject, queue=self._queue)
+            return
         self._raw = await client.subscribe(
             self._subject,
             queue=self._queue,
@@ -73,12 +66,16 @@ class Subscription:
     async def _end(self, *, drain: bool) -> None:
         raw, self._raw = self._raw, None
         self._forget(self)
-        if raw is None:
+        if raw is None or self._client is None:
             return
+        if self._sink is not None and not drain:
+            self._client.hand_no_more(raw)
         try:
             await (_untyped(raw).drain() if drain else raw.unsubscribe())
         except (nats_errors.Error, OSError) as error:
             logger.debug("unsubscribing from %s: %s", self._subject, error)
+        if self._sink is not None and drain:
+            self._client.hand_no_more(raw)
 
 
 def _untyped(value: object) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from bus.errors import timed_out, unavailable
-from bus.subscription import Message
+from bus.messages import Message
 from schemas.envelope import Envelope
 from schemas.problems import CalqueError, permanent
 from tests.simulation.fate import Fate
