@@ -58,6 +58,9 @@ class DataServiceRow(msgspec.Struct, kw_only=True):
     message: str = ""
 
 
+Key = tuple[str, str]
+
+
 class AppRow(msgspec.Struct, kw_only=True):
     """An instance. ``deploying`` is ``None`` for parts of no known app; ``cleaned`` when nothing of it is left."""
 
@@ -84,28 +87,58 @@ class Apps:
     """All instances of all sites, also those that are gone."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], AppRow] = {}
+        self.rows: dict[Key, AppRow] = {}
+        self.by_id: dict[str, tuple[Key, ...]] = {}
+        self.by_name: dict[str, tuple[Key, ...]] = {}
+        """Name -> those that bear it, or did until they were gone."""
+
+    def index(self) -> None:
+        """Make what follows from the rows, after they were loaded."""
+        for key, row in self.rows.items():
+            self._note_id(key)
+            if row.deploying is not None:
+                self._note_name(key, row.deploying.name, before=None)
 
     def apply(self, site: str, id: str, event: Event, *, time: str, operation: str | None) -> None:
         """Take in one event of an instance."""
         row = self.rows.get((site, id))
         if row is None:
             row = self.rows[site, id] = AppRow(site=site, id=id, created_at=time, operation=operation)
+            self._note_id((site, id))
+        if isinstance(event, InstanceDeploying):
+            self._note_name((site, id), event.name, before=row.deploying)
         row.changed_at = time
         if not _whole(row, event):
             _part(row, event)
 
     def with_id(self, id: str) -> list[AppRow]:
         """The instances with this id: one, unless two sites claim the same."""
-        return [row for row in self.rows.values() if row.id == id and row.deploying is not None]
+        rows = map(self.rows.__getitem__, self.by_id.get(id, ()))
+        return [row for row in rows if row.deploying is not None]
 
     def find(self, name_or_id: str) -> list[AppRow]:
         """The instances with this id, else those that bear this name and are not gone."""
-        return self.with_id(name_or_id) or [
-            row
-            for row in self.rows.values()
-            if row.deploying is not None and row.deploying.name == name_or_id and not row.gone
-        ]
+        if found := self.with_id(name_or_id):
+            return found
+        keys = tuple(key for key in self.by_name.get(name_or_id, ()) if not self.rows[key].gone)
+        if keys:
+            self.by_name[name_or_id] = keys  # what is gone does not come back
+        rows = map(self.rows.__getitem__, keys)
+        return [row for row in rows if row.deploying is not None and row.deploying.name == name_or_id]
+
+    def _note_id(self, key: Key) -> None:
+        self.by_id[key[1]] = (*self.by_id.get(key[1], ()), key)
+
+    def _note_name(self, key: Key, name: str, *, before: InstanceDeploying | None) -> None:
+        if before is not None and before.name != name:
+            left = tuple(each for each in self.by_name.get(before.name, ()) if each != key)
+            if left:
+                self.by_name[before.name] = left
+            else:
+                self.by_name.pop(before.name, None)
+        keys = self.by_name.get(name, ())
+        if key not in keys:
+            self.by_name[name] = (*keys, key)
 
     def known(self) -> Iterator[AppRow]:
         """The instances that are known as such."""

@@ -135,6 +135,7 @@ def load_lines(lines: Iterable[bytes]) -> Projections:
                         content.update(rows)
                     else:
                         content.update(key for key, _ in rows)
+        state.apps.index()
         state.images.index()
         state.operations.index()
     finally:

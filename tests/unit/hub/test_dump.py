@@ -39,7 +39,12 @@ def tables(state: Projections) -> dict[str, Any]:
         if hasattr(part, "__dict__") and name != "_image_index":
             found.update({f"{name}.{table}": content for table, content in vars(part).items()})
     del found["images.changed"], found["images.changed_copies"]
-    found["images.by_copy"] = {copy: sorted(keys) for copy, keys in state.images.by_copy.items()}
+    for name, index in (
+        ("images.by_copy", state.images.by_copy),
+        ("apps.by_id", state.apps.by_id),
+        ("apps.by_name", state.apps.by_name),
+    ):
+        found[name] = {value: sorted(keys) for value, keys in index.items()}
     return found
 
 
