@@ -56,7 +56,7 @@ SOURCE_STAYS_SECONDS = 0.5
 _sources_change = asyncio.Lock()
 
 
-async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
+async def set_up_hub(bus: Bus, *, sites: Sequence[str] = (), heard: Sequence[str] = ()) -> None:
     """The hub's own streams and consumers, and each site's durable on ``CMD``. Needs no site: see :func:`add_site`."""
     js = JetStream(bus)
     await keep_stream(js, _outbox("hub"))
@@ -68,7 +68,8 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = ()) -> None:
     )
     await keep_stream(js, _jobs(subjects.COMMANDS_TO_HUB))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
-    await _consumer(js, EVENTS, {"durable_name": SAGAS_CONSUMER, "max_ack_pending": 1000})
+    of = {"filter_subjects": sorted(heard)} if heard else {}
+    await _consumer(js, EVENTS, {"durable_name": SAGAS_CONSUMER, "max_ack_pending": 1000, **of})
     await keep_stream(js, DEAD_LETTERS)
     await _advised(js)
     for site in sites:
@@ -213,22 +214,22 @@ async def keep_stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
 
 
 async def _consumer(js: JetStream, stream: str, wanted: Mapping[str, Any]) -> None:
-    """Make a durable pull consumer, or bring an existing one to the time that an acknowledgement may take.
+    """Make a durable pull consumer, or bring an existing one to what is wanted.
 
     Tries without end: who handles counts (``bus.work``).
     """
     name = wanted["durable_name"]
-    ack_wait = ACK_WAIT_SECONDS * NANOSECONDS
+    wanted = {**wanted, "ack_wait": ACK_WAIT_SECONDS * NANOSECONDS}
     config: dict[str, Any]
     try:
         config = (await js.call(f"CONSUMER.INFO.{stream}.{name}"))["config"]
-        if config.get("ack_wait") == ack_wait:
+        if all(config.get(key) == value for key, value in wanted.items()):
             return
-        config["ack_wait"] = ack_wait
+        config.update(wanted)
     except JetStreamError as error:
         if error.err_code != CONSUMER_NOT_FOUND:
             raise
-        config = {"ack_policy": "explicit", "ack_wait": ack_wait, "deliver_policy": "all", "max_deliver": -1, **wanted}
+        config = {"ack_policy": "explicit", "deliver_policy": "all", "max_deliver": -1, **wanted}
     await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
     logger.info("keeping consumer %s on stream %s", name, stream)
 

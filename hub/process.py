@@ -42,7 +42,7 @@ from hub.application.letters import Letters
 from hub.application.members import Members
 from hub.application.projector import Projector
 from hub.application.queries import Queries
-from hub.application.reactor import Reactor
+from hub.application.reactor import HEARD_SUBJECTS, Reactor
 from hub.application.sagas import Sagas
 from hub.application.snapshots import Policy, Snapshotter
 from hub.application.strays import StrayEvents
@@ -173,7 +173,7 @@ class Hub:
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
-                await set_up_hub(self._bus, sites=self._settings.sites)
+                await set_up_hub(self._bus, sites=self._settings.sites, heard=HEARD_SUBJECTS)
                 await self._snapshots.open()
             except CalqueError as error:
                 if not error.problem.temporary or time.monotonic() >= deadline:

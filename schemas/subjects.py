@@ -104,6 +104,15 @@ def events_of(writer: str) -> str:
     return _join("evt", writer) + ".>"
 
 
+def events_of_kind(*, aggregate: str, event: str, writer: str | None = None) -> str:
+    """The filter of one kind of event of all aggregates, of one writer or of all."""
+    kind = _join("evt", writer or "any", aggregate, "any", event).split(".")
+    kind[4] = "*"
+    if writer is None:
+        kind[2] = "*"
+    return ".".join(kind)
+
+
 def events_of_aggregate(*, writer: str, aggregate: str, id: str) -> str:
     """The filter of one aggregate, against which an append is guarded."""
     return _join("evt", writer, aggregate, id) + ".>"

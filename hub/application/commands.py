@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS = 2.0
 
+PASSED_ON = frozenset({("instance", "deploy"), ("instance", "stop"), ("instance", "start"), ("instance", "delete")})
+"""Of these, nothing is stored but that they were rejected or passed on. The append of that finds what became of them
+before, so it is not looked up first when they are delivered for the first time."""
+
 Decide = Callable[[Context, Received], Awaitable[Outcome]]
 
 DECISIONS: dict[str, Decide] = {
@@ -78,8 +82,10 @@ class CommandHandler:
         except SubjectError as error:
             raise CalqueError(invalid("subject", str(error))) from None
         envelope = decode(delivery.payload)
-        became = await self._became(envelope.id)
-        answer = await self._answer(envelope.id, became)
+        became, answer = None, None
+        if delivery.delivered > 1 or (subject.aggregate, subject.verb) not in PASSED_ON:
+            became = await self._became(envelope.id)
+            answer = await self._answer(envelope.id, became)
         if answer is None and isinstance(became, CommandForwarded):
             await self._send(envelope, became)
             return

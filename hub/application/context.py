@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hub.application.ports import Clock, EventLog, Outbound
 from hub.application.projector import Projector
 from hub.projections.state import Projections
 from hub.projections.views import site_states
 from schemas.problems import CalqueError, temporary
-from schemas.values import SiteState
+from schemas.values import SiteState, Template
 
 TRIES = 8
 
@@ -23,6 +23,8 @@ class Context:
     projector: Projector
     clock: Clock
     sites: tuple[str, ...]
+    applied: dict[str, Template] = field(default_factory=dict)
+    """Templates that were read from the hub's stream. A version that was applied never changes."""
 
     @property
     def state(self) -> Projections:

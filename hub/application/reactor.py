@@ -12,6 +12,7 @@ Every event is handled by one hub, and again by another if that one dies before 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 
 from bus.events import Conflict
@@ -46,9 +47,27 @@ from schemas.events import (
 from schemas.names import claim_token
 from schemas.operations import effect_id
 from schemas.problems import CalqueError, Problem, temporary
-from schemas.subjects import HUB, site_command
+from schemas.subjects import HUB, events_of_kind, site_command
 
 REACH_SECONDS = 10.0
+HEARD: Mapping[type[Event], str | None] = {
+    OperationAccepted: None,
+    CancelRequested: None,
+    OperationSucceeded: None,
+    OperationFailed: None,
+    OperationCancelled: None,
+    StepStarted: HUB,
+    UndoStarted: HUB,
+    CommandRejected: None,
+    CatalogEntered: HUB,
+    ImageFailed: None,
+    ImageFound: None,
+    LocationAdded: None,
+}
+"""What is reacted to, of one writer or of all. Nothing else is delivered: most events are the steps of sites."""
+HEARD_SUBJECTS = tuple(
+    events_of_kind(aggregate=kind.AGGREGATE, event=kind.EVENT, writer=writer) for kind, writer in HEARD.items()
+)
 
 
 class Reactor:
@@ -62,7 +81,7 @@ class Reactor:
         """One delivery from ``EVENTS``. Raises :class:`CalqueError`."""
         recorded = record(sequence=delivery.sequence, subject=delivery.subject, payload=delivery.payload)
         event = recorded.event
-        if recorded.refused is not None or not isinstance(event, Event):
+        if recorded.refused is not None or not isinstance(event, Event) or type(event) not in HEARD:
             return
         # Whatever follows reads the tables: they must have seen this event.
         await self._context.projector.reached(delivery.sequence, timeout_seconds=REACH_SECONDS)

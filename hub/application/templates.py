@@ -15,6 +15,8 @@ from schemas.problems import Problem, not_found
 from schemas.values import Template, TemplateRef
 
 NOTHING: TemplateState | None = None
+KEPT = 256
+"""So many templates are kept at hand."""
 
 
 async def apply(context: Context, received: Received) -> Outcome:
@@ -47,8 +49,13 @@ async def find(context: Context, reference: TemplateRef) -> Template | Problem:
     else:
         token = template_token(reference.name, reference.version)
     if token is not None and is_token(token):
+        if (known := context.applied.get(token)) is not None:
+            return known
         state = (await load(context.events, "template", token)).fold(domain.evolve, NOTHING)
         if state is not None:
+            if len(context.applied) >= KEPT:
+                context.applied.pop(next(iter(context.applied)))
+            context.applied[token] = state.template
             return state.template
     return _missing(context, reference)
 

@@ -82,6 +82,11 @@ class AppRow(msgspec.Struct, kw_only=True):
         """Whether nothing of it exists any more."""
         return self.state == "deleted" or (self.state == "failed" and self.cleaned)
 
+    @property
+    def name(self) -> str | None:
+        """The name that it has; ``None`` when it is gone, or not known."""
+        return None if self.deploying is None or self.gone else self.deploying.name
+
 
 class Apps:
     """All instances of all sites, also those that are gone."""
@@ -90,14 +95,13 @@ class Apps:
         self.rows: dict[Key, AppRow] = {}
         self.by_id: dict[str, tuple[Key, ...]] = {}
         self.by_name: dict[str, tuple[Key, ...]] = {}
-        """Name -> those that bear it, or did until they were gone."""
+        """Name -> those that bear it and are not gone."""
 
     def index(self) -> None:
         """Make what follows from the rows, after they were loaded."""
         for key, row in self.rows.items():
             self._note_id(key)
-            if row.deploying is not None:
-                self._note_name(key, row.deploying.name, before=None)
+            self._renamed(key, None, row.name)
 
     def apply(self, site: str, id: str, event: Event, *, time: str, operation: str | None) -> None:
         """Take in one event of an instance."""
@@ -105,11 +109,12 @@ class Apps:
         if row is None:
             row = self.rows[site, id] = AppRow(site=site, id=id, created_at=time, operation=operation)
             self._note_id((site, id))
-        if isinstance(event, InstanceDeploying):
-            self._note_name((site, id), event.name, before=row.deploying)
         row.changed_at = time
+        before = row.name
         if not _whole(row, event):
             _part(row, event)
+        elif (now := row.name) != before:
+            self._renamed((site, id), before, now)
 
     def with_id(self, id: str) -> list[AppRow]:
         """The instances with this id: one, unless two sites claim the same."""
@@ -120,25 +125,21 @@ class Apps:
         """The instances with this id, else those that bear this name and are not gone."""
         if found := self.with_id(name_or_id):
             return found
-        keys = tuple(key for key in self.by_name.get(name_or_id, ()) if not self.rows[key].gone)
-        if keys:
-            self.by_name[name_or_id] = keys  # what is gone does not come back
-        rows = map(self.rows.__getitem__, keys)
-        return [row for row in rows if row.deploying is not None and row.deploying.name == name_or_id]
+        return [self.rows[key] for key in self.by_name.get(name_or_id, ())]
 
     def _note_id(self, key: Key) -> None:
         self.by_id[key[1]] = (*self.by_id.get(key[1], ()), key)
 
-    def _note_name(self, key: Key, name: str, *, before: InstanceDeploying | None) -> None:
-        if before is not None and before.name != name:
-            left = tuple(each for each in self.by_name.get(before.name, ()) if each != key)
+    def _renamed(self, key: Key, before: str | None, now: str | None) -> None:
+        """A row bears another name; ``None``: none, because it is gone or not known."""
+        if before is not None:
+            left = tuple(each for each in self.by_name[before] if each != key)
             if left:
-                self.by_name[before.name] = left
+                self.by_name[before] = left
             else:
-                self.by_name.pop(before.name, None)
-        keys = self.by_name.get(name, ())
-        if key not in keys:
-            self.by_name[name] = (*keys, key)
+                del self.by_name[before]
+        if now is not None:
+            self.by_name[now] = (*self.by_name.get(now, ()), key)
 
     def known(self) -> Iterator[AppRow]:
         """The instances that are known as such."""
