@@ -24,7 +24,14 @@ class Command(Demand, frozen=True, kw_only=True):
     VERB: ClassVar[str]
 
 
-class Planned(Command, frozen=True, kw_only=True):
+class Timed(Command, frozen=True, kw_only=True):
+    """The base of commands that begin an operation with a deadline: ``deadline_seconds`` after its acceptance it goes
+    back. Without one, its verb has a default (:mod:`schemas.deadlines`)."""
+
+    deadline_seconds: float | None = None
+
+
+class Planned(Timed, frozen=True, kw_only=True):
     """The base of commands that can be planned: with ``expected_plan`` (the ``digest`` of a candidate of
     ``view.plan``) the command is rejected when what it would do is no longer that."""
 
@@ -108,7 +115,7 @@ class RunImage(Planned, frozen=True, kw_only=True):
 
 
 @command("hub", "image", "transfer")
-class TransferImage(Command, frozen=True, kw_only=True):
+class TransferImage(Timed, frozen=True, kw_only=True):
     """Have the image's copies at ``site`` too, in ``repository`` or else where the site's policy says.
 
     With a ``repository`` all of them are to lie there, also when others of the same site hold them already.

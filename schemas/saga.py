@@ -32,8 +32,9 @@ from schemas.events import (
     StepUndone,
     UndoStarted,
 )
-from schemas.operations import Step
+from schemas.operations import Step, effect_id
 from schemas.problems import Problem, temporary
+from schemas.timers import spread
 from schemas.values import Cleanup, OperationState, Requester
 
 StepStatus = Literal["pending", "running", "waiting", "done", "failed", "undone"]
@@ -162,22 +163,32 @@ def react(operation: Operation) -> list[Effect]:
             if state.status == "running":
                 effects.append(Do(state.step, state.attempt))
             elif state.status == "waiting":
-                effects.append(Retry(state.step, state.attempt + 1, delay(state.attempt, state.problem)))
+                seed = effect_id(operation.id, state.step.id, state.attempt + 1)
+                wait = delay(state.attempt, state.problem, seed=seed)
+                effects.append(Retry(state.step, state.attempt + 1, wait))
         return effects
     if not operation.live:
         return []
     return [
-        Undo(state.step, state.undo_attempt + 1, delay(state.undo_attempt, state.problem) if state.undo_attempt else 0)
+        Undo(state.step, state.undo_attempt + 1, _undo_delay(operation, state))
         for state in _to_undo(operation)
         if _undoable(operation, state.step)
     ]
 
 
-def delay(attempt: int, problem: Problem | None) -> float:
-    """Seconds to wait after ``attempt`` failed: doubling from a quarter, at least what the problem asks for."""
-    grown = min(0.25 * 2.0 ** max(attempt - 1, 0), MAX_DELAY_SECONDS)
+def delay(attempt: int, problem: Problem | None, *, seed: str) -> float:
+    """Seconds to wait after ``attempt`` failed: doubling from a quarter, at least what the problem asks for, spread by
+    the ``seed`` (the id of the attempt to come)."""
+    grown = min(0.25 * 2.0 ** min(max(attempt - 1, 0), 10), MAX_DELAY_SECONDS)
     wanted = problem.retry_after_seconds if problem and problem.retry_after_seconds else 0.0
-    return max(grown, min(wanted, MAX_DELAY_SECONDS))
+    return spread(max(grown, min(wanted, MAX_DELAY_SECONDS)), seed=seed)
+
+
+def _undo_delay(operation: Operation, state: StepState) -> float:
+    if not state.undo_attempt:
+        return 0.0
+    seed = effect_id(operation.id, f"undo-{state.step.id}", state.undo_attempt + 1)
+    return delay(state.undo_attempt, state.problem, seed=seed)
 
 
 # What a decision leads to. Each returns the events to append; an empty list means that it came too late.
@@ -252,6 +263,13 @@ def undo_failed(operation: Operation, step: str, attempt: int, problem: Problem)
     if operation.outcome is None and attempt >= UNDO_ATTEMPTS_BEFORE_END:
         events.append(_ending(operation, "pending"))
     return events
+
+
+def leave(operation: Operation) -> list[Event]:
+    """It goes back for too long: it ends, with its clean-up pending, which goes on."""
+    if operation.phase != "undoing" or operation.outcome is not None:
+        return []
+    return [_ending(operation, "pending")]
 
 
 def deadline_passed(seconds: float) -> Problem:

@@ -163,7 +163,8 @@ class StepView(Fact, frozen=True, kw_only=True):
 
 
 class OperationView(Fact, frozen=True, kw_only=True):
-    """An operation. ``site`` is ``hub`` for the hub's own; ``children`` are the site operations that it started."""
+    """An operation. ``site`` is ``hub`` for the hub's own; ``children`` are the site operations that it started. If it
+    has not succeeded ``deadline_seconds`` after ``created_at``, it goes back."""
 
     id: str
     kind: str
@@ -181,6 +182,7 @@ class OperationView(Fact, frozen=True, kw_only=True):
     result: dict[str, Any] = {}
     created_at: str = ""
     ended_at: str = ""
+    deadline_seconds: float = 0.0
 
 
 class BrokerView(Fact, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
 from hub.domain.received import ID, Received, foreign_inbox, read, reply_subject
 from hub.projections.views import answer_of
-from schemas.commands import Answer, SiteCommand
+from schemas.commands import Answer, SiteCommand, Timed
 from schemas.envelope import Envelope, decode, timestamp, wrap
 from schemas.events import CommandForwarded, CommandRejected
 from schemas.problems import CalqueError, Problem, invalid, permanent
@@ -175,8 +175,11 @@ class CommandHandler:
 
     async def _forward(self, received: Received, forward: Forward) -> Answer | None:
         """Pass the command on; ``None``, or the answer when it was rejected before."""
-        data: dict[str, Any] = msgspec.to_builtins(forward.command)
-        event = CommandForwarded(site=forward.site, target=forward.aggregate_id, type=forward.command.TYPE, data=data)
+        command = forward.command
+        if isinstance(received.command, Timed):
+            command = msgspec.structs.replace(command, deadline_seconds=received.command.deadline_seconds)
+        data: dict[str, Any] = msgspec.to_builtins(command)
+        event = CommandForwarded(site=forward.site, target=forward.aggregate_id, type=command.TYPE, data=data)
         if not await self._record(received.envelope, event):
             return await self._as_before(received.envelope)
         await self._send(received.envelope, event)

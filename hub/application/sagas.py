@@ -18,7 +18,7 @@ from hub.application.context import TRIES, Context, contended
 from hub.domain.children import Child, Clockwork, Outgoing, advance, outgoing
 from schemas import saga
 from schemas.envelope import parse_timestamp, timestamp, wrap
-from schemas.events import Event
+from schemas.events import Event, UndoStarted
 from schemas.problems import CalqueError
 from schemas.saga import Operation
 from schemas.subjects import HUB, site_command
@@ -123,11 +123,16 @@ class Sagas:
 def _clock(loaded: Loaded, now: datetime) -> Clockwork:
     times = [_seconds(each.envelope.time, now) for each in loaded.readable]
     changed: dict[str, float] = {}
+    undoing: float | None = None
     for each, time in zip(loaded.readable, times, strict=True):
         step = getattr(each.event, "step", None)
         if isinstance(step, str):
             changed[step] = time
-    return Clockwork(now=now.timestamp(), accepted=times[0] if times else now.timestamp(), changed=changed)
+        if isinstance(each.event, UndoStarted):
+            undoing = time
+    return Clockwork(
+        now=now.timestamp(), accepted=times[0] if times else now.timestamp(), changed=changed, undoing=undoing
+    )
 
 
 def _seconds(text: str, now: datetime) -> float:

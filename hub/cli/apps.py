@@ -104,6 +104,7 @@ async def deploy(
             artifacts=choices.artifacts,
             attach=existing,
             expected_plan=planning.expected,
+            deadline_seconds=planning.deadline,
         )
 
     async with session.client() as client:
@@ -210,7 +211,9 @@ async def stop(
     """Stop an app's services; data is kept."""
     await _change(
         session,
-        lambda client: client.stop(app_name, site=site, expected_plan=planning.expected),
+        lambda client: client.stop(
+            app_name, site=site, expected_plan=planning.expected, deadline_seconds=planning.deadline
+        ),
         planning=planning,
         wait=wait,
         timeout=timeout,
@@ -231,7 +234,9 @@ async def start(
     """Start a stopped app."""
     await _change(
         session,
-        lambda client: client.start(app_name, site=site, expected_plan=planning.expected),
+        lambda client: client.start(
+            app_name, site=site, expected_plan=planning.expected, deadline_seconds=planning.deadline
+        ),
         planning=planning,
         wait=wait,
         timeout=timeout,
@@ -262,7 +267,7 @@ async def delete(
         where = f"{found.name} at {found.site}"
 
         async def verb(client: Client) -> Started:
-            return await client.delete(found.id, expected_plan=planning.expected)
+            return await client.delete(found.id, expected_plan=planning.expected, deadline_seconds=planning.deadline)
 
         if await planning.shown(session, client, verb):
             return
@@ -309,7 +314,13 @@ async def adopt(
 
     async def verb(client: Client) -> Started:
         return await client.deploy(
-            wanted, name=name, site=site, attach=existing, adopted=True, expected_plan=planning.expected
+            wanted,
+            name=name,
+            site=site,
+            attach=existing,
+            adopted=True,
+            expected_plan=planning.expected,
+            deadline_seconds=planning.deadline,
         )
 
     async with session.client() as client:

@@ -12,7 +12,7 @@ from hub.cli.choosing import choice_options
 from hub.cli.completion import image_names, repository_names, site_names
 from hub.cli.kinds import IMAGES
 from hub.cli.lists import show_or_watch
-from hub.cli.options import client_options, wait_options, watch_option
+from hub.cli.options import client_options, deadline_option, wait_options, watch_option
 from hub.cli.output import seconds, size
 from hub.cli.planning import Planning, dry_run_option, name_option, new_site_option, planning_options
 from hub.cli.results import show_image, show_started
@@ -65,6 +65,7 @@ async def save(
             site=site,
             repository=repository,
             expected_plan=planning.expected,
+            deadline_seconds=planning.deadline,
         )
 
     async with session.client() as client:
@@ -124,6 +125,7 @@ async def run(
             artifacts=choices.artifacts,
             repository=repository,
             expected_plan=planning.expected,
+            deadline_seconds=planning.deadline,
         )
 
     async with session.client() as client:
@@ -198,16 +200,23 @@ async def describe(session: Session, image_name: str) -> None:
 @image_argument
 @click.option("--to", "site", required=True, shell_complete=site_names, help="The site that is to have it.")
 @repository_option
+@deadline_option()
 @wait_options
 @client_options
 @asynchronous
 async def transfer(
-    session: Session, image_name: str, site: str, repository: str | None, wait: bool, timeout: float | None
+    session: Session,
+    image_name: str,
+    site: str,
+    repository: str | None,
+    deadline: float | None,
+    wait: bool,
+    timeout: float | None,
 ) -> None:
     """Copy an image to another site, or into another repository of the same site. It stays where it was."""
     async with session.client() as client:
         found = await client.image(image_name)
-        started = await client.transfer_image(found.id, site=site, repository=repository)
+        started = await client.transfer_image(found.id, site=site, repository=repository, deadline_seconds=deadline)
         if not wait:
             show_started(session, started, said=f"image {found.name} is being copied to {site}")
             return

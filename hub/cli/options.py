@@ -84,6 +84,12 @@ def stack_options(function: F) -> F:
     return context_option(home_option(no_color_option(function)))
 
 
+def deadline_option(**more: Any) -> Callable[[F], F]:
+    """``--deadline``, with ``more`` of what click knows about options."""
+    said = "Undo it if it has not succeeded within this time (90, 2m, 1h); else its verb's own, 1h to 24h."
+    return click.option("--deadline", type=Duration(), default=None, help=said, **more)
+
+
 def wait_options(function: F) -> F:
     """``--wait/--no-wait`` and ``--timeout``."""
     function = click.option(

@@ -94,6 +94,14 @@ def seconds(value: float | None) -> str:
     return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s"
 
 
+def length(seconds: float) -> str:
+    """A time as it is given to options: ``2h``, ``1h30m``, ``45s``."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [f"{value}{unit}" for value, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if value]
+    return "".join(parts) or "0s"
+
+
 def age(timestamp: str, *, now: datetime | None = None) -> str:
     """How long ago, in the biggest unit."""
     if not timestamp:

@@ -9,6 +9,7 @@ import click
 
 from hub.cli.completion import site_names
 from hub.cli.exits import Exit, exit_code
+from hub.cli.options import deadline_option
 from hub.cli.planned_results import show_plan
 from hub.cli.session import Session
 from hub.client import Client, Started, planned
@@ -21,10 +22,11 @@ ANYWHERE = "anywhere"
 
 
 class Planning(NamedTuple):
-    """Whether a command is only planned, and the digest of the plan that it has to be."""
+    """Whether a command is only planned, the digest of the plan that it has to be, and the seconds that it has."""
 
     dry: bool
     expected: str | None = None
+    deadline: float | None = None
 
     def named(self, name: str | None) -> str:
         """The name of what is made; a plan needs none."""
@@ -69,6 +71,10 @@ def _keep_expected(ctx: click.Context, _: click.Parameter, value: str | None) ->
     ctx.params["planning"] = _known(ctx)._replace(expected=value)
 
 
+def _keep_deadline(ctx: click.Context, _: click.Parameter, value: float | None) -> None:
+    ctx.params["planning"] = _known(ctx)._replace(deadline=value)
+
+
 def _known(ctx: click.Context) -> Planning:
     known: Planning = ctx.params.get("planning", Planning(dry=False))
     return known
@@ -91,13 +97,14 @@ name_option = click.option("--name", default=None, help="Name of the new app: a-
 
 
 def planning_options(function: F) -> F:
-    """``--dry-run`` and ``--expect-plan``; the command gets them as ``planning``."""
-    return expected_option(dry_run_option(function))
+    """``--dry-run``, ``--expect-plan`` and ``--deadline``; the command gets them as ``planning``."""
+    kept = deadline_option(expose_value=False, callback=_keep_deadline)
+    return expected_option(dry_run_option(kept(function)))
 
 
 def plan_of(command: click.Command, *, help: str) -> click.Command:
     """``plan <verb>``: the command with its options, only that it is a dry run."""
-    left_out = {"dry_run", "expect_plan", "wait", "timeout", "yes"}
+    left_out = {"dry_run", "expect_plan", "deadline", "wait", "timeout", "yes"}
 
     def rehearse(**values: Any) -> Any:
         assert command.callback is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hub.cli.output import age, seconds, size
+from hub.cli.output import age, length, seconds, size
 from hub.cli.session import Session
 from hub.cli.tables import show_fields, show_table
 from hub.client import Started
@@ -143,6 +143,7 @@ def show_operation(session: Session, view: OperationView) -> None:
             "started": view.children,
             "warnings": warnings(view),
             "created": view.created_at,
+            "deadline": _deadline(view),
             "ended": view.ended_at,
         }
     )
@@ -155,6 +156,16 @@ def show_operation(session: Session, view: OperationView) -> None:
                 for s in view.steps
             ],
         )
+
+
+YEAR_SECONDS = 365 * 86400.0
+
+
+def _deadline(view: OperationView) -> str | None:
+    """When the operation goes back if it has not succeeded; ``None`` where it would be years away."""
+    if not 0 < view.deadline_seconds < YEAR_SECONDS:
+        return None
+    return f"{length(view.deadline_seconds)} after that"
 
 
 def warnings(view: OperationView) -> list[str]:

@@ -122,6 +122,7 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
         attach: Mapping[str, Attachment] | None = None,
         adopted: bool = False,
         expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id.
@@ -147,6 +148,7 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
             attach=dict(attach or {}),
             adopted=adopted,
             expected_plan=expected_plan,
+            deadline_seconds=deadline_seconds,
         )
         return await self._send(data, target=derived_id(id, "instance"), command=id)
 
@@ -160,6 +162,7 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
         site: str | None = None,
         repository: str | None = None,
         expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Save an app as the image ``name``; the target is the new image's id.
@@ -177,6 +180,7 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
             comment=comment,
             repository=repository,
             expected_plan=expected_plan,
+            deadline_seconds=deadline_seconds,
         )
         started = await self._send(data, target=found.id, command=id)
         return started._replace(target=image)
@@ -195,6 +199,7 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
         artifacts: Mapping[str, Artifact] | None = None,
         repository: str | None = None,
         expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Run an image at ``site`` as ``name``; the target is the new instance's id.
@@ -217,38 +222,66 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
             artifacts=dict(artifacts or {}),
             repository=repository,
             expected_plan=expected_plan,
+            deadline_seconds=deadline_seconds,
         )
         started = await self._send(data, target=found.id, command=id)
         return started._replace(target=instance)
 
     async def transfer_image(
-        self, image: str, *, site: str, repository: str | None = None, command: str | None = None
+        self,
+        image: str,
+        *,
+        site: str,
+        repository: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says."""
         found = await self.image(image)
-        data = commands.TransferImage(site=site, repository=repository)
+        data = commands.TransferImage(site=site, repository=repository, deadline_seconds=deadline_seconds)
         return await self._send(data, target=found.id, command=command)
 
     async def stop(
-        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+        self,
+        app: str,
+        *,
+        site: str | None = None,
+        expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Stop the app services; data is kept."""
         found = await self.app(app, site=site)
-        return await self._send(commands.StopInstance(expected_plan=expected_plan), target=found.id, command=command)
+        data = commands.StopInstance(expected_plan=expected_plan, deadline_seconds=deadline_seconds)
+        return await self._send(data, target=found.id, command=command)
 
     async def start(
-        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+        self,
+        app: str,
+        *,
+        site: str | None = None,
+        expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Start a stopped app."""
         found = await self.app(app, site=site)
-        return await self._send(commands.StartInstance(expected_plan=expected_plan), target=found.id, command=command)
+        data = commands.StartInstance(expected_plan=expected_plan, deadline_seconds=deadline_seconds)
+        return await self._send(data, target=found.id, command=command)
 
     async def delete(
-        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+        self,
+        app: str,
+        *,
+        site: str | None = None,
+        expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Remove an app with its data."""
         found = await self.app(app, site=site)
-        return await self._send(commands.DeleteInstance(expected_plan=expected_plan), target=found.id, command=command)
+        data = commands.DeleteInstance(expected_plan=expected_plan, deadline_seconds=deadline_seconds)
+        return await self._send(data, target=found.id, command=command)
 
     async def edit_image(
         self,

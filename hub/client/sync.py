@@ -81,6 +81,7 @@ class SyncClient:
         attach: Mapping[str, Attachment] | None = None,
         adopted: bool = False,
         expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id.
@@ -101,6 +102,7 @@ class SyncClient:
                 attach=attach,
                 adopted=adopted,
                 expected_plan=expected_plan,
+                deadline_seconds=deadline_seconds,
                 command=command,
             )
         )
@@ -115,6 +117,7 @@ class SyncClient:
         site: str | None = None,
         repository: str | None = None,
         expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Save an app as the image ``name``; the target is the new image's id.
@@ -129,6 +132,7 @@ class SyncClient:
                 site=site,
                 repository=repository,
                 expected_plan=expected_plan,
+                deadline_seconds=deadline_seconds,
                 command=command,
             )
         )
@@ -147,6 +151,7 @@ class SyncClient:
         artifacts: Mapping[str, Artifact] | None = None,
         repository: str | None = None,
         expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Run an image at ``site`` as ``name``; the target is the new instance's id.
@@ -165,35 +170,74 @@ class SyncClient:
                 artifacts=artifacts,
                 repository=repository,
                 expected_plan=expected_plan,
+                deadline_seconds=deadline_seconds,
                 command=command,
             )
         )
 
     def transfer_image(
-        self, image: str, *, site: str, repository: str | None = None, command: str | None = None
+        self,
+        image: str,
+        *,
+        site: str,
+        repository: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says."""
         return self._background.run(
-            self._client.transfer_image(image, site=site, repository=repository, command=command)
+            self._client.transfer_image(
+                image, site=site, repository=repository, deadline_seconds=deadline_seconds, command=command
+            )
         )
 
     def stop(
-        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+        self,
+        app: str,
+        *,
+        site: str | None = None,
+        expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Stop the app services; data is kept."""
-        return self._background.run(self._client.stop(app, site=site, expected_plan=expected_plan, command=command))
+        return self._background.run(
+            self._client.stop(
+                app, site=site, expected_plan=expected_plan, deadline_seconds=deadline_seconds, command=command
+            )
+        )
 
     def start(
-        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+        self,
+        app: str,
+        *,
+        site: str | None = None,
+        expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Start a stopped app."""
-        return self._background.run(self._client.start(app, site=site, expected_plan=expected_plan, command=command))
+        return self._background.run(
+            self._client.start(
+                app, site=site, expected_plan=expected_plan, deadline_seconds=deadline_seconds, command=command
+            )
+        )
 
     def delete(
-        self, app: str, *, site: str | None = None, expected_plan: str | None = None, command: str | None = None
+        self,
+        app: str,
+        *,
+        site: str | None = None,
+        expected_plan: str | None = None,
+        deadline_seconds: float | None = None,
+        command: str | None = None,
     ) -> Started:
         """Remove an app with its data."""
-        return self._background.run(self._client.delete(app, site=site, expected_plan=expected_plan, command=command))
+        return self._background.run(
+            self._client.delete(
+                app, site=site, expected_plan=expected_plan, deadline_seconds=deadline_seconds, command=command
+            )
+        )
 
     def edit_image(
         self,

@@ -26,9 +26,12 @@ from schemas.events import Event
 from schemas.operations import Step, effect_id
 from schemas.problems import Actor, Problem, permanent
 from schemas.saga import Do, Operation, Retry, StepState, Undo
+from schemas.timers import left
 
 FORGET_AGAIN_SECONDS = 30.0
 TURN_SECONDS = 2.0
+UNDO_SECONDS = 600.0
+"""An operation that goes back for longer has ended, with its clean-up pending."""
 
 
 class Child(NamedTuple):
@@ -52,11 +55,21 @@ class Outgoing(NamedTuple):
 
 
 class Clockwork(NamedTuple):
-    """Times in seconds of one clock: now, when the operation was accepted, when each step last changed."""
+    """Times in seconds of one clock: now, when the operation was accepted, when each step last changed, and since when
+    the operation goes back, if it does."""
 
     now: float
     accepted: float
     changed: Mapping[str, float]
+    undoing: float | None = None
+
+    def is_over(self, seconds: float, *, since: float | None) -> bool:
+        """Whether ``seconds`` have passed since then, by a clock that may have been set."""
+        return since is not None and left(seconds, since=since, now=self.now) <= 0
+
+    def since(self, step: str) -> float:
+        """When ``step`` last changed."""
+        return self.changed.get(step, self.accepted)
 
 
 Lookup = Callable[[str, str], Child | None]
@@ -75,16 +88,18 @@ def advance(operation: Operation, child: Lookup, *, clock: Clockwork) -> list[Ev
     """The next events of the operation, if anything has happened; ask again after they are stored."""
     if operation.phase == "running" and operation.outcome is None:
         limit = operation.accepted.deadline_seconds
-        if clock.now - clock.accepted > limit:
+        if clock.is_over(limit, since=clock.accepted):
             return saga.give_up(operation, saga.deadline_passed(limit))
+    if clock.is_over(UNDO_SECONDS, since=clock.undoing) and (ended := saga.leave(operation)):
+        return ended  # a site is away: whoever waits learns how it ended, and cleaning up goes on
     for effect in saga.react(operation):
         name = effect.step.id
         match effect:
             case Do(attempt=attempt):
                 events = _done(operation, effect.step, attempt, child)
             case Retry(attempt=attempt, delay_seconds=delay):
-                due = clock.changed.get(name, clock.accepted) + delay
-                events = saga.retried(operation, name, attempt) if clock.now >= due else []
+                due = clock.is_over(delay, since=clock.since(name))
+                events = saga.retried(operation, name, attempt) if due else []
             case Undo(attempt=attempt):
                 events = _undone(operation, operation.steps[name], attempt, child)
         if events:
@@ -100,7 +115,7 @@ def outgoing(operation: Operation, child: Lookup, *, clock: Clockwork) -> list[O
             case Do(step=step, attempt=attempt):
                 wanted.append(_command(operation, step, attempt))
             case Undo(step=step, attempt=attempt, delay_seconds=delay):
-                if clock.now >= clock.changed.get(step.id, clock.accepted) + delay:
+                if clock.is_over(delay, since=clock.since(step.id)):
                     wanted += _take_back(operation, operation.steps[step.id], attempt, child)
             case Retry():
                 pass

@@ -9,6 +9,7 @@ import msgspec
 
 from schemas.base import Fact
 from schemas.commands import RunImage, TransferImage, chosen
+from schemas.deadlines import deadline
 from schemas.events import OperationAccepted
 from schemas.operations import Step
 from schemas.problems import Problem, conflict, not_found, temporary
@@ -17,7 +18,6 @@ from schemas.values import Artifact, ImageContent, ImageState, Requester, SiteSt
 TRANSFER, RUN, FORGET = "transfer", "run", "forget"
 STOP_CHILD = "stop"
 RUN_KIND, TRANSFER_KIND, DELETE_KIND = "run", "transfer", "delete-image"
-RUN_DEADLINE_SECONDS = 6 * 3600.0
 DELETE_DEADLINE_SECONDS = 10 * 365 * 86400.0
 FOREVER = 1_000_000
 
@@ -175,13 +175,14 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
         repository=command.repository,
     )
     transfer, run = step_name(TRANSFER, site), step_name(RUN, site)
+    seconds = deadline(RUN_KIND, command.deadline_seconds)
     return OperationAccepted(
         kind=RUN_KIND,
         target=command.instance,
         name=command.name,
         by=by,
         steps=(
-            _transfer_step(site),
+            _transfer_step(site, seconds),
             Step(
                 id=run,
                 action=RUN,
@@ -189,11 +190,11 @@ def plan_run(command: RunImage, *, image: str, way: Across, by: Requester) -> Op
                 needs=(transfer,),
                 undo=STOP_CHILD,
                 attempts=1,
-                timeout_seconds=RUN_DEADLINE_SECONDS,
+                timeout_seconds=seconds,
             ),
         ),
         request=_plain(request),
-        deadline_seconds=RUN_DEADLINE_SECONDS,
+        deadline_seconds=seconds,
     )
 
 
@@ -209,21 +210,22 @@ def plan_transfer(command: TransferImage, *, image: str, way: Across, by: Reques
     request = TransferRequest(
         image=image, site=command.site, source=way.source, content=way.content, repository=command.repository
     )
+    seconds = deadline(TRANSFER_KIND, command.deadline_seconds)
     return OperationAccepted(
         kind=TRANSFER_KIND,
         target=image,
         name=", ".join(one.instance_name for one in way.content.instances),
         by=by,
-        steps=(_transfer_step(command.site),),
+        steps=(_transfer_step(command.site, seconds),),
         request=_plain(request),
-        deadline_seconds=RUN_DEADLINE_SECONDS,
+        deadline_seconds=seconds,
     )
 
 
-def _transfer_step(site: str) -> Step:
+def _transfer_step(site: str, seconds: float) -> Step:
     """Another transfer of the same image may be under way at the site: then this one has to wait its turn."""
     name = step_name(TRANSFER, site)
-    return Step(id=name, action=TRANSFER, part=site, attempts=FOREVER, timeout_seconds=RUN_DEADLINE_SECONDS)
+    return Step(id=name, action=TRANSFER, part=site, attempts=FOREVER, timeout_seconds=seconds)
 
 
 def plan_delete(image: ImageFacts, *, by: Requester) -> OperationAccepted:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from schemas import commands
 from schemas.commands import Command
+from schemas.deadlines import check_deadline
 from schemas.envelope import Envelope, parse_timestamp, unwrap
 from schemas.problems import CalqueError, Problem, invalid
 from schemas.registry import MESSAGES
@@ -81,6 +82,8 @@ def read(subject: CommandSubject, envelope: Envelope, *, now: datetime) -> Recei
         command = unwrap(envelope, kind)
     except CalqueError as error:
         return error.problem
+    if isinstance(command, commands.Timed) and (problem := check_deadline(command.deadline_seconds)):
+        return problem
     return Received(
         id=envelope.id,
         principal=subject.principal,

@@ -265,6 +265,7 @@ def operation_view(state: Projections, row: OperationRow) -> OperationView:
         result=_result(row),
         created_at=row.created_at,
         ended_at=row.ended_at,
+        deadline_seconds=accepted.deadline_seconds,
     )
 
 

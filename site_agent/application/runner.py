@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from bus.metrics import count, observe
-from schemas import metrics, saga
+from schemas import metrics, saga, timers
 from schemas.envelope import parse_timestamp
 from schemas.events import Event
 from schemas.operations import Step
@@ -30,7 +29,8 @@ from site_agent.domain.site import Draft, Site
 logger = logging.getLogger(__name__)
 
 UNDO_SECONDS = 600.0
-JITTER = 0.2
+LAST_LOOK_SECONDS = 2.0
+"""What an attempt gets whose time ran out while the agent was away: enough to hear of a result that is there."""
 AGAIN_SECONDS = 1.0
 
 
@@ -53,8 +53,8 @@ Key = tuple[str, str, str, int]
 class Runner:
     """Runs the live operations of one site.
 
-    ``clock`` is the wall clock, by which deadlines of operations outlive the process; ``chance`` is a number between
-    0 and 1 that spreads retries.
+    ``clock`` is the wall clock. Waits and deadlines end at moments that follow from stored events: a process that
+    starts anew neither loses one nor begins one again.
     """
 
     def __init__(
@@ -63,12 +63,10 @@ class Runner:
         performer: Performer,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        chance: Callable[[], float] = random.random,
     ) -> None:
         self._journal = journal
         self._performer = performer
         self._clock = clock
-        self._chance = chance
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._deadlines: dict[str, asyncio.Task[None]] = {}
         self._waiting: set[str] = set()
@@ -133,10 +131,10 @@ class Runner:
             case saga.Do(step=step, attempt=attempt):
                 await self._do(operation, step, attempt)
             case saga.Retry(step=step, attempt=attempt, delay_seconds=delay):
-                await asyncio.sleep(self._jittered(delay))
+                await asyncio.sleep(self._left(delay, operation, step))
                 await self._record(operation.id, lambda now: saga.retried(now, step.id, attempt))
             case saga.Undo(step=step, attempt=attempt, delay_seconds=delay):
-                await asyncio.sleep(self._jittered(delay))
+                await asyncio.sleep(self._left(delay, operation, step))
                 await self._settle(operation.id, step)
                 await self._undo(operation, step, attempt)
 
@@ -145,7 +143,7 @@ class Runner:
         problem: Problem | None = None
         began = time.monotonic()
         try:
-            async with asyncio.timeout(step.timeout_seconds):
+            async with asyncio.timeout(max(self._left(step.timeout_seconds, operation, step), LAST_LOOK_SECONDS)):
                 result = await self._performer.perform(operation, step, attempt)
         except TimeoutError:
             problem = temporary("timeout", f"no end within {step.timeout_seconds:.0f} s", field=step.part)
@@ -227,13 +225,25 @@ class Runner:
     async def _expire(self, operation: saga.Operation) -> None:
         begun = parse_timestamp(self._journal.site.accepted_at[operation.id])
         seconds = operation.accepted.deadline_seconds
-        elapsed = (self._clock() - begun).total_seconds()
-        await asyncio.sleep(max(0.0, seconds - elapsed))
-        await self._record(operation.id, lambda now: saga.give_up(now, saga.deadline_passed(seconds)))
+        await asyncio.sleep(timers.left(seconds, since=begun.timestamp(), now=self._clock().timestamp()))
+        while True:
+            try:
+                await self._record(operation.id, lambda now: saga.give_up(now, saga.deadline_passed(seconds)))
+            except CalqueError as error:
+                logger.warning("%s: that its deadline passed could not be recorded: %s", operation.id, error)
+                if not error.problem.temporary:
+                    return
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                break
         self.drive(operation.id)
 
-    def _jittered(self, delay: float) -> float:
-        return delay * (1.0 + JITTER * (2.0 * self._chance() - 1.0))
+    def _left(self, seconds: float, operation: saga.Operation, step: Step) -> float:
+        """Of ``seconds`` after the last event about ``step``: its attempt began, or failed."""
+        changed = self._journal.site.changed_at.get((operation.id, step.id))
+        if changed is None:
+            return seconds
+        return timers.left(seconds, since=parse_timestamp(changed).timestamp(), now=self._clock().timestamp())
 
 
 _FIELDS_OF_REQUESTS = frozenset({None, "copy", "id", "instance", "operation", "restore", "service", "service_id"})

@@ -7,9 +7,10 @@ from typing import Any
 from schemas import commands as cmd
 from schemas import events as ev
 from schemas import saga
+from schemas.deadlines import deadline
 from schemas.operations import Step
 from schemas.problems import Problem
-from site_agent.domain import consequences, plans
+from site_agent.domain import consequences
 from site_agent.domain.site import Draft, Site
 
 Decision = list[Draft] | Problem
@@ -35,6 +36,6 @@ def accept(
         steps=steps,
         request=request or {},
         parent=command.parent,
-        deadline_seconds=plans.DEADLINE_SECONDS,
+        deadline_seconds=deadline(kind, command.deadline_seconds),
     )
     return consequences.expand(site, id, saga.accept(accepted))

@@ -11,6 +11,7 @@ from schemas import commands as cmd
 from schemas import events as ev
 from schemas import saga
 from schemas.configuration import inherited, left_out
+from schemas.deadlines import check_deadline
 from schemas.fitting import Fit, Offer, fit
 from schemas.names import check_name
 from schemas.problems import Problem, conflict, invalid, not_found
@@ -27,6 +28,8 @@ def decide(site: Site, command: cmd.SiteCommand, *, id: str, target: str) -> Dec
     """What ``command`` with this ``id``, about the aggregate ``target``, leads to."""
     if id in site.cancelled_early:
         return conflict("operation", f"operation {id} was cancelled before it began", "send a new command")
+    if problem := check_deadline(command.deadline_seconds):
+        return problem
     match command:
         case cmd.SiteDeployInstance():
             return _deploy(site, command, id, target)

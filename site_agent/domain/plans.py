@@ -63,7 +63,6 @@ HOOK_ATTEMPTS: Final = 3
 """How often a hook is called that the environment lets fail: it timed out, its service was away."""
 
 BULK_SECONDS: Final = 6 * 3600.0
-DEADLINE_SECONDS: Final = 24 * 3600.0
 
 
 def step_id(action: str, part: str) -> str:

@@ -80,6 +80,7 @@ class Site:
     announced: ev.SiteAnnounced | None = None
     started_at: dict[tuple[str, str], str] = field(default_factory=dict)
     done_at: dict[tuple[str, str], str] = field(default_factory=dict)
+    changed_at: dict[tuple[str, str], str] = field(default_factory=dict)
     accepted_at: dict[str, str] = field(default_factory=dict)
     handled: set[str] = field(default_factory=set)
     cancelled_early: set[str] = field(default_factory=set)
@@ -182,6 +183,17 @@ class Site:
             self.live[id] = None
         else:
             self.live.pop(id, None)
+            for step in operation.steps:
+                self.changed_at.pop((id, step), None)
+            return
+        match event:
+            case (
+                ev.StepStarted(step=step)
+                | ev.StepFailed(step=step)
+                | ev.StepUndone(step=step)
+                | ev.StepUndoFailed(step=step)
+            ):
+                self.changed_at[(id, step)] = time
         match event:
             case ev.OperationAccepted():
                 self.accepted_at[id] = time

@@ -121,7 +121,7 @@ class Agent:
             given=given,
             repositories=repositories,
         )
-        runner = Runner(journal, actions, clock=node.now, chance=self.fate.network.random)
+        runner = Runner(journal, actions, clock=node.now)
         commands = CommandHandler(journal, runner, bus, clock=node.now)
         watch = BrokerWatch(journal, bus, brokers)
         health = HealthWatch(journal, brokers)
