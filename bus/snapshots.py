@@ -105,6 +105,14 @@ class Found(NamedTuple):
     unsound: Unsound | None = None
 
 
+def digest_of(lines: Iterable[bytes]) -> str:
+    """What :class:`Manifest` calls ``state_sha256``."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    return digest.hexdigest()
+
+
 def pack(lines: Iterable[bytes]) -> Packed:
     """Compress ``lines`` as they come. For a thread: the compressor lets others run."""
     compressor = zstandard.ZstdCompressor(level=LEVEL).compressobj()

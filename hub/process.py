@@ -35,6 +35,7 @@ from bus.work import WorkQueue
 from hub.adapters.conditions import Conditions
 from hub.adapters.outbound import BusOutbound
 from hub.adapters.subscriptions import Subscriptions
+from hub.adapters.upkeep import Upkeep
 from hub.application.acts import Acts
 from hub.application.commands import CommandHandler
 from hub.application.context import Context
@@ -54,6 +55,7 @@ from schemas.problems import CalqueError
 from schemas.queries import CLIENT_ACTS, LETTER_ACTS, QUERIES, SITE_ASK, SUBSCRIPTION_ACTS
 from schemas.signals import Beat, SiteCondition
 from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
+from schemas.upkeep import UPKEEP_ACTS
 
 logger = logging.getLogger(__name__)
 
@@ -216,11 +218,14 @@ class Hub:
         letters = self._letters()
         js = JetStream(self._bus)
         strays = StrayEvents(self.context, self._strays, forged=lambda site, others: forged(js, site, others=others))
+        upkeep = Upkeep(self._bus, self._settings, self.snapshotter, self.context.projector)
         for what, contract in QUERIES.items():
-            answers = next(each for each in (letters, strays, queries) if hasattr(each, what))
+            answers = next(each for each in (letters, strays, upkeep, queries) if hasattr(each, what))
             service.endpoint(what, query(what), contract.query, contract.reply, getattr(answers, what))
         for what, contract in LETTER_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(letters, what))
+        for what, contract in UPKEEP_ACTS.items():
+            service.addressed(what, acts(what), contract.query, contract.reply, getattr(upkeep, what))
         changes = Acts(self.context)
         for what, contract in CLIENT_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(changes, what))

@@ -20,6 +20,7 @@ from schemas.queries import (
     SITE_ASK,
     SITE_RPC,
     SUBSCRIPTION_ACTS,
+    UPKEEP_ACTS,
     WEBHOOK_ACTS,
     WEBHOOK_QUERIES,
 )
@@ -49,7 +50,7 @@ def channels() -> list[Channel]:
     for what, contract in (QUERIES | WEBHOOK_QUERIES).items():
         address = subjects.query(what)
         found.append(Channel(f"query.{what}", address, contract.query, "send", _first(contract.query), contract.reply))
-    for what, contract in {**CLIENT_ACTS, **LETTER_ACTS, **SUBSCRIPTION_ACTS, **WEBHOOK_ACTS}.items():
+    for what, contract in {**CLIENT_ACTS, **LETTER_ACTS, **SUBSCRIPTION_ACTS, **UPKEEP_ACTS, **WEBHOOK_ACTS}.items():
         address = f"{subjects.ROOT}.act.{{principal}}.{what}"
         found.append(Channel(f"act.{what}", address, contract.query, "send", _first(contract.query), contract.reply))
     for table, word, asker in ((SITE_RPC, "rpc", "The hub asks a site"), (SITE_ASK, "ask", "A site asks the hub")):

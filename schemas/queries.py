@@ -57,6 +57,8 @@ from schemas.subscriptions import (
     Unsubscribed,
     UnsubscribeFor,
 )
+from schemas.upkeep import UPKEEP_ACTS as UPKEEP_ACTS
+from schemas.upkeep import UPKEEP_QUERIES
 from schemas.values import (
     ImageState,
     OperationState,
@@ -353,6 +355,7 @@ QUERIES: dict[str, QueryContract] = {
     "letters": QueryContract(LettersQuery, LettersView),
     "letter": QueryContract(LetterQuery, WholeLetter),
     "strays": QueryContract(StraysQuery, StraysView),
+    **UPKEEP_QUERIES,
 }
 
 WEBHOOK_QUERIES: dict[str, QueryContract] = {

@@ -54,10 +54,11 @@ class Condition(NamedTuple):
 class Snapshotter:
     """Starts the projections, and writes their snapshots. Several hubs may do so at once.
 
-    For metrics: ``last`` is the newest snapshot that this hub knows of; ``failures`` counts what went wrong, by
-    reason: ``torn``, ``corrupt``, ``other_make``, ``ahead``, ``foreign`` of those found at a start, ``write`` and
-    ``read`` of work that failed; ``written`` counts this hub's own, ``held_seconds`` is for how long the last one
-    kept events from being taken in. ``started_from`` is the sequence that this hub started from, 0 for the beginning.
+    For metrics: ``last`` is the newest snapshot that this hub knows of; ``written`` counts its own, ``held_seconds`` is
+    for how long the last one kept events from being taken in, ``started_from`` the sequence that it started from, 0 for
+    the beginning. ``failures`` counts by reason: ``torn``, ``corrupt``, ``other_make``, ``ahead`` and ``foreign`` are
+    snapshots that were passed over at the start, ``read`` and ``write`` work that failed, ``different`` a replay that
+    made something else.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Snapshotter:
         self._created = ""
         self._bad: dict[int, tuple[str, str]] = {}
         self._one_by_one = asyncio.Lock()
+        self._distrusted = False
         self.last: Manifest | None = None
         self.written = 0
         self.failures: Counter[str] = Counter()
@@ -175,7 +177,7 @@ class Snapshotter:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = time.monotonic()
-            if now < not_before or not self._due(projector.state, seconds=now - last_at):
+            if self._distrusted or now < not_before or not self._due(projector.state, seconds=now - last_at):
                 continue
             try:
                 if not await self._others_did(projector.state):
@@ -238,6 +240,14 @@ class Snapshotter:
             )
             await self._drop_old()
             return self.last
+
+    async def distrust(self, generation: int) -> None:
+        """Drop this generation and all before it, and write no others: what this hub knows is not what was told."""
+        self.failures["different"] += 1
+        self._distrusted = True
+        for found in await self._store.all():
+            if found.generation <= generation:
+                await self._store.drop(found.generation)
 
     async def _mark(self, place: Place) -> Mark:
         """The mark of the last event taken in, once it is sure that ``EVENTS`` is still what was read."""

@@ -17,6 +17,7 @@ from hub.cli.dead_letters import dlq
 from hub.cli.doctor import doctor
 from hub.cli.events import events, subscription
 from hub.cli.exits import MEANINGS, Exit, exit_code, show_error, show_unexpected
+from hub.cli.hub import hub
 from hub.cli.images import image, run, save
 from hub.cli.operations import operation
 from hub.cli.options import context_option, home_option, no_color_option
@@ -51,7 +52,7 @@ def cli() -> None:
 
 for command in (
     up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events,
-    subscription, site, broker, repository, secret, webhook, dlq, context, principal, completion, version,
+    subscription, site, broker, repository, secret, webhook, dlq, hub, context, principal, completion, version,
 ):  # fmt: skip
     cli.add_command(command)
 broker.add_command(conform_broker)

@@ -39,6 +39,7 @@ ENVIRONMENT: dict[str, Code] = {
     "contended": Code("Others change the same thing at the same time.", _AGAIN),
     "lagging": Code("The hub has not read the newest events yet.", _AGAIN),
     "events_replaced": Code("The stream `EVENTS` was made anew under a running hub, which starts again.", _AGAIN),
+    "replay_failed": Code("The replay beside the hub did not come to its end.", "See the hub's log; do it again."),
     "forgetting": Code("A site is still to delete copies of an image that is deleted.", _WAIT),
     "site_offline": Code("The only sites that hold the copies do not report.", "Repeat it when the site is back."),
     "site_unavailable": Code("The site does not answer now.", "`calque site list`; repeat it when it is online."),

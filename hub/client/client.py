@@ -19,6 +19,7 @@ from hub.client.history import applied_template
 from hub.client.repositories import RepositoryVerbs
 from hub.client.secrets import sealed_for
 from hub.client.started import Started, derived_id
+from hub.client.upkeep import UpkeepVerbs
 from hub.client.watching import Observer, watch
 from hub.client.webhooks import WebhookClient
 from schemas import commands, queries, subjects
@@ -42,7 +43,7 @@ _RETRY_SECONDS = 0.2
 _SITE_AWAY = "site_unavailable"
 
 
-class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs):
+class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
     """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
 
     Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not

@@ -5,7 +5,7 @@ Made from hub/client/client.py by `python -m hub.client.make_sync` (`make genera
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self, TypeVar
 
@@ -22,9 +22,11 @@ from schemas import queries
 from schemas.letters import MOST_LETTERS, LetterOutcome, LettersView, WholeLetter
 from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.secrets import Secret
+from schemas.signals import Progress
 from schemas.site_secrets import SecretChanged, SecretView
 from schemas.strays import StraysView
 from schemas.subscriptions import SubscriptionPlace
+from schemas.upkeep import SnapshotPlace, VerificationView
 from schemas.values import Artifact, Attachment, ImageState, OperationState, Template, TemplateRef, Value
 
 T = TypeVar("T", bound=queries.View)
@@ -491,3 +493,19 @@ class SyncClient:
     def discard_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
         """Throw each away."""
         return self._background.run(self._client.discard_dead_letters(ids))
+
+    def snapshots(self) -> tuple[SnapshotPlace, ...]:
+        """The snapshots that lie at the hub, newest first, with what is wrong with them."""
+        return self._background.run(self._client.snapshots())
+
+    def write_snapshot(self) -> SnapshotPlace:
+        """Have a snapshot written now. Raises as all verbs do; ``busy`` when others write too."""
+        return self._background.run(self._client.write_snapshot())
+
+    def verify_replay(
+        self, *, timeout: float | None = None, observer: Callable[[Progress], None] | None = None
+    ) -> VerificationView:
+        """Have what the hub knows compared with a replay of its events from zero; ``observer`` is told how far it is.
+
+        Raises as all verbs do; ``busy`` when the hub verifies already."""
+        return self._background.run(self._client.verify_replay(timeout=timeout, observer=observer))

@@ -1,0 +1,66 @@
+"""The upkeep of the hub itself, for operators."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from bus.connection import Bus, Message
+from schemas import queries, subjects
+from schemas.envelope import decode, unwrap
+from schemas.ids import new_id
+from schemas.signals import Progress
+from schemas.upkeep import SnapshotPlace, SnapshotsQuery, SnapshotsView, TakeSnapshot, VerificationView, VerifyReplay
+
+T = TypeVar("T", bound=queries.View)
+
+SNAPSHOT_SECONDS = 60.0
+VERIFY_SECONDS = 3600.0
+
+
+class UpkeepVerbs(abc.ABC):
+    """Snapshots, and whether the hub knows what a replay of its events makes."""
+
+    _bus: Bus
+    _principal: str
+
+    @abc.abstractmethod
+    async def _ask_on(
+        self, subject: str, question: queries.Query, reply: type[T], *, seconds: float, give_up: str = ""
+    ) -> T: ...
+
+    async def snapshots(self) -> tuple[SnapshotPlace, ...]:
+        """The snapshots that lie at the hub, newest first, with what is wrong with them."""
+        subject = subjects.query("snapshots")
+        view = await self._ask_on(subject, SnapshotsQuery(), SnapshotsView, seconds=SNAPSHOT_SECONDS)
+        return view.snapshots
+
+    async def write_snapshot(self) -> SnapshotPlace:
+        """Have a snapshot written now. Raises as all verbs do; ``busy`` when others write too."""
+        (written,) = (await self._do("snapshot", TakeSnapshot(), SnapshotsView, seconds=SNAPSHOT_SECONDS)).snapshots
+        return written
+
+    async def verify_replay(
+        self, *, timeout: float | None = None, observer: Callable[[Progress], None] | None = None
+    ) -> VerificationView:
+        """Have what the hub knows compared with a replay of its events from zero; ``observer`` is told how far it is.
+
+        Raises as all verbs do; ``busy`` when the hub verifies already.
+        """
+        id = new_id()
+
+        async def heard(message: Message) -> None:
+            if observer is not None:
+                observer(unwrap(decode(message.payload), Progress))
+
+        listening = await self._bus.subscribe(subjects.progress(site=subjects.HUB, operation=id), heard)
+        try:
+            return await self._do("verify", VerifyReplay(id=id), VerificationView, seconds=timeout or VERIFY_SECONDS)
+        finally:
+            await asyncio.shield(listening.drop())
+
+    async def _do(self, what: str, data: queries.Query, reply: type[T], *, seconds: float) -> T:
+        subject = subjects.act(principal=self._principal, what=what)
+        return await self._ask_on(subject, data, reply, seconds=seconds, give_up="busy")
