@@ -265,8 +265,14 @@ class Actions:
                 "psb", service.broker, "exec_hook", request, wire.Held, on=call.operation.id
             )
         else:
+            # The pause is named: asked again, after a broker that died with the answer, it says how that one ended.
+            quiesce = call.operation.steps[plans.step_id(plans.QUIESCE, call.part)]
             resume = wire.ResumeService(
-                id=call.id, operation=call.operation.id, instance=instance.id, service=call.part
+                id=call.id,
+                operation=call.operation.id,
+                instance=instance.id,
+                service=call.part,
+                pause=effect_id(call.operation.id, quiesce.step.id, quiesce.attempt),
             )
             held = await self._brokers.call("psb", service.broker, "resume", resume, wire.Held, on=call.operation.id)
         if not held.held and call.operation.phase == "running":
