@@ -11,6 +11,8 @@ victim moments                         what they stand around
 ====== =============================== ====================================================================
 agent  before, after                   a step, or the undoing of one, as the agent of a site performs it: before
                                        it has asked anybody, and when all is done and nothing of it is stored
+agent  fail                            a step, which is not performed and fails for good: nobody dies, and what was
+                                       done is undone (steps called ``<step>-undo``)
 agent  before, after (step ``accept``) a command: as it arrives, and when its decision is stored and the command
                                        is not acknowledged
 dsb,   before, after                   an operation of a broker: before it has done anything, and when it is done
@@ -22,14 +24,16 @@ hub    before, after (step ``accept``) a command: before what begins its operati
 hub    before, sent (step ``forward``) a command that is passed on to a site
 ====== =============================== ====================================================================
 
-A label is armed by a file in ``armed/`` below the home; it is moved to ``fired/`` by the process that then dies.
-Every label that a process came by stands in ``armed/passed``.
+A label is armed by a file in ``armed/`` below the home; it is moved to ``fired/`` by the process that then dies, or
+that kills another part of the stack when the file names one: so a server dies at an exact moment too. Every label that
+a process came by stands in ``armed/passed``.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import runpy
 import signal
@@ -49,10 +53,11 @@ class Arms:
         for directory in (self._armed, self._fired):
             directory.mkdir(exist_ok=True)
         self._passed = self._armed / PASSED
+        self._status = home / "run" / "status.json"
 
-    def arm(self, label: str) -> None:
-        """The next process that comes by ``label`` dies."""
-        (self._armed / _token(label)).write_text(label)
+    def arm(self, label: str, *, part: str = "") -> None:
+        """The next process that comes by ``label`` dies, or another ``part`` of the stack."""
+        (self._armed / _token(label)).write_text(part)
 
     def disarm(self, label: str) -> None:
         """Nobody dies of ``label`` from here on."""
@@ -70,11 +75,20 @@ class Arms:
         """This process comes by ``label``: it goes on, or it dies here."""
         with self._passed.open("a") as log:
             log.write(f"{label}\n")
+        if self.take(label):
+            part = (self._fired / _token(label)).read_text()
+            os.kill(self._pid(part) if part else os.getpid(), signal.SIGKILL)
+
+    def take(self, label: str) -> bool:
+        """Whether ``label`` is armed; it is not any more."""
         try:
             (self._armed / _token(label)).rename(self._fired / _token(label))
         except FileNotFoundError:
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+            return False
+        return True
+
+    def _pid(self, part: str) -> int:
+        return int(json.loads(self._status.read_text())["parts"][part]["pid"])
 
 
 def _token(label: str) -> str:
@@ -91,6 +105,7 @@ def arm_agent(arms: Arms) -> None:
     """Wrap what performs the steps of a site, and what takes its commands."""
     from bus.work import Delivery
     from schemas.envelope import decode
+    from schemas.problems import CalqueError, permanent
     from site_agent.application.actions import Actions
     from site_agent.application.commands import CommandHandler
 
@@ -99,6 +114,8 @@ def arm_agent(arms: Arms) -> None:
         async def wrapped(self: Actions, operation: Any, step: Any, attempt: int) -> Any:
             label = f"{operation.id}/{step.id}{suffix}/agent"
             arms.come_by(f"{label}/before")
+            if arms.take(f"{label}/fail"):
+                raise CalqueError(permanent("armed", "a test has this step fail", field=step.part))
             result = await method(self, operation, step, attempt)
             arms.come_by(f"{label}/after")
             return result

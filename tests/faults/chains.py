@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -24,8 +23,21 @@ from schemas.ids import new_id
 from schemas.values import TemplateRef
 from tests.e2e.stack import until
 from tests.faults.armed import Arms
-from tests.faults.cells import HUB_KINDS, SITE_KINDS, SOURCE, TARGET, Cell, every_cell, template
+from tests.faults.cells import (
+    AFTER,
+    FORWARDED_KINDS,
+    HUB_KINDS,
+    SITE_KINDS,
+    SITE_SERVERS,
+    SOURCE,
+    TARGET,
+    UNDONE_KINDS,
+    Cell,
+    every_cell,
+    template,
+)
 from tests.faults.matrix import Outcome
+from tests.faults.outcomes import ALONE, Cells
 from tests.faults.world import HOLD_SECONDS, SITES, World
 
 END_SECONDS: Final = 100.0
@@ -37,54 +49,11 @@ Asking = Callable[[str], Awaitable[Started]]
 ENDS = ev.OperationSucceeded | ev.OperationFailed | ev.OperationCancelled
 
 
-class Cells:
-    """The cells that are still to be run, and what came of the others. Each outcome is awaited by a test of its own."""
+class Left(NamedTuple):
+    """What a chain of cells has not used up: a running app, and an image of it."""
 
-    def __init__(self, cells: Iterable[Cell]) -> None:
-        self._outcomes: dict[Cell, asyncio.Future[Outcome]] = {}
-        self._waiting: dict[tuple[str, str], deque[Cell]] = defaultdict(deque)
-        loop = asyncio.get_running_loop()
-        turns: dict[str, int] = defaultdict(int)
-        for cell in cells:
-            self._outcomes[cell] = loop.create_future()
-            if cell.kind in SITE_KINDS and cell.victim != "hub":
-                place = SITES[turns[cell.kind] % len(SITES)]
-                turns[cell.kind] += 1
-            else:
-                place = "alone"
-            self._waiting[place, cell.kind].append(cell)
-
-    def take(self, place: str, kind: str) -> Cell | None:
-        """The next cell of a kind, if there is one left for ``place``."""
-        waiting = self._waiting[place, kind]
-        return waiting.popleft() if waiting else None
-
-    def left(self, place: str, *kinds: str) -> bool:
-        """Whether there are cells of these kinds for ``place``."""
-        return any(self._waiting[place, kind] for kind in kinds)
-
-    async def outcome(self, cell: Cell) -> Outcome:
-        """What came of a cell; raises what is wrong with it."""
-        return await asyncio.shield(self._outcomes[cell])
-
-    def settle(self, cell: Cell, outcome: Outcome) -> None:
-        """That is what came of it."""
-        self._outcomes[cell].set_result(outcome)
-
-    def spoil(self, cell: Cell, error: BaseException) -> None:
-        """It did not hold."""
-        if not self._outcomes[cell].done():
-            self._outcomes[cell].set_exception(error)
-            self._outcomes[cell].exception()  # marks it as seen: a selection of tests may not ask for it
-
-    def all_settled(self) -> bool:
-        """Whether there is an outcome of every cell."""
-        return all(outcome.done() for outcome in self._outcomes.values())
-
-    def give_up(self, error: BaseException) -> None:
-        """None of those that are left will be run."""
-        for cell in self._outcomes:
-            self.spoil(cell, error)
+    app: str | None
+    image: str | None
 
 
 class Runner:
@@ -119,8 +88,9 @@ class Runner:
         """All of them. At the end nothing is left that was made here."""
         await self.world.client.apply_template(template())
         try:
-            await asyncio.gather(*(self._site(site) for site in SITES))
-            await self._alone()
+            here, there = await asyncio.gather(*(self._site(site, site) for site in (SOURCE, TARGET)))
+            await self._both(*await self._site(SOURCE, ALONE, *here))
+            await self._delete(TARGET, there.app)
             await self._clear()
         except Exception as error:
             self.cells.give_up(error)
@@ -134,33 +104,40 @@ class Runner:
             command, _, place = label.partition("/")
             kind = self._commands.get(command)
             place = place.replace(f"-{SOURCE}/1/", f"-{TARGET}/1/")
-            if kind is None or "-undo/" in place or (kind, f"/{place}") in cells:
+            if kind is None or (kind, f"/{place}") in cells:
                 continue
-            # A site runs an image that was brought to it as it runs one of its own.
-            if ("run", place.removeprefix(f"run-{TARGET}/1")) not in cells:
+            if "-undo/" in place:
+                after = f"/{place.rpartition('/')[0]}/{AFTER}"
+                if f"{kind} undone" in UNDONE_KINDS and (f"{kind} undone", after) not in cells:
+                    found.add(f"{kind} undone: {place}")
+                continue
+            # What sites do for an operation of the hub has its cells once.
+            others = (("run", f"run-{TARGET}/1"), ("transfer image", ""), *((each, "") for each in FORWARDED_KINDS))
+            if not any((other, f"/{place.removeprefix(inside).strip('/')}") in cells for other, inside in others):
                 found.add(f"{kind}: {place}")
         return found
 
     # --- cells of one site
 
-    async def _site(self, site: str) -> None:
-        app, image = None, None
-        kinds = [kind for kind in SITE_KINDS if self.cells.left(site, kind)]
-        while self.cells.left(site, *SITE_KINDS):
-            if app is None:
-                app = await self._make(site, self.cells.take(site, "deploy"))
-                continue
-            if self.cells.left(site, "save") or (image is None and "run" in kinds):
-                image = await self._save(site, app, self.cells.take(site, "save")) or image
-            elif self.cells.left(site, "stop", "start"):
-                await self._stop_and_start(site, app)
-            elif image is not None and self.cells.left(site, "run"):
-                copy = await self._make(site, self.cells.take(site, "run"), image=image)
-                await self._delete(site, copy)
+    async def _site(self, site: str, place: str, app: str | None = None, image: str | None = None) -> Left:
+        """All cells of ``place`` of operations of one site. ``app`` runs there and ``image`` is one of it, if given."""
+        while self.cells.left(place, *SITE_KINDS, *UNDONE_KINDS):
+            if app is None or self.cells.left(place, "deploy undone"):
+                undone = self.cells.take(place, "deploy undone")
+                made = await self._make(site, undone or self.cells.take(place, "deploy"))
+                app = app or made
+            elif self.cells.left(place, "save", "save undone") or (image is None and self.cells.left(place, "run")):
+                undone = self.cells.take(place, "save undone")
+                image = await self._save(site, app, undone or self.cells.take(place, "save")) or image
+            elif self.cells.left(place, "stop", "start"):
+                await self._stop_and_start(site, app, place=place)
+            elif self.cells.left(place, "run"):
+                copy = await self._make(site, self.cells.take(place, "run"), image=image)
+                await self._delete(site, copy, self.cells.take(place, "delete"))
             else:
-                await self._delete(site, app)
+                await self._delete(site, app, self.cells.take(place, "delete"))
                 app = None
-        await self._delete(site, app)
+        return Left(app, image)
 
     async def _make(self, site: str, cell: Cell | None, *, image: str | None = None) -> str | None:
         """A new app, blank with some entries or from an image; its name when it runs."""
@@ -176,21 +153,35 @@ class Runner:
             if not isinstance(ended, ev.OperationSucceeded):
                 assert not [app for app in found if app.state != "failed"], f"{name} failed and is {found[0].state}"
                 return
-            if image is None:
-                for seq in range(1, ENTRIES + 1):
-                    await self.world.put(name, writer=WRITER, seq=seq)
-            await self._serves(name)
+            await self._serves(name, write=image is None)
 
-        kind = "run" if image is not None else "deploy"
+        kind = cell.kind if cell is not None else "run" if image is not None else "deploy"
         ended = await self._operate(kind, site, cell, ask, check)
         return name if isinstance(ended, ev.OperationSucceeded) else None
 
-    async def _serves(self, app: str) -> None:
-        """The app answers, with all that was written, as rows and as objects."""
-        found = await self.world.get(app, "/entries")
+    async def _serves(self, app: str, *, write: bool = False) -> None:
+        """The app answers, with all that was written, as rows and as objects; soon, when a server of its has died."""
         wanted = range(1, ENTRIES + 1)
-        assert [seq for writer, seq in found["rows"] if writer == WRITER] == list(wanted), found
-        assert {key for key in found["objects"] if WRITER in key} == {f"entries/{WRITER}/{seq}" for seq in wanted}
+        keys = {f"entries/{WRITER}/{seq}" for seq in wanted}
+        said = ""
+
+        async def answers() -> bool:
+            nonlocal said
+            try:
+                for seq in wanted if write else ():
+                    await self.world.put(app, writer=WRITER, seq=seq)
+                found = await self.world.get(app, "/entries")
+            except (AssertionError, ClientError, aiohttp.ClientError, TimeoutError) as error:
+                said = repr(error)
+                return False
+            said = str(found)
+            rows = [seq for writer, seq in found["rows"] if writer == WRITER]
+            return rows == list(wanted) and {key for key in found["objects"] if WRITER in key} == keys
+
+        try:
+            await until(answers, seconds=SETTLE_SECONDS, what=f"the data of {app}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {said}") from None
 
     async def _save(self, site: str, app: str, cell: Cell | None) -> str | None:
         """The name of a new image of ``app``, when it was saved."""
@@ -206,12 +197,13 @@ class Runner:
                 return await self.world.image_state(name) == wanted
 
             await until(told, seconds=10, what=f"image {name} {wanted}")
+            await self._serves(app)
             await self.world.write(app, seconds=HOLD_SECONDS + 5)
 
-        ended = await self._operate("save", site, cell, ask, check)
+        ended = await self._operate(cell.kind if cell is not None else "save", site, cell, ask, check)
         return name if isinstance(ended, ev.OperationSucceeded) else None
 
-    async def _stop_and_start(self, site: str, app: str) -> None:
+    async def _stop_and_start(self, site: str, app: str, *, place: str) -> None:
         async def stop(command: str) -> Started:
             return await self.world.client.stop(app, site=site, command=command)
 
@@ -225,11 +217,10 @@ class Runner:
             assert isinstance(ended, ev.OperationSucceeded)
             await self._serves(app)
 
-        place = site if self.cells.left(site, "stop", "start") else "alone"
         await self._operate("stop", site, self.cells.take(place, "stop"), stop, stands)
         await self._operate("start", site, self.cells.take(place, "start"), start, serves)
 
-    async def _delete(self, site: str, app: str | None, *, place: str | None = None) -> None:
+    async def _delete(self, site: str, app: str | None, cell: Cell | None = None) -> None:
         if app is None:
             return
 
@@ -239,33 +230,33 @@ class Runner:
         async def check(ended: ev.Event) -> None:
             assert isinstance(ended, ev.OperationSucceeded)
 
-        await self._operate("delete", site, self.cells.take(place or site, "delete"), ask, check)
+        await self._operate("delete", site, cell, ask, check)
 
-    # --- cells that have the stack for themselves
+    # --- cells of operations that span both sites
 
-    async def _alone(self) -> None:
-        while self.cells.left("alone", *SITE_KINDS):
-            app = await self._make(SOURCE, self.cells.take("alone", "deploy"))
-            if app is None:
-                continue
-            if self.cells.left("alone", "save", "run"):
-                image = await self._save(SOURCE, app, self.cells.take("alone", "save"))
-                if image is not None and self.cells.left("alone", "run"):
-                    copy = await self._make(SOURCE, self.cells.take("alone", "run"), image=image)
-                    await self._delete(SOURCE, copy)
-            if self.cells.left("alone", "stop", "start"):
-                await self._stop_and_start(SOURCE, app)
-            await self._delete(SOURCE, app, place="alone")
-        app = None
-        while self.cells.left("alone", *HUB_KINDS):
+    async def _both(self, app: str | None, image: str | None) -> None:
+        while self.cells.left(ALONE, *HUB_KINDS):
             app = app or await self._make(SOURCE, None)
             assert app is not None
-            image = await self._save(SOURCE, app, None)
+            image = image or await self._save(SOURCE, app, None)
             assert image is not None
-            copy = await self._run_elsewhere(image)
-            await self._delete(TARGET, copy)
-            await self._delete_image(image)
+            if self.cells.left(ALONE, "transfer image") or not self.cells.left(ALONE, "run elsewhere"):
+                await self._transfer(image)
+            else:
+                await self._delete(TARGET, await self._run_elsewhere(image))
+            if self.cells.left(ALONE, *HUB_KINDS):
+                await self._delete_image(image)
+                image = None
         await self._delete(SOURCE, app)
+
+    async def _transfer(self, image: str) -> None:
+        async def ask(command: str) -> Started:
+            return await self.world.client.transfer_image(image, site=TARGET, command=command)
+
+        async def check(ended: ev.Event) -> None:
+            assert isinstance(ended, ev.OperationSucceeded)
+
+        await self._operate("transfer image", None, self.cells.take(ALONE, "transfer image"), ask, check)
 
     async def _run_elsewhere(self, image: str) -> str | None:
         name = self.world.fresh(self._prefix)
@@ -277,7 +268,7 @@ class Runner:
             assert isinstance(ended, ev.OperationSucceeded)
             await self._serves(name)
 
-        cell = self.cells.take("alone", "run elsewhere")
+        cell = self.cells.take(ALONE, "run elsewhere")
         ended = await self._operate("run elsewhere", None, cell, ask, check)
         return name if isinstance(ended, ev.OperationSucceeded) else None
 
@@ -288,7 +279,7 @@ class Runner:
         async def check(ended: ev.Event) -> None:
             assert isinstance(ended, ev.OperationSucceeded)
 
-        await self._operate("delete image", None, self.cells.take("alone", "delete image"), ask, check)
+        await self._operate("delete image", None, self.cells.take(ALONE, "delete image"), ask, check)
 
     # --- one operation
 
@@ -302,18 +293,22 @@ class Runner:
     ) -> ev.Event | None:
         """One operation, with the kill of ``cell`` in it; how it ended. What is wrong with it is the cell's."""
         command = new_id()
-        self._commands[command] = kind
+        self._commands[command] = UNDONE_KINDS.get(kind, kind)
         label = cell.label(command) if cell is not None else ""
         began, mark = time.monotonic(), len(self.world.record.events)
         ended: ev.Event | None = None
         try:
             if cell is not None:
-                self.arms.arm(label)
+                self.arms.arm(label, part=_part(cell, site))
+                if cell.fails:
+                    self.arms.arm(f"{command}/{cell.fails}/agent/fail")
             await self._ask(command, ask)
             ended = await self._end(command)
             seconds = time.monotonic() - began
             if cell is not None:
                 assert self.arms.fired(label), f"nobody came by {label}"
+                succeeded = isinstance(ended, ev.OperationSucceeded)
+                assert succeeded != bool(cell.fails) or cell.may_fail, f"it ended otherwise: {ended}"
             await check(ended)
             await self._judge(site)
             if cell is not None:
@@ -385,11 +380,20 @@ class Runner:
         )
 
     async def _clear(self) -> None:
-        for image in await self.world.client.images():
-            if image.name.startswith(self._prefix):
-                with suppress(ClientError):
-                    await self.world.must(await self.world.client.delete_image(image.id))
+        images = [image for image in await self.world.client.images() if image.name.startswith(self._prefix)]
+        slots = asyncio.Semaphore(8)
+
+        async def delete(image: str) -> None:
+            async with slots:
+                await self.world.must(await self.world.client.delete_image(image))
+
+        await asyncio.gather(*(delete(image.id) for image in images))
         await self.world.judge()
+
+
+def _part(cell: Cell, site: str | None) -> str:
+    """The part of the stack that dies, when it is not who comes by. Of an operation on both sites, the target's."""
+    return f"{site or TARGET}-{cell.server}" if cell.server in SITE_SERVERS else cell.server
 
 
 def _state(ended: ev.Event) -> str:

@@ -34,9 +34,11 @@ step (the site's `agent`, or the `hub` for operations that span sites), or the b
 `psb` platform, `crb` copy repository). *Before* is before it has done anything, *after* when all is done and nobody
 knows it yet, *sent* when the hub has stored a command for a site and nothing more. The step `accept` is the command
 itself, before and after its decision is stored; `forward` is the hub passing it on to a site. Steps are those of the
-product's own plans: a new step has cells without anybody thinking of it. Then the parts start again by themselves, and
-the checker judges the record and what really is there: the operation ended once, nothing is left of what was undone,
-images are whole, writers write, the app serves its data.
+product's own plans: a new step has cells without anybody thinking of it. In operations that are *undone* the last step
+fails for good, and the kill is in the undoing of one (`<step>-undo`). Servers (NATS of the hub and of the site,
+Postgres, S3) and the hub die besides at moments that a seed chooses: there stands who came to that moment. Then the
+parts start again by themselves, and the checker judges the record and what really is there: the operation ended once,
+nothing is left of what was undone, images are whole, writers write, the app serves its data.
 
 """
 MOMENTS: Final = ("before", "sent", "after")
@@ -96,7 +98,8 @@ def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
     for result in sorted(results, key=_order):
         cell = result.cell
         step = f"{cell.inside}: {cell.step}" if cell.inside else cell.step
-        found.setdefault((cell.kind, step, cell.victim), {})[cell.moment] = result
+        killed = f"{cell.server} (at {cell.victim}, seed {cell.seed})" if cell.server else cell.victim
+        found.setdefault((cell.kind, step, killed), {})[cell.moment] = result
     return [(*key, *(str(by.get(moment, "-")) for moment in MOMENTS)) for key, by in found.items()]
 
 

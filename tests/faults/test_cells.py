@@ -47,4 +47,4 @@ def test_a_step_that_is_new_in_a_plan_has_cells(monkeypatch: pytest.MonkeyPatch)
 def test_a_cell_has_a_name_and_a_label_of_its_own() -> None:
     cells = every_cell()
     assert len({str(cell) for cell in cells}) == len(cells)
-    assert len({(cell.kind, cell.label("command")) for cell in cells}) == len(cells)
+    assert len({(cell.kind, cell.server, cell.label("command")) for cell in cells}) == len(cells)

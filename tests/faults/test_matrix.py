@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.faults.cells import Cell, every_cell
-from tests.faults.chains import Cells, Runner
+from tests.faults.chains import Runner
 from tests.faults.matrix import Result
 from tests.faults.matrix_report import report
+from tests.faults.outcomes import Cells
 from tests.faults.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(2400), pytest.mark.xdist_group("faults")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -63,7 +64,9 @@ async def writing(world: World, writer: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def storm(world: World, dice: random.Random) -> AsyncIterator[None]:
-    """Kills a random part every now and then."""
+    """Kills a random part every now and then: agents, brokers, hub, servers. A test that fails shows which and when."""
+
+    began = time.monotonic()
 
     async def kill() -> None:
         while True:
@@ -71,6 +74,7 @@ async def storm(world: World, dice: random.Random) -> AsyncIterator[None]:
             part = dice.choice(sorted(world.stack.parts()))
             with suppress(ProcessLookupError, TypeError):  # it is down already
                 world.kill(part)
+                print(f"{time.monotonic() - began:.2f} s: {part} killed")
 
     task = asyncio.create_task(kill())
     try:
