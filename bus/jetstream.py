@@ -6,6 +6,7 @@ Field names are those of the server's API; durations in it are nanoseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -146,6 +147,12 @@ class JetStream:
         """The sequence of the last message of a stream, 0 if it never had one. Raises if there is no stream."""
         info = await self.call(f"STREAM.INFO.{stream}")
         return int(info["state"]["last_seq"])
+
+
+def nanoseconds(time: str) -> int:
+    """A time of the server's (RFC 3339 in UTC) in Unix nanoseconds."""
+    seconds, _, fraction = time.rstrip("Z").partition(".")
+    return int(datetime.fromisoformat(f"{seconds}+00:00").timestamp()) * NANOSECONDS + int(fraction.ljust(9, "0") or 0)
 
 
 def position(reply: str) -> Position:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from bus.connection import Bus, Message
-from bus.jetstream import NANOSECONDS, JetStream, sequences
+from bus.jetstream import NANOSECONDS, NO_MESSAGE, JetStream, JetStreamError, nanoseconds, position, sequences
 from bus.logs import RateLimitedLog
 from schemas.ids import new_id
 from schemas.problems import CalqueError
@@ -39,12 +39,19 @@ class Stored(NamedTuple):
     payload: bytes
 
 
+class StreamReplaced(Exception):
+    """The stream is not the one that was read: what follows in it does not follow on what was handed out."""
+
+
 class _Lost(Exception):
     """The consumer can't be trusted any more; a new one is made."""
 
 
 class StreamReader:
-    """Reads ``stream`` after a sequence; ``position`` is the last sequence handed out."""
+    """Reads ``stream`` after a sequence; ``position`` is the last sequence handed out.
+
+    Reading raises :class:`StreamReplaced` when the stream was deleted and made anew, or restored from a backup.
+    """
 
     def __init__(
         self, bus: Bus, *, stream: str, after: int = 0, filter_subject: str | None = None, pull_messages: int = 5000
@@ -56,6 +63,8 @@ class StreamReader:
         self._pull = pull_messages
         self._log = RateLimitedLog(logger)
         self.position = after
+        self._latest = ""
+        """The reply subject of the last message handed out: it says when the server had stored it."""
 
     async def read(self) -> AsyncGenerator[list[Stored], None]:
         """Batches of messages, endless. Waits, and logs, while the stream can't be reached."""
@@ -91,6 +100,7 @@ class StreamReader:
         subscription = await self._bus.listen(inbox, sink)
         try:
             await self._create(name)
+            await self._check_same()
             outstanding = 0
             consumed = 0
             while True:
@@ -116,7 +126,8 @@ class StreamReader:
                             break
                         outstanding -= ended
                         continue
-                    sequence, number = sequences(message.reply)
+                    latest = message.reply
+                    sequence, number = sequences(latest)
                     consumed += 1
                     outstanding -= 1
                     if number != consumed:
@@ -124,7 +135,7 @@ class StreamReader:
                         break
                     batch.append(Stored(sequence, message.subject, message.payload))
                 if batch:
-                    self.position = batch[-1].sequence
+                    self.position, self._latest = batch[-1].sequence, latest
                     yield batch
                 if lost is not None:
                     raise _Lost(lost)
@@ -148,6 +159,25 @@ class StreamReader:
             config["filter_subject"] = self._filter
             operation += f".{self._filter}"
         await self._js.call(operation, {"stream_name": self._stream, "config": config, "action": "create"})
+
+    async def _check_same(self) -> None:
+        """Raise :class:`StreamReplaced` unless the last message lies where it was, stored when it was.
+
+        A consumer goes with its stream, so this is looked at before anything is read of another stream.
+        """
+        if not self._latest:
+            return
+        try:
+            answer = await self._js.call(f"STREAM.MSG.GET.{self._stream}", {"seq": self.position})
+        except JetStreamError as error:
+            if error.err_code != NO_MESSAGE:
+                raise
+            state = (await self._js.call(f"STREAM.INFO.{self._stream}"))["state"]
+            same = int(state["first_seq"]) > self.position  # it was trimmed, what is behind it is still the same
+        else:
+            same = nanoseconds(answer["message"]["time"]) == position(self._latest).timestamp_ns
+        if not same:
+            raise StreamReplaced(f"{self._stream} is not the stream that was read up to {self.position}")
 
     async def _ask(self, name: str, inbox: str) -> None:
         request = (

@@ -27,8 +27,8 @@ from bus.jetstream import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamE
 from bus.streams import MIB, keep_stream
 from schemas.base import Fact
 from schemas.envelope import decode
+from schemas.subjects import REBUILD, parse_snapshot, snapshot
 from schemas.subjects import SNAPSHOTS as SUBJECTS
-from schemas.subjects import parse_snapshot, snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Snapshots:
         """Make the stream, or bring it to its settings."""
         await keep_stream(
             self._js,
-            {"name": self._stream, "subjects": [SUBJECTS], "discard": "new", "max_bytes": STREAM_BYTES}
+            {"name": self._stream, "subjects": [SUBJECTS, f"{REBUILD}.>"], "discard": "new", "max_bytes": STREAM_BYTES}
             | {"max_msgs_per_subject": 1, "allow_direct": True},
         )
 

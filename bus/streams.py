@@ -61,7 +61,7 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = (), heard: Sequence[str
     js = JetStream(bus)
     await keep_stream(js, _outbox("hub"))
     await _delivered(js, subjects.outbox("hub"), EVENTS_CONSUMER, to=_to_events("hub"))
-    await keep_stream(js, _events())
+    await keep_stream(js, events_settings())
     await keep_stream(
         js,
         {"name": COMMANDS, "subjects": [subjects.COMMANDS_TO_SITES], "max_age": 8 * DAY, "max_bytes": 256 * MIB},
@@ -102,8 +102,7 @@ async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None
         try:
             await _site_commands(js, site)
             if await js.stream(subjects.inbox(site)) is None:
-                await _outbox_reached(js, site, timeout_seconds=patience)
-                await keep_stream(js, _inbox(site))
+                await begin_inbox(js, site, timeout_seconds=patience)
             await _add_source(js, site)
         except CalqueError as error:
             if deadline is not None and loop.time() >= deadline:
@@ -114,6 +113,15 @@ async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
         patience = min(patience * 2, LAST_BACKOFF_SECONDS)
+
+
+async def begin_inbox(js: JetStream, site: str, *, timeout_seconds: float = LAST_BACKOFF_SECONDS) -> None:
+    """Make ``IN_<site>``, which is not there, and have the site's outbox sent to it from its beginning.
+
+    Raises :class:`CalqueError` when the site does not answer.
+    """
+    await _outbox_reached(js, site, timeout_seconds=timeout_seconds)
+    await keep_stream(js, _inbox(site))
 
 
 # --- what the streams are
@@ -142,7 +150,8 @@ def _inbox(site: str) -> dict[str, Any]:
     return {"name": subjects.inbox(site), "sources": [source], "max_bytes": OUTBOX_BYTES, **_SOURCED}
 
 
-def _events() -> dict[str, Any]:
+def events_settings() -> dict[str, Any]:
+    """Those of ``EVENTS``, sourced from the hub's own outbox; sites are added by :func:`add_site`."""
     return {
         "name": EVENTS,
         "sources": [_source_of_events(subjects.outbox("hub"), "hub")],
@@ -262,12 +271,12 @@ async def _site_commands(js: JetStream, site: str) -> None:
 async def _outbox_reached(js: JetStream, site: str, *, timeout_seconds: float) -> None:
     """Raise unless the site's outbox has its consumer for the hub.
 
-    The hub may ask nothing about it but to start again where it stands, so that is what is asked; only ever before
-    the hub sources from it.
+    The hub may ask nothing about it but to start again, so that is what is asked, from the beginning: ``IN_<site>`` is
+    empty then, also when it was deleted and is to be filled anew.
     """
     reset = JetStream(js.bus, prefix=f"$JS.{site}.API")
     operation = f"CONSUMER.RESET.{subjects.outbox(site)}.{OUTBOX_CONSUMER}"
-    await reset.call(operation, timeout_seconds=timeout_seconds)
+    await reset.call(operation, {"seq": 1}, timeout_seconds=timeout_seconds)
 
 
 async def _add_source(js: JetStream, site: str) -> None:
@@ -281,7 +290,7 @@ async def _add_source(js: JetStream, site: str) -> None:
         async with _sources_change:
             info = await js.stream(EVENTS)
             if info is None:
-                await keep_stream(js, _events())
+                await keep_stream(js, events_settings())
                 info = await js.call(f"STREAM.INFO.{EVENTS}")
             sources: list[dict[str, Any]] = info["config"].get("sources") or []
             if any(source["name"] == name for source in sources):

@@ -17,6 +17,7 @@ from bus.feed import EventsFeed
 from bus.jetstream import JetStream
 from bus.letters import LetterBox
 from bus.metrics import MEASURES, Sample, bus_samples
+from bus.rebuilding import Rebuilding
 from bus.service import Service
 from bus.snapshots import Snapshots
 from bus.strays import forged
@@ -51,7 +52,7 @@ from hub.settings import HubSettings
 from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import Envelope, decode, timestamp, unwrap, wrap
 from schemas.ids import new_id
-from schemas.problems import CalqueError
+from schemas.problems import CalqueError, temporary
 from schemas.queries import CLIENT_ACTS, LETTER_ACTS, QUERIES, SITE_ASK, SUBSCRIPTION_ACTS
 from schemas.signals import Beat, SiteCondition
 from schemas.subjects import HUB, HUB_BEAT, acts, beat, query, site_ask
@@ -65,6 +66,7 @@ SET_UP_AGAIN_SECONDS = 1.0
 CATCH_UP_SECONDS = 600.0
 STOP_SECONDS = 3.0
 CANCEL_AGAIN_SECONDS = 0.2
+AGAIN_SECONDS = 0.3
 COMMANDS_AT_ONCE = 32
 EVENTS_AT_ONCE = 64
 SAGA_DELIVERIES = 1000
@@ -175,8 +177,9 @@ class Hub:
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
-                await set_up_hub(self._bus, sites=self._settings.sites, heard=HEARD_SUBJECTS)
                 await self._snapshots.open()
+                await Rebuilding(self._bus, run=new_id()).finish()
+                await set_up_hub(self._bus, sites=self._settings.sites, heard=HEARD_SUBJECTS)
             except CalqueError as error:
                 if not error.problem.temporary or time.monotonic() >= deadline:
                     raise
@@ -184,6 +187,15 @@ class Hub:
                 await asyncio.sleep(SET_UP_AGAIN_SECONDS)
             else:
                 return
+
+    def _begin_again(self, why: str) -> None:
+        """End with an error, so that whoever runs this process starts it again; what was asked is answered before."""
+
+        def end() -> None:
+            if not self.failed.done():
+                self.failed.set_exception(CalqueError(temporary("events_replaced", f"{why}: the hub starts again")))
+
+        asyncio.get_running_loop().call_later(AGAIN_SECONDS, end)
 
     def _listener(self, site: str) -> Callable[[Message], Awaitable[None]]:
         async def heard(message: Message) -> None:
@@ -218,7 +230,7 @@ class Hub:
         letters = self._letters()
         js = JetStream(self._bus)
         strays = StrayEvents(self.context, self._strays, forged=lambda site, others: forged(js, site, others=others))
-        upkeep = Upkeep(self._bus, self._settings, self.snapshotter, self.context.projector)
+        upkeep = Upkeep(self._bus, self._settings, self.snapshotter, self.context.projector, restart=self._begin_again)
         for what, contract in QUERIES.items():
             answers = next(each for each in (letters, strays, upkeep, queries) if hasattr(each, what))
             service.endpoint(what, query(what), contract.query, contract.reply, getattr(answers, what))

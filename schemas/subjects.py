@@ -16,6 +16,8 @@ ALL_EVENTS = f"{ROOT}.evt.>"
 DEAD_LETTERS = f"{ROOT}.dlq.>"
 ACTS = f"{ROOT}.act.>"
 SNAPSHOTS = f"{ROOT}.snap.>"
+REBUILD = f"{ROOT}.rebuild"
+"""Below which the hub notes how far the rebuilding of its ``EVENTS`` is."""
 SUBSCRIPTIONS_PER_PRINCIPAL = 16
 HUB_JETSTREAM = "JSHUB.API"
 """Where sites and principals find their share of the hub's JetStream: below ``$JS.API`` an account finds its own."""
@@ -153,6 +155,12 @@ def parse_dead_letter(subject: str) -> LetterSubject:
         case [ROOT_, "dlq", place, stream, consumer, key] if ROOT_ == ROOT:
             return LetterSubject(place, stream, consumer, key)
     raise SubjectError(f"{subject!r} is no dead letter's subject")
+
+
+def writer_of(subject: str) -> str:
+    """The writer in an event's subject, whatever else it is; empty if it is none."""
+    head, _, rest = subject.partition(f"{ROOT}.evt.")
+    return "" if head or not rest else rest.partition(".")[0]
 
 
 def broker_request(*, site: str, kind: str, broker: str, operation: str) -> str:

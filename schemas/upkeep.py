@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from schemas.base import Fact
 from schemas.questions import Query, QueryContract, View
 from schemas.registry import message
@@ -74,12 +76,48 @@ class VerificationView(View, frozen=True, kw_only=True):
     differences: tuple[RowDifference, ...] = ()
 
 
+@message("act.rebuild_events")
+class RebuildEvents(Query, frozen=True, kw_only=True):
+    """Delete ``EVENTS`` and make it anew from the streams that it is sourced from; the hub starts again to do so.
+
+    Of ``sites``, which have to be online, the hub's ``IN_<site>`` is deleted too, and the site's outbox sent again.
+    Idempotent by ``id``.
+    """
+
+    id: str
+    sites: tuple[str, ...] = ()
+
+
+@message("query.rebuild")
+class RebuildQuery(Query, frozen=True, kw_only=True):
+    """How far the last rebuilding of ``EVENTS`` is."""
+
+
+@message("view.rebuild")
+class RebuildView(View, frozen=True, kw_only=True):
+    """``before`` and ``after`` count events; ``consumers`` are the durable ones and the sequence that each begins at.
+
+    ``id`` is empty when it was never asked for.
+    """
+
+    id: str = ""
+    state: Literal["none", "wanted", "working", "done"] = "none"
+    by: str = ""
+    at: str = ""
+    sites: tuple[str, ...] = ()
+    before: int = 0
+    after: int = 0
+    consumers: dict[str, int] = {}
+
+
 UPKEEP_QUERIES: dict[str, QueryContract] = {
     "snapshots": QueryContract(SnapshotsQuery, SnapshotsView),
+    "rebuild": QueryContract(RebuildQuery, RebuildView),
 }
 
 UPKEEP_ACTS: dict[str, QueryContract] = {
     "snapshot": QueryContract(TakeSnapshot, SnapshotsView),
     "verify": QueryContract(VerifyReplay, VerificationView),
+    "rebuild_events": QueryContract(RebuildEvents, RebuildView),
 }
 """What an operator has a hub do for itself."""

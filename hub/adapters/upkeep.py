@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 import msgspec
 
 from bus.connection import Bus
+from bus.rebuilding import Rebuild, Rebuilding
 from bus.snapshots import Contended, Manifest
+from bus.streams import EVENTS
 from hub.application.projector import Projector
 from hub.application.snapshots import Condition, Snapshotter
 from hub.replaying import Told
@@ -20,10 +22,20 @@ from hub.settings import HubSettings
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.ids import new_id
 from schemas.names import is_token
-from schemas.problems import CalqueError, invalid, temporary
+from schemas.problems import CalqueError, conflict, invalid, temporary
 from schemas.signals import Progress
-from schemas.subjects import HUB, progress
-from schemas.upkeep import SnapshotPlace, SnapshotsQuery, SnapshotsView, TakeSnapshot, VerificationView, VerifyReplay
+from schemas.subjects import HUB, principal_of, progress
+from schemas.upkeep import (
+    RebuildEvents,
+    RebuildQuery,
+    RebuildView,
+    SnapshotPlace,
+    SnapshotsQuery,
+    SnapshotsView,
+    TakeSnapshot,
+    VerificationView,
+    VerifyReplay,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +46,21 @@ WAIT_SECONDS = 5.0
 class Upkeep:
     """One method per query and act. Each raises :class:`CalqueError` with the problem that the caller gets."""
 
-    def __init__(self, bus: Bus, settings: HubSettings, snapshotter: Snapshotter, projector: Projector) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        settings: HubSettings,
+        snapshotter: Snapshotter,
+        projector: Projector,
+        *,
+        restart: Callable[[str], None],
+    ) -> None:
         self._bus = bus
         self._settings = settings
         self._snapshotter = snapshotter
         self._projector = projector
+        self._restart = restart
+        self._rebuilding = Rebuilding(bus, run=new_id())
         self._verifying = asyncio.Lock()
 
     async def snapshots(self, _query: SnapshotsQuery, _envelope: Envelope) -> SnapshotsView:
@@ -68,6 +90,22 @@ class Upkeep:
             logger.error("at event %d the projections are not what a replay makes: %s", found.position, rows)
             await self._snapshotter.distrust(found.generation)
         return found
+
+    async def rebuild_events(self, request: RebuildEvents, _envelope: Envelope, subject: str) -> RebuildView:
+        """``rebuild_events``: written down, and done by the next start of this hub or another."""
+        states = self._projector.state.sites.states
+        for site in request.sites:
+            if states.get(site) != "online":
+                message = f"site {site!r} is {states.get(site, 'not known')}: it can't send its events again now"
+                raise CalqueError(conflict("sites", message, "leave it out: what the hub has of it stays"))
+        wanted = await self._rebuilding.request(id=request.id, by=principal_of(subject), sites=request.sites)
+        self._restart(f"{EVENTS} is made anew")
+        return _rebuild(wanted)
+
+    async def rebuild(self, _query: RebuildQuery, _envelope: Envelope) -> RebuildView:
+        """``rebuild``"""
+        state = await self._rebuilding.state()
+        return RebuildView() if state is None else _rebuild(state)
 
     async def _taken(self) -> Manifest:
         try:
@@ -106,6 +144,19 @@ class Upkeep:
             await self._bus.publish(progress(site=HUB, operation=id), wrap(data, id=new_id(), source=HUB, time=now))
         except CalqueError as error:
             logger.debug("no progress: %s", error)
+
+
+def _rebuild(state: Rebuild) -> RebuildView:
+    return RebuildView(
+        id=state.id,
+        state="done" if state.phase == "done" else "working" if state.run else "wanted",
+        by=state.by,
+        at=state.at,
+        sites=state.sites,
+        before=state.before,
+        after=state.after,
+        consumers=state.consumers,
+    )
 
 
 def _place(condition: Condition) -> SnapshotPlace:

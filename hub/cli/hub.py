@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import click
 
 from hub.cli.colour import terminal
+from hub.cli.completion import site_names
 from hub.cli.exits import Exit
 from hub.cli.kinds import Column, Kind
 from hub.cli.lists import show_list
 from hub.cli.options import client_options, document_options
 from hub.cli.output import age, seconds, size
-from hub.cli.session import Session, asynchronous
+from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.tables import show_table
 from hub.cli.values import Duration
+from hub.client import Client, HubUnreachableError
 from schemas.signals import Progress
-from schemas.upkeep import SnapshotPlace
+from schemas.upkeep import RebuildView, SnapshotPlace
+
+LOOK_SECONDS = 0.5
 
 SNAPSHOTS = Kind[SnapshotPlace](
     columns=(
@@ -99,6 +104,59 @@ async def replay(session: Session, verify: bool, timeout: float | None) -> int: 
     )
     session.say("the snapshots are dropped; restart the hub, so that it reads its events anew, and report this")
     return code
+
+
+@hub.command("rebuild-events")
+@click.option(
+    "--from-site",
+    "sites",
+    multiple=True,
+    shell_complete=site_names,
+    help="Whose events the site is to send again, all of them; repeatable.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--timeout", type=Duration(), default=None, help="Stop waiting after this time; it goes on.")
+@document_options
+@asynchronous
+async def rebuild_events(session: Session, sites: tuple[str, ...], yes: bool, timeout: float | None) -> int:
+    """Delete the hub's stream EVENTS, and make it anew from what it is sourced from.
+
+    It is made of what the hub has of each site (IN_<site>) and of its own events. With --from-site, what the hub has of
+    that site is deleted, too, and the site sends everything again; it has to be online. The hub starts again meanwhile.
+    Subscriptions and webhooks go on at the first event that they have not acknowledged; some events come again.
+    """
+    consequence = "The hub's record of events is deleted and filled again from its sources; the hub is away meanwhile."
+    confirm(session, kind="stream", name="EVENTS", yes=yes, consequence=consequence)
+    async with session.client() as client:
+        wanted = await client.rebuild_events(sites=sites)
+        session.parting = "the rebuilding goes on without you; 'calque status' answers when it has ended"
+        session.say("the hub starts again and makes EVENTS anew")
+        try:
+            async with asyncio.timeout(timeout):
+                found = await _rebuilt(client, wanted.id)
+        except TimeoutError:
+            session.say("it has not ended yet, and goes on without you")
+            return Exit.TIMED_OUT
+        session.parting = None
+    if session.shown(found):
+        return Exit.OK
+    click.echo(f"EVENTS holds {found.after} events, {found.before} before")
+    if found.after < found.before:
+        session.say("some are missing: see what the hub's log says, and try again with --from-site")
+    show_table(("consumer", "begins at"), sorted(found.consumers.items()))
+    return Exit.OK
+
+
+async def _rebuilt(client: Client, id: str) -> RebuildView:
+    """Wait until it has ended; the hub does not answer meanwhile."""
+    while True:
+        try:
+            found = await client.rebuild()
+        except HubUnreachableError:
+            found = None
+        if found is not None and found.id == id and found.state == "done":
+            return found
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _has(row: str | None) -> str:

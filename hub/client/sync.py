@@ -26,7 +26,7 @@ from schemas.signals import Progress
 from schemas.site_secrets import SecretChanged, SecretView
 from schemas.strays import StraysView
 from schemas.subscriptions import SubscriptionPlace
-from schemas.upkeep import SnapshotPlace, VerificationView
+from schemas.upkeep import RebuildView, SnapshotPlace, VerificationView
 from schemas.values import Artifact, Attachment, ImageState, OperationState, Template, TemplateRef, Value
 
 T = TypeVar("T", bound=queries.View)
@@ -509,3 +509,12 @@ class SyncClient:
 
         Raises as all verbs do; ``busy`` when the hub verifies already."""
         return self._background.run(self._client.verify_replay(timeout=timeout, observer=observer))
+
+    def rebuild_events(self, *, sites: Sequence[str] = (), command: str | None = None) -> RebuildView:
+        """Have the hub's ``EVENTS`` deleted and made anew; the hub is away for that time. :meth:`rebuild` says how far
+        it is. The events of ``sites``, which have to be online, are sent by them again."""
+        return self._background.run(self._client.rebuild_events(sites=sites, command=command))
+
+    def rebuild(self) -> RebuildView:
+        """The last rebuilding of ``EVENTS``."""
+        return self._background.run(self._client.rebuild())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from bus.connection import Bus, Message
@@ -12,7 +12,17 @@ from schemas import queries, subjects
 from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
 from schemas.signals import Progress
-from schemas.upkeep import SnapshotPlace, SnapshotsQuery, SnapshotsView, TakeSnapshot, VerificationView, VerifyReplay
+from schemas.upkeep import (
+    RebuildEvents,
+    RebuildQuery,
+    RebuildView,
+    SnapshotPlace,
+    SnapshotsQuery,
+    SnapshotsView,
+    TakeSnapshot,
+    VerificationView,
+    VerifyReplay,
+)
 
 T = TypeVar("T", bound=queries.View)
 
@@ -60,6 +70,16 @@ class UpkeepVerbs(abc.ABC):
             return await self._do("verify", VerifyReplay(id=id), VerificationView, seconds=timeout or VERIFY_SECONDS)
         finally:
             await asyncio.shield(listening.drop())
+
+    async def rebuild_events(self, *, sites: Sequence[str] = (), command: str | None = None) -> RebuildView:
+        """Have the hub's ``EVENTS`` deleted and made anew; the hub is away for that time. :meth:`rebuild` says how far
+        it is. The events of ``sites``, which have to be online, are sent by them again."""
+        data = RebuildEvents(id=command or new_id(), sites=tuple(sites))
+        return await self._do("rebuild_events", data, RebuildView, seconds=SNAPSHOT_SECONDS)
+
+    async def rebuild(self) -> RebuildView:
+        """The last rebuilding of ``EVENTS``."""
+        return await self._ask_on(subjects.query("rebuild"), RebuildQuery(), RebuildView, seconds=5.0)
 
     async def _do(self, what: str, data: queries.Query, reply: type[T], *, seconds: float) -> T:
         subject = subjects.act(principal=self._principal, what=what)
