@@ -24,6 +24,7 @@ from schemas.envelope import MAX_EVENT_BYTES, Envelope, encode, timestamp, wrap
 from schemas.events import Event
 from schemas.ids import new_id
 from schemas.problems import CalqueError, invalid, temporary
+from schemas.sizes import oversized
 from schemas.subjects import event as event_subject
 from schemas.subjects import events_of_aggregate, outbox
 
@@ -187,13 +188,8 @@ class EventStore:
         )
         payload = encode(envelope)
         if len(payload) > MAX_EVENT_BYTES:
-            raise CalqueError(
-                invalid(
-                    f"{new.aggregate}.{new.event.EVENT}",
-                    f"the event has {len(payload)} bytes, more than {MAX_EVENT_BYTES}",
-                    "keep big content out of events and refer to it by digest",
-                )
-            )
+            what = f"the event {new.aggregate}.{new.event.EVENT}"
+            raise CalqueError(oversized(new.event, what=what, size=len(payload), limit=MAX_EVENT_BYTES))
         return _Prepared((new.aggregate, new.id), subject, payload, envelope, new.event)
 
     async def _publish(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bus.connection import Bus
-from schemas.problems import Actor, CalqueError, Problem, permanent, temporary
+from schemas.problems import Actor, CalqueError, Problem, invalid, permanent, temporary
 
 NANOSECONDS = 1_000_000_000
 API_SECONDS = 5.0
@@ -25,6 +25,7 @@ STREAM_NAME_IN_USE = 10058
 CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE = 10037
 NOT_CLUSTERED = 10074
+TOO_LARGE = 10054
 STORE_FULL = frozenset({10023, 10028, 10047, 10077})
 """Insufficient resources, account limits, stream or store at its maximum of bytes."""
 
@@ -51,15 +52,15 @@ class PubAck(msgspec.Struct, frozen=True, kw_only=True):
 class JetStreamError(CalqueError):
     """The server refused; ``err_code`` says why, precisely."""
 
-    def __init__(self, error: ApiError, *, subject: str) -> None:
+    def __init__(self, error: ApiError, *, subject: str, stream: str = "") -> None:
         self.err_code = error.err_code
         text = f"{subject}: {error.description} ({error.err_code})"
         if error.err_code in STORE_FULL:
             problem = Problem(
                 code="stream_full",
-                message=text,
+                message=f"stream {stream} is full: {text}" if stream else text,
                 actor=Actor.ENVIRONMENT,
-                remedy="free disk space, or raise the limit of the stream",
+                remedy="free disk space, or raise max_bytes of the stream: it goes on by itself",
                 retry_after_seconds=5.0,
             )
         elif error.err_code == NOT_CLUSTERED:
@@ -68,6 +69,10 @@ class JetStreamError(CalqueError):
                 text,
                 field="bus.replicas",
                 remedy="set it to 1, or run that many of the hub's servers as a cluster",
+            )
+        elif error.err_code == TOO_LARGE:
+            problem = invalid(
+                "message", f"stream {stream} takes no message this large: {text}", "refer to it by digest"
             )
         elif error.code in (408, 429, 503):
             problem = temporary("jetstream", text)
@@ -118,7 +123,7 @@ class JetStream:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CalqueError(permanent("jetstream", f"{subject} is not stored by a stream: {error}")) from None
         if ack.error is not None:
-            raise JetStreamError(ack.error, subject=subject)
+            raise JetStreamError(ack.error, subject=subject, stream=ack.stream)
         return ack
 
     async def stream(self, name: str) -> dict[str, Any] | None:

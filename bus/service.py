@@ -24,6 +24,7 @@ from schemas.envelope import SCHEMA_PREFIX, Envelope, decode, encode, timestamp,
 from schemas.ids import new_id
 from schemas.problems import Actor, CalqueError, Problem, invalid, permanent
 from schemas.signals import ProblemReply
+from schemas.sizes import largest_field
 
 __all__ = ["EndpointInfo", "Service", "ServiceInfo", "discover", "schema_id"]
 
@@ -295,7 +296,11 @@ class Service:
         except CalqueError as error:
             logger.warning("%s: the answer of %s was not sent: %s", self._name, endpoint.stats.name, error)
             if error.problem.code == "invalid" and not isinstance(reply, ProblemReply):
-                too_big = ProblemReply(problem=permanent("reply_too_large", error.problem.message))
+                field, size = largest_field(reply)
+                text = f"{error.problem.message}; {field or 'it'} alone has {size} bytes"
+                too_big = ProblemReply(
+                    problem=permanent("reply_too_large", text, field=field or None, remedy="ask for less at a time")
+                )
                 await self._answer(endpoint, message, too_big, correlation, operation)
         except Exception:
             logger.exception("%s: the answer of %s could not be made", self._name, endpoint.stats.name)

@@ -41,6 +41,8 @@ LETTERS_CONSUMER = "letters"
 
 DAY = 24 * 3600 * NANOSECONDS
 MIB = 1 << 20
+MESSAGE_BYTES = 128 * 1024
+"""What a stream takes: twice what a message of ours may have, for headers and for versions to come."""
 OUTBOX_BYTES = 512 * MIB
 EVENTS_BYTES = 2048 * MIB
 """The server reserves what a stream may grow to: with 10 GiB of storage, a hub has room for 13 sites."""
@@ -64,7 +66,14 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = (), heard: Sequence[str
     await keep_stream(js, events_settings())
     await keep_stream(
         js,
-        {"name": COMMANDS, "subjects": [subjects.COMMANDS_TO_SITES], "max_age": 8 * DAY, "max_bytes": 256 * MIB},
+        {
+            "name": COMMANDS,
+            "subjects": [subjects.COMMANDS_TO_SITES],
+            "discard": "new",  # a site that is away finds every command that was taken for it
+            "max_age": 8 * DAY,
+            "max_bytes": 256 * MIB,
+            "max_msg_size": MESSAGE_BYTES,
+        },
     )
     await keep_stream(js, _jobs(subjects.COMMANDS_TO_HUB))
     await _consumer(js, JOBS, {"durable_name": JOBS_CONSUMER})
@@ -134,7 +143,7 @@ def _outbox(writer: str) -> dict[str, Any]:
         "subjects": [subjects.events_of(writer)],
         "discard": "new",
         "max_bytes": OUTBOX_BYTES,
-        "max_msg_size": 128 * 1024,
+        "max_msg_size": MESSAGE_BYTES,
         "allow_direct": True,
         "allow_atomic": True,
     }
@@ -172,6 +181,7 @@ def _jobs(subject: str) -> dict[str, Any]:
         "discard": "new",
         "max_bytes": 128 * MIB,
         "max_age": 8 * DAY,
+        "max_msg_size": MESSAGE_BYTES,
     }
 
 
@@ -216,7 +226,10 @@ async def keep_stream(js: JetStream, wanted: Mapping[str, Any]) -> None:
         logger.info("made stream %s", name)
         return
     # Whatever else an operator chose stays; so does the number of replicas, unless the settings ask for several.
-    changed = {key: value for key, value in wanted.items() if key != "sources" and info["config"].get(key, 0) != value}
+    config = info["config"]
+    changed = {key: value for key, value in wanted.items() if key != "sources" and config.get(key, 0) != value}
+    if not 0 < config.get("max_bytes", 0) <= wanted.get("max_bytes", 0):
+        changed.pop("max_bytes", None)  # somebody gave it more room
     if changed:
         await js.call(f"STREAM.UPDATE.{name}", {**info["config"], **changed})
         logger.info("changed %s of stream %s", ", ".join(changed), name)

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.dlq import DeadLetters, Unhandled
 from bus.jetstream import NANOSECONDS, JetStream, Position, position
@@ -19,8 +21,9 @@ from bus.logs import RateLimitedLog
 from bus.metrics import count
 from bus.streams import ACK_WAIT_SECONDS
 from schemas import metrics
-from schemas.envelope import Envelope, encode
+from schemas.envelope import MAX_EVENT_BYTES, Envelope, encode
 from schemas.problems import CalqueError, temporary
+from schemas.sizes import oversized
 from schemas.subjects import HUB, HUB_JETSTREAM
 
 logger = logging.getLogger(__name__)
@@ -318,5 +321,11 @@ async def enqueue(bus: Bus, subject: str, envelope: Envelope, *, timeout_seconds
     Raises :class:`CalqueError`; after a ``timeout`` it may be stored: send it again, it has one effect.
     """
     headers = {**CONTENT_HEADERS, "Nats-Msg-Id": envelope.id}
-    ack = await JetStream(bus).publish(subject, encode(envelope), headers=headers, timeout_seconds=timeout_seconds)
+    payload = encode(envelope)
+    if len(payload) > MAX_EVENT_BYTES:
+        what = f"the command {envelope.type}"
+        raise CalqueError(
+            oversized(msgspec.json.decode(envelope.data), what=what, size=len(payload), limit=MAX_EVENT_BYTES)
+        )
+    ack = await JetStream(bus).publish(subject, payload, headers=headers, timeout_seconds=timeout_seconds)
     return ack.seq

@@ -18,6 +18,7 @@ from bus.jetstream import JetStream
 from bus.letters import LetterBox
 from bus.metrics import MEASURES, Sample, bus_samples
 from bus.rebuilding import Rebuilding
+from bus.room import HubRoom
 from bus.service import Service
 from bus.snapshots import Snapshots
 from bus.strays import forged
@@ -61,6 +62,7 @@ from schemas.upkeep import UPKEEP_ACTS
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 2.0
+ROOM_SECONDS = 2.0
 CONNECT_SECONDS = 30.0
 SET_UP_AGAIN_SECONDS = 1.0
 CATCH_UP_SECONDS = 600.0
@@ -119,7 +121,8 @@ class Hub:
         self._members = Members(self.context, seconds=time.monotonic)
         self._sagas = Sagas(self.context)
         self._conditions = Conditions(bus, self.context, self._members)
-        self._commands = CommandHandler(self.context)
+        self._room = HubRoom(JetStream(bus), sites=settings.sites)
+        self._commands = CommandHandler(self.context, full=self._room.full)
         self._reactor = Reactor(self.context, self._sagas)
         self._service = self._queries()
 
@@ -149,6 +152,7 @@ class Hub:
             begin(self.snapshotter.run(self.context.projector), "snapshots")
             begin(self._members.run(), "members")
             begin(self._beat(), "heartbeat")
+            begin(self._watch_room(), "room")
             begin(self._sagas.run(), "sagas")
             queues = [jobs, events, advised]
             begin(events.run(self._reactor.handle, concurrency=EVENTS_AT_ONCE), "events")
@@ -214,6 +218,14 @@ class Hub:
                 logger.debug("no heartbeat: %s", error)
             await asyncio.sleep(BEAT_SECONDS)
 
+    async def _watch_room(self) -> None:
+        while True:
+            try:
+                await self._room.look()
+            except CalqueError as error:
+                logger.debug("the room in the streams is not known: %s", error)
+            await asyncio.sleep(ROOM_SECONDS)
+
     def _letters(self) -> Letters:
         handlers = {(EVENTS, SAGAS_CONSUMER): self._reactor.handle}
         return Letters(self.context, LetterBox(self._bus, place=HUB, sent_again=(JOBS,), into=JOBS, handlers=handlers))
@@ -232,7 +244,7 @@ class Hub:
         strays = StrayEvents(self.context, self._strays, forged=lambda site, others: forged(js, site, others=others))
         upkeep = Upkeep(self._bus, self._settings, self.snapshotter, self.context.projector, restart=self._begin_again)
         for what, contract in QUERIES.items():
-            answers = next(each for each in (letters, strays, upkeep, queries) if hasattr(each, what))
+            answers = next(each for each in (letters, strays, upkeep, self._room, queries) if hasattr(each, what))
             service.endpoint(what, query(what), contract.query, contract.reply, getattr(answers, what))
         for what, contract in LETTER_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(letters, what))

@@ -36,6 +36,7 @@ from schemas.repositories import (
     SiteRepositoryQuery,
     SiteScan,
 )
+from schemas.room import RoomQuery, RoomView
 from schemas.secrets import Sealed
 from schemas.site_secrets import (
     RemoveSecret,
@@ -356,6 +357,7 @@ QUERIES: dict[str, QueryContract] = {
     "letter": QueryContract(LetterQuery, WholeLetter),
     "strays": QueryContract(StraysQuery, StraysView),
     **UPKEEP_QUERIES,
+    "room": QueryContract(RoomQuery, RoomView),
 }
 
 WEBHOOK_QUERIES: dict[str, QueryContract] = {

@@ -21,8 +21,9 @@ from schemas.brokers import SERVICE_VERSION
 from schemas.envelope import timestamp, wrap
 from schemas.ids import new_id
 from schemas.repositories import AskSigners, SignersView
+from schemas.room import Fill
 from schemas.signals import Beat
-from schemas.subjects import beat, site_ask
+from schemas.subjects import beat, outbox, site_ask
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.condition import Conditions
 from site_agent.adapters.journal import Journal
@@ -167,7 +168,7 @@ class _Agent:
             queues.append(WorkQueue(self._bus, stream=COMMANDS, consumer=site, prefix=SITE_PREFIX, place=site))
         loops = [
             asyncio.create_task(for_ever(heart.beat, every_seconds=BEAT_SECONDS), name="heartbeat"),
-            asyncio.create_task(for_ever(self._conditions.look, every_seconds=BEAT_SECONDS), name="condition"),
+            asyncio.create_task(for_ever(self._look_at_condition, every_seconds=BEAT_SECONDS), name="condition"),
             asyncio.create_task(self._watch_brokers(), name="brokers"),
             asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
             asyncio.create_task(for_ever(self._existing_watch.look, every_seconds=EXISTING_SECONDS), name="attached"),
@@ -197,6 +198,12 @@ class _Agent:
     async def collect(self) -> list[Sample]:
         """What metrics show of this agent."""
         return [*bus_samples(self._bus), *await self._conditions.collect()]
+
+    async def _look_at_condition(self) -> None:
+        await self._conditions.look()
+        if (seen := self._conditions.latest) is not None:
+            site = self._settings.site
+            self._journal.room = Fill(site, outbox(site), seen.outbox_bytes, seen.outbox_limit_bytes)
 
     async def _watch_repositories(self) -> None:
         await for_ever(self._repositories.look, every_seconds=REPOSITORY_SECONDS)
@@ -229,7 +236,7 @@ class _Agent:
             now = announcement(site, version=SERVICE_VERSION, seal_key=self._seal_key.public, fingerprints=seen)
             return [] if site.announced == now else [Draft("site", site.name, now)]
 
-        await self._journal.record(drafts, each=True)
+        await self._journal.record(drafts, each=True, need="spare")
 
 
 def _note(failed: asyncio.Future[None], ended: asyncio.Task[None]) -> None:

@@ -31,11 +31,13 @@ from schemas.envelope import Envelope, decode, timestamp, wrap
 from schemas.events import CommandForwarded, CommandRejected
 from schemas.problems import CalqueError, Problem, invalid, permanent
 from schemas.registry import MESSAGES
+from schemas.room import Fill
 from schemas.subjects import HUB, CommandSubject, SubjectError, parse_command, site_command
 
 logger = logging.getLogger(__name__)
 
 CATCH_UP_SECONDS = 2.0
+CANCEL = "operation.cancel"
 
 PASSED_ON = frozenset({("instance", "deploy"), ("instance", "stop"), ("instance", "start"), ("instance", "delete")})
 """Of these, nothing is stored but that they were rejected or passed on. The append of that finds what became of them
@@ -68,10 +70,11 @@ DECISIONS: dict[str, Decide] = {
 
 
 class CommandHandler:
-    """Handles one command after the other, several at once."""
+    """Handles one command after the other, several at once. ``full`` says which stream has no room for new things."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, full: Callable[[], Fill | None] = lambda: None) -> None:
         self._context = context
+        self._full = full
         self._deciding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def handle(self, delivery: Delivery) -> None:
@@ -97,6 +100,8 @@ class CommandHandler:
                     raise CalqueError(received)  # nothing can be recorded under such an id: it goes to the dead letters
                 kind = f"{subject.aggregate}.{subject.verb}"
                 answer = await self._reject(envelope, received, kind=kind)
+            elif (fill := self._full()) is not None and received.kind != CANCEL:
+                answer = await self._without_room(received, fill)
             else:
                 answer = await self._settled(received)
         outcome = "forwarded" if answer is None else answer.state
@@ -105,6 +110,12 @@ class CommandHandler:
         measure.command(self._context, kind=known, outcome=outcome, stored_at=delivery.timestamp)
         if answer is not None:
             await self._tell(subject, envelope, answer)
+
+    async def _without_room(self, received: Received, fill: Fill) -> Answer | None:
+        """Nothing new begins when a stream is nearly full. At the very end a refusal has no room either, and waits."""
+        if fill.last:
+            raise CalqueError(fill.problem())
+        return await self._reject(received.envelope, fill.problem(), kind=received.kind)
 
     async def _settled(self, received: Received) -> Answer | None:
         """As decided; what can't be carried out for good is rejected, so that its sender does not wait in vain."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import textwrap
+from collections.abc import Sequence
 
 import click
 
@@ -13,7 +14,7 @@ from hub.cli.exits import Exit
 from hub.cli.findings import CHECKS, Finding, ok, problem, skipped
 from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_events, check_sites, check_versions
 from hub.cli.local_checks import check_disk, check_home, check_left_behind, check_parts, check_ports
-from hub.cli.message_checks import check_letters, check_strays
+from hub.cli.message_checks import check_letters, check_room, check_strays
 from hub.cli.options import document_options
 from hub.cli.output import printable
 from hub.cli.session import Session, asynchronous
@@ -24,8 +25,9 @@ from hub.client.contexts import Choice
 from hub.client.errors import ForbiddenError
 from hub.stack.running import look
 from schemas.problems import CalqueError
+from schemas.queries import SiteView
 
-_OF_HUB = ("sites", "brokers", "versions", "events", "clocks", "cleanup", "letters", "strays")
+_OF_HUB = ("sites", "brokers", "versions", "events", "clocks", "cleanup", "letters", "strays", "room")
 _SIGNS = {"ok": ("ok", "green"), "problem": ("PROBLEM", "red"), "skipped": ("skipped", "yellow")}
 _LABEL = 7
 _INDENT = _LABEL + 12
@@ -85,7 +87,7 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
             found += check_versions(own_version(), hub=status.version, sites=status.sites)
             found += check_events(status.stopped)
             found += check_cleanup(await client.operations(limit=1000))
-            found += await _messages(client)
+            found += await _messages(client, status.sites)
             online = [site.name for site in status.sites if site.state == "online"]
             return found + await check_clocks(client, sites=online)
     except HubUnreachableError as error:
@@ -96,11 +98,12 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
     return [unreachable, *(skipped(check, "the hub does not answer") for check in _OF_HUB)]
 
 
-async def _messages(client: Client) -> list[Finding]:
+async def _messages(client: Client, sites: Sequence[SiteView]) -> list[Finding]:
     try:
-        return [*check_letters(await client.dead_letters()), *check_strays(await client.strays())]
+        letters, strays, streams = await client.dead_letters(), await client.strays(), await client.room()
+        return [*check_letters(letters), *check_strays(strays), *check_room(streams, sites)]
     except ForbiddenError:
-        return [skipped(check, "only operators may ask") for check in ("letters", "strays")]
+        return [skipped(check, "only operators may ask") for check in ("letters", "strays", "room")]
 
 
 def _tell(finding: Finding) -> None:

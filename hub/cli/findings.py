@@ -38,6 +38,7 @@ CHECKS: dict[str, str] = {
     "clocks": "the clocks of hub and sites agree",
     "cleanup": "no operation waits for its clean-up",
     "letters": "there are no dead letters: messages that could not be handled",
+    "room": "no stream that refuses rather than loses is nearly full",
     "strays": "no events are set apart: forged, foreign, unreadable",
 }
 """Every check, in the order in which they are made, and what it makes sure of."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from hub.cli.findings import Finding, ok, problem
-from hub.cli.output import age, printable
+from hub.cli.output import age, printable, size
 from schemas.letters import LettersView
+from schemas.queries import SiteView
+from schemas.room import Fill, StreamFill
 from schemas.strays import FORGED, StraysView
+from schemas.subjects import HUB, outbox
 
 _SHOWN = 3
 
@@ -29,6 +33,25 @@ def check_letters(found: LettersView) -> list[Finding]:
             )
         )
     return findings or [ok("letters", "there are none")]
+
+
+def check_room(streams: Collection[StreamFill], sites: Collection[SiteView]) -> list[Finding]:
+    """Streams that refuse what does not fit, and are nearly full: nothing new is begun then."""
+    fills = [Fill(HUB, each.stream, each.used, each.limit) for each in streams if each.refuses]
+    for site in sites:
+        if (said := site.condition) is not None:
+            fills.append(Fill(site.name, outbox(site.name), said.outbox_bytes, said.outbox_limit_bytes))
+    findings = [
+        problem(
+            "room",
+            f"{fill.stream} at {fill.place}",
+            f"{size(fill.used)} of {size(fill.limit)} are used: nothing new is begun, what runs goes on",
+            f"raise max_bytes of the stream at the server of {fill.place}; it goes on by itself",
+        )
+        for fill in fills
+        if fill.low
+    ]
+    return findings or [ok("room", f"{len(fills)} streams have room")]
 
 
 def check_strays(found: StraysView) -> list[Finding]:

@@ -15,9 +15,10 @@ from bus.jetstream import JetStream
 from hub.client.errors import client_error, unreachable
 from schemas import subjects
 from schemas.commands import Answer, Command
-from schemas.envelope import decode, encode, timestamp, unwrap, wrap
+from schemas.envelope import MAX_EVENT_BYTES, decode, encode, timestamp, unwrap, wrap
 from schemas.problems import CalqueError, temporary
 from schemas.queries import CommandQuery
+from schemas.sizes import oversized
 
 EXPIRY = timedelta(days=1)
 _ANSWER_SECONDS = 2.0
@@ -68,6 +69,10 @@ class Commands:
                 expirytime=timestamp(now + EXPIRY),
             )
         )
+        if len(payload) > MAX_EVENT_BYTES:
+            what = f"the command {command.AGGREGATE}.{command.VERB}"
+            problem = oversized(command, what=what, size=len(payload), limit=MAX_EVENT_BYTES)
+            raise client_error(problem, correlation=id)
         answers = self._waiting.setdefault(id, asyncio.Queue())
         try:
             answer = await self._answered(subject, payload, id, answers, time.monotonic() + timeout_seconds)
@@ -108,7 +113,7 @@ class Commands:
                     return answer
                 cause = "it does not answer"
             except CalqueError as error:
-                if not error.problem.temporary:
+                if not error.problem.temporary or error.problem.code == "stream_full":
                     raise client_error(error.problem, correlation=id) from None
                 cause = error.problem.message
                 await asyncio.sleep(min(_PAUSE_SECONDS, max(deadline - time.monotonic(), 0)))

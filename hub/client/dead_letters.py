@@ -18,6 +18,7 @@ from schemas.letters import (
     RetryLetters,
     WholeLetter,
 )
+from schemas.room import RoomQuery, RoomView, StreamFill
 from schemas.strays import StraysQuery, StraysView
 
 T = TypeVar("T", bound=queries.View)
@@ -53,6 +54,10 @@ class LetterVerbs(abc.ABC):
     async def strays(self, *, site: str | None = None) -> StraysView:
         """Events that were set apart - forged, foreign, unreadable - by writer and reason, with the last examples."""
         return await self.ask("strays", StraysQuery(site=site), StraysView)
+
+    async def room(self) -> tuple[StreamFill, ...]:
+        """How full the hub's streams are."""
+        return (await self.ask("room", RoomQuery(), RoomView)).streams
 
     async def retry_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
         """Have each tried once more; a command has its one effect however often. What fails again is a letter again."""

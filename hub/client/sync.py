@@ -21,6 +21,7 @@ from hub.client.watching import Observer
 from schemas import queries
 from schemas.letters import MOST_LETTERS, LetterOutcome, LettersView, WholeLetter
 from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
+from schemas.room import StreamFill
 from schemas.secrets import Secret
 from schemas.signals import Progress
 from schemas.site_secrets import SecretChanged, SecretView
@@ -485,6 +486,10 @@ class SyncClient:
     def strays(self, *, site: str | None = None) -> StraysView:
         """Events that were set apart - forged, foreign, unreadable - by writer and reason, with the last examples."""
         return self._background.run(self._client.strays(site=site))
+
+    def room(self) -> tuple[StreamFill, ...]:
+        """How full the hub's streams are."""
+        return self._background.run(self._client.room())
 
     def retry_dead_letters(self, ids: Sequence[str]) -> tuple[LetterOutcome, ...]:
         """Have each tried once more; a command has its one effect however often. What fails again is a letter again."""

@@ -35,7 +35,9 @@ OPEN_QUERIES = frozenset({"status", "templates", "apps", "images", "operations",
 PRIVATE_QUERIES = frozenset({"logs", "repositories", "repository", "webhooks", *WEBHOOK_QUERIES})
 """What operators and viewers may ask besides: what an app's services wrote, which may be anything; repositories;
 where events are sent on to."""
-OPERATORS_QUERIES = frozenset({"binding", "secrets", "scan", "letters", "letter", "strays", "snapshots", "rebuild"})
+OPERATORS_QUERIES = frozenset(
+    {"binding", "secrets", "scan", "letters", "letter", "strays", "snapshots", "rebuild", "room"}
+)
 """What is answered to operators only: secrets, what makes a site work for it, messages as their senders wrote them, the
 hub's own affairs."""
 SUBSCRIBERS_ACTS = frozenset({"subscribe", "subscriptions", "unsubscribe"})

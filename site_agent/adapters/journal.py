@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Literal
 
 from bus.events import Conflict, EventStore, NewEvent, Recorded
 from schemas.events import Event
 from schemas.problems import CalqueError, Problem, temporary
+from schemas.room import Fill
+from schemas.subjects import outbox
 from site_agent.adapters import measure
 from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
 
 logger = logging.getLogger(__name__)
 
+Need = Literal["must", "may", "spare"]
+"""``must``: it waits for room, and everything else with it. ``may``: it is given up when there is none. ``spare``: it
+takes nothing of the room that is kept for operations that run."""
 MAX_PAUSE_SECONDS = 5.0
 CONFLICTS = 8
 """How often a decision is made anew before it is given up for now: a site has one agent, so this is another one."""
@@ -29,6 +35,8 @@ class Journal:
 
     def __init__(self, store: EventStore, *, site: str, policy: Policy = NO_POLICY) -> None:
         self.site = Site(site, policy=policy)
+        self.room = Fill(site, outbox(site))
+        """What is known of the room in the outbox; renewed by who looks at the site's condition."""
         self._store = store
         self._lock = asyncio.Lock()
 
@@ -46,16 +54,20 @@ class Journal:
         causation: str | None = None,
         replyto: str | None = None,
         each: bool = False,
+        need: Need = "must",
     ) -> list[Recorded]:
         """Store what ``decide`` makes of the present state, all or nothing, and return it.
 
         On a conflict the state is read again and decided anew. While the stream can't be reached this waits: a
         decision that is not stored has not been made. With ``each`` the events are of aggregates that have nothing to
-        do with each other, and those of stopped ones are left out.
+        do with each other, and those of stopped ones are left out. ``need`` says what happens when the outbox is full.
 
         Raises :class:`CalqueError`: ``unknown_event`` when an aggregate is stopped; ``contended`` (temporary) when
-        others were faster :data:`CONFLICTS` times; what the store refuses for good.
+        others were faster :data:`CONFLICTS` times; ``stream_full`` (temporary) unless this ``must`` be stored; what
+        the store refuses for good.
         """
+        if need == "spare" and self.room.low:
+            raise CalqueError(self.room.problem())
         async with self._lock:
             pause = 0.05
             conflicts = 0
@@ -74,7 +86,7 @@ class Journal:
                     await self._reload()
                     continue
                 except CalqueError as error:
-                    if not error.problem.temporary:
+                    if not error.problem.temporary or (need != "must" and error.problem.code == "stream_full"):
                         raise
                     logger.warning("the journal can't be written, trying again: %s", error)
                     await asyncio.sleep(pause)

@@ -18,11 +18,13 @@ from schemas import subjects
 from schemas.envelope import Envelope, decode, parse_timestamp, timestamp, unwrap, wrap
 from schemas.problems import CalqueError, Problem, forbidden, invalid
 from schemas.registry import MESSAGES
-from site_agent.adapters.journal import Journal
+from site_agent.adapters.journal import Journal, Need
 from site_agent.application.runner import Runner
 from site_agent.domain.decide import reject
 from site_agent.domain.planning import decide_as_planned
 from site_agent.domain.site import Draft, Site
+
+CANCEL = "cancel"
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +71,12 @@ class CommandHandler:
         def drafts(site: Site) -> list[Draft]:
             if envelope.id in site.handled:
                 return []
+            full = self._no_room(subject)
             stopped = site.stopped_at([(subject.aggregate, target)])
             decision = (
                 command
                 if isinstance(command, Problem)
-                else late or stopped or decide_as_planned(site, command, id=envelope.id, target=target)
+                else late or full or stopped or decide_as_planned(site, command, id=envelope.id, target=target)
             )
             if not isinstance(decision, Problem):
                 decision = site.stopped_at((draft.aggregate, draft.id) for draft in decision) or decision
@@ -85,7 +88,7 @@ class CommandHandler:
 
         operation = target if subject.verb == "cancel" else envelope.id
         try:
-            await self._record(drafts, envelope, operation=operation)
+            await self._record(drafts, envelope, operation=operation, need=self._need(subject))
         except CalqueError as error:
             if error.problem.temporary:
                 raise
@@ -94,8 +97,23 @@ class CommandHandler:
                 lambda site: [] if envelope.id in site.handled else unstorable, envelope, operation=operation
             )
 
-    async def _record(self, decide: Callable[[Site], list[Draft]], envelope: Envelope, *, operation: str) -> None:
-        await self._journal.record(decide, operation=operation, causation=envelope.id, replyto=envelope.replyto)
+    def _no_room(self, subject: subjects.CommandSubject) -> Problem | None:
+        """Nothing new begins when the outbox is nearly full; what ends something still may."""
+        room = self._journal.room
+        return room.problem() if room.low and subject.verb != CANCEL else None
+
+    def _need(self, subject: subjects.CommandSubject) -> Need:
+        """A refusal is an event too: at the very end there is room for what goes on only, and commands wait."""
+        if subject.verb == CANCEL:
+            return "must"
+        return "spare" if self._journal.room.last else "may"
+
+    async def _record(
+        self, decide: Callable[[Site], list[Draft]], envelope: Envelope, *, operation: str, need: Need = "may"
+    ) -> None:
+        await self._journal.record(
+            decide, operation=operation, causation=envelope.id, replyto=envelope.replyto, need=need
+        )
 
     async def _answer(self, envelope: Envelope, *, operation: str) -> None:
         """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""

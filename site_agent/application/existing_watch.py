@@ -47,7 +47,7 @@ class ExistingWatch:
                 event = ev.DataServiceHealthChanged(data_service=service.name, healthy=said.healthy, message=message)
                 changed.append((instance.id, event))
         if changed:
-            await self._journal.record(lambda site: health.verdicts(site, changed), each=True)
+            await self._journal.record(lambda site: health.verdicts(site, changed), each=True, need="spare")
 
     async def _ask(self, instance: Instance, service: DataService) -> wire.Health | None:
         """``None`` when the broker does not answer: that says nothing about what it would look at."""

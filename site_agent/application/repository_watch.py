@@ -114,7 +114,8 @@ class RepositoryWatch:
         trusted = await self._trust(listings)
         missed = self._missed
         stored = await self._journal.record(
-            lambda site: finding.facts(site, listings, trusted=trusted | site.signers.keys(), missed=missed)
+            lambda site: finding.facts(site, listings, trusted=trusted | site.signers.keys(), missed=missed),
+            need="spare",
         )
         self._missed = frozenset(finding.missing(self._journal.site, listings))
         if stored:

@@ -36,6 +36,7 @@ class SiteSecrets:
                 await self._journal.record(
                     lambda site: secrets.set_secret(site, request.name, by=request.by, id=request.id),
                     causation=request.id,
+                    need="spare",
                 )
         return self._changed(request.name)
 
@@ -48,6 +49,7 @@ class SiteSecrets:
                 await self._journal.record(
                     lambda site: secrets.remove_secret(site, request.name, by=request.by, id=request.id),
                     causation=request.id,
+                    need="spare",
                 )
             known = self._journal.site.secrets.get(request.name)
             if known is not None and not known.there:  # also when the agent died between the event and this

@@ -77,7 +77,7 @@ class BrokerWatch:
         for id in self._journal.site.brokers:
             self._misses[id] = 0 if id in seen else self._misses.get(id, 0) + 1
         lost = [id for id, misses in self._misses.items() if misses >= MISSES_UNTIL_LOST]
-        await self._journal.record(lambda site: _changes(site, found, lost), each=True)
+        await self._journal.record(lambda site: _changes(site, found, lost), each=True, need="spare")
 
     async def _describe(self, kind: BrokerKind, name: str) -> ev.BrokerRegistered:
         asked = wire.InfoRequest()
@@ -206,7 +206,7 @@ class HealthWatch:
                     said_now = ev.ServiceHealthChanged(service=service.name, healthy=healthy, message=message)
                     changed.append((instance.id, said_now))
         if changed or any(health.moved(instance) for instance in watched):
-            await self._journal.record(lambda site: health.verdicts(site, changed), each=True)
+            await self._journal.record(lambda site: health.verdicts(site, changed), each=True, need="spare")
 
 
 def _why(status: wire.ServiceStatus | None) -> str:
