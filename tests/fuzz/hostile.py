@@ -95,6 +95,10 @@ class Hostile:
         envelope = sample_envelope(message_types()[kind], type_name=kind, source=source, **extensions)
         return {**envelope, "id": id or self.fresh_id()}
 
+    def one(self, kind: str, *, source: str) -> Message:
+        """A sample of ``kind`` spoiled in one way, any."""
+        return self.random.choice(list(self.spoiled(kind, source=source)))
+
     def spoiled(self, kind: str, *, source: str, **extensions: str) -> Iterator[Message]:
         """A sample of ``kind`` spoiled in every way that there is, once."""
         for spoil in (
@@ -122,10 +126,6 @@ class Hostile:
             self._twice,
         ):
             yield self._made(spoil, self.good(kind, source=source, **extensions))
-
-    def one(self, kind: str, *, source: str, **extensions: str) -> Message:
-        """A sample spoiled in one way, any."""
-        return self.random.choice(list(self.spoiled(kind, source=source, **extensions)))
 
     def _made(self, spoil: Spoil, message: dict[str, Any]) -> Message:
         spoiled = spoil(copy.deepcopy(message))

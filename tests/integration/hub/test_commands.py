@@ -48,7 +48,7 @@ async def test_a_template_is_set_once(client: Client) -> None:
 async def test_a_template_that_no_event_can_hold_is_rejected(client: Client) -> None:
     answer = await client.apply(msgspec.structs.replace(SHOP, description="x" * 70_000))
     assert answer.problem is not None
-    assert (answer.state, answer.problem.code, answer.problem.field) == ("rejected", "invalid", "template.applied")
+    assert (answer.state, answer.problem.code, answer.problem.field) == ("rejected", "invalid", "template.description")
 
 
 async def test_a_deployment_is_passed_on_whole_and_answered_with_the_users_command_id(

@@ -9,7 +9,8 @@ from schemas import events as ev
 from schemas.problems import CalqueError
 from schemas.room import Fill
 from site_agent.domain.site import Draft
-from tests.unit.site_agent.test_journal import BY, DEPLOY, Parts, degraded
+from tests.unit.site_agent.test_journal import DEPLOY, Parts, degraded
+from tests.unit.site_agent.world import BY
 
 LIMIT = 80 << 20
 HEADROOM = 10 << 20
@@ -54,7 +55,7 @@ async def test_what_can_wait_takes_nothing_of_the_headroom() -> None:
     parts = await Parts().begin()
     parts.journal.room = room(HEADROOM - 1)
     with pytest.raises(CalqueError) as caught:
-        await parts.journal.record(lambda _: [Draft("instance", "i1", ev.InstanceDegraded())], need="spare")
+        await parts.journal.record(lambda _: [Draft("instance", "i1", ev.InstanceDegraded(message="m"))], need="spare")
     assert caught.value.problem.code == "stream_full"
 
 
