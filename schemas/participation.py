@@ -27,7 +27,8 @@ may say. The hub's JetStream has the API prefix `JSHUB.API`.
 **Send a command.** Subscribe to an inbox of yours (`_INBOX.<principal>.<unique>`). Make a UUIDv7: it is the
 envelope's `id`, the header `Nats-Msg-Id`, and the id of the operation that the command starts. Put the inbox into the
 envelope's `replyto`, and into `expirytime` until when the command may be carried out (RFC 3339, at most 7 days
-ahead). Publish it as a request to `calque.cmd.hub.<principal>.<aggregate>.<id>.<verb>`: JetStream replies with its
+after `time`, and 7 days without one; a clock that is wrong by some minutes does no harm).
+Publish it as a request to `calque.cmd.hub.<principal>.<aggregate>.<id>.<verb>`: JetStream replies with its
 acknowledgement (`{"stream": "JOBS", "seq": n}`), which says that the command is stored and no more. The answer comes
 to your inbox as an envelope of type `calque.answer.command.v1`: `accepted` (with the operation's id, when one
 starts), `rejected` (with the `problem`), or `queued` (a site is away; another answer follows when it is back). If it

@@ -29,6 +29,7 @@ from hub.projections.views import answer_of
 from schemas.commands import Answer, SiteCommand, Timed
 from schemas.envelope import Envelope, decode, timestamp, wrap
 from schemas.events import CommandForwarded, CommandRejected
+from schemas.expiry import by_own_clock
 from schemas.problems import CalqueError, Problem, invalid, permanent
 from schemas.registry import MESSAGES
 from schemas.room import Fill
@@ -90,10 +91,10 @@ class CommandHandler:
             became = await self._became(envelope.id)
             answer = await self._answer(envelope.id, became)
         if answer is None and isinstance(became, CommandForwarded):
-            await self._send(envelope, became)
+            await self._send(by_own_clock(envelope, stored_at=delivery.timestamp), became)
             return
         if answer is None:
-            received = read(subject, envelope, now=self._context.clock())
+            received = read(subject, envelope, now=self._context.clock(), stored_at=delivery.timestamp)
             if isinstance(received, Problem):
                 if not ID.fullmatch(envelope.id):
                     await self._tell(subject, envelope, Answer(command=envelope.id, state="rejected", problem=received))
@@ -103,7 +104,8 @@ class CommandHandler:
             elif (fill := self._full()) is not None and received.kind != CANCEL:
                 answer = await self._without_room(received, fill)
             else:
-                answer = await self._settled(received)
+                came = by_own_clock(envelope, stored_at=delivery.timestamp)
+                answer = await self._settled(received._replace(envelope=came))
         outcome = "forwarded" if answer is None else answer.state
         kind = f"{subject.aggregate}.{subject.verb}"
         known = kind if kind in DECISIONS else measure.OTHER

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from schemas import commands
 from schemas.commands import Command
 from schemas.deadlines import check_deadline
-from schemas.envelope import Envelope, parse_timestamp, unwrap
+from schemas.envelope import Envelope, unwrap
+from schemas.expiry import expired
 from schemas.problems import CalqueError, Problem, invalid
 from schemas.registry import MESSAGES
 from schemas.subjects import CommandSubject, reply_prefix
@@ -64,8 +65,10 @@ def reply_subject(envelope: Envelope) -> str | None:
     return to
 
 
-def read(subject: CommandSubject, envelope: Envelope, *, now: datetime) -> Received | Problem:
-    """The command in ``envelope``, or why it can't be one that the hub decides."""
+def read(
+    subject: CommandSubject, envelope: Envelope, *, now: datetime, stored_at: float | None = None
+) -> Received | Problem:
+    """The command in ``envelope``, or why the hub can't decide it; ``stored_at`` is when the server stored it."""
     if problem := check_id(envelope.id, field="id"):
         return problem
     kind = HUB_COMMANDS.get((subject.aggregate, subject.verb))
@@ -74,7 +77,7 @@ def read(subject: CommandSubject, envelope: Envelope, *, now: datetime) -> Recei
         return invalid("subject", f"the hub has no command {subject.aggregate}.{subject.verb}", f"send one of: {known}")
     if envelope.type != kind.TYPE:
         return invalid("type", f"{envelope.type!r} does not fit the subject", f"send {kind.TYPE}")
-    if problem := _expired(envelope, now=now):
+    if problem := expired(envelope, now=now, stored_at=stored_at):
         return problem
     if problem := foreign_inbox(envelope, principal=subject.principal):
         return problem
@@ -101,20 +104,3 @@ def foreign_inbox(envelope: Envelope, *, principal: str) -> Problem | None:
     if envelope.replyto is None or (reply_subject(envelope) and envelope.replyto.startswith(own)):
         return None
     return invalid("replyto", f"{envelope.replyto!r} is not an inbox of {principal}", f"use a subject below {own}")
-
-
-def _expired(envelope: Envelope, *, now: datetime) -> Problem | None:
-    if envelope.expirytime is None:
-        return None
-    try:
-        expiry = parse_timestamp(envelope.expirytime)
-    except ValueError:
-        return invalid("expirytime", f"{envelope.expirytime!r} is not a time", "write it as RFC 3339 says")
-    if expiry > now:
-        return None
-    return Problem(
-        code="expired",
-        field="expirytime",
-        message=f"the command expired at {envelope.expirytime}, before it could be decided",
-        remedy="send it again with a new id",
-    )

@@ -46,6 +46,14 @@ class Journal:
             for recorded in batch:
                 self._apply(recorded)
 
+    async def recall(self, command: str) -> Event | None:
+        """How ``command`` was decided, when that is so long ago that it is not remembered here any more: the stream
+        remembers. ``None`` for one that is, or that was never decided. Raises :class:`CalqueError` (temporary)."""
+        if not self.site.forgotten or command in self.site.handled:
+            return None
+        stored = await self._store.load("command", command)
+        return next((one.event for one in stored if one.refused is None and isinstance(one.event, Event)), None)
+
     async def record(
         self,
         decide: Callable[[Site], list[Draft]],

@@ -15,7 +15,8 @@ from bus.work import Delivery
 from schemas import commands as cmd
 from schemas import events as ev
 from schemas import subjects
-from schemas.envelope import Envelope, decode, parse_timestamp, timestamp, unwrap, wrap
+from schemas.envelope import Envelope, decode, timestamp, unwrap, wrap
+from schemas.expiry import expired
 from schemas.problems import CalqueError, Problem, forbidden, invalid
 from schemas.registry import MESSAGES
 from site_agent.adapters.journal import Journal, Need
@@ -50,10 +51,12 @@ class CommandHandler:
         subject = self._subject(delivery.subject)
         envelope = decode(delivery.payload)
         target = subject.id
-        await self._decide(envelope, subject, target)
+        earlier = await self._journal.recall(envelope.id)
+        if earlier is None:
+            await self._decide(envelope, subject, target, stored_at=delivery.timestamp)
         operation = target if subject.verb == "cancel" else envelope.id
         self._runner.drive(operation)
-        await self._answer(envelope, operation=operation)
+        await self._answer(envelope, operation=operation, earlier=earlier)
 
     def _subject(self, text: str) -> subjects.CommandSubject:
         try:
@@ -64,9 +67,13 @@ class CommandHandler:
             raise CalqueError(forbidden(f"a command to site {subject.site} can't be handled here"))
         return subject
 
-    async def _decide(self, envelope: Envelope, subject: subjects.CommandSubject, target: str) -> None:
+    async def _decide(
+        self, envelope: Envelope, subject: subjects.CommandSubject, target: str, *, stored_at: float
+    ) -> None:
         command = _command(envelope, subject)
-        late = _expired(envelope, now=self._clock())
+        # An effect of an operation of the hub waits for a site that is away as long as its operation does.
+        of_saga = envelope.expirytime is None and "/" in envelope.id
+        late = None if of_saga else expired(envelope, now=self._clock(), stored_at=stored_at)
 
         def drafts(site: Site) -> list[Draft]:
             if envelope.id in site.handled:
@@ -115,12 +122,12 @@ class CommandHandler:
             decide, operation=operation, causation=envelope.id, replyto=envelope.replyto, need=need
         )
 
-    async def _answer(self, envelope: Envelope, *, operation: str) -> None:
+    async def _answer(self, envelope: Envelope, *, operation: str, earlier: ev.Event | None) -> None:
         """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""
         if envelope.replyto is None:
             return
         site = self._journal.site
-        problem = site.rejected.get(envelope.id)
+        problem = earlier.problem if isinstance(earlier, ev.CommandRejected) else site.rejected.get(envelope.id)
         known = problem is None and operation in site.operations
         answer = cmd.Answer(
             command=envelope.id,
@@ -149,15 +156,3 @@ def _command(envelope: Envelope, subject: subjects.CommandSubject) -> cmd.SiteCo
         return unwrap(envelope, kind)
     except CalqueError as error:
         return error.problem
-
-
-def _expired(envelope: Envelope, *, now: datetime) -> Problem | None:
-    if envelope.expirytime is None:
-        return None
-    try:
-        expiry = parse_timestamp(envelope.expirytime)
-    except ValueError:
-        return invalid("expirytime", f"{envelope.expirytime!r} is no time", "use RFC 3339")
-    if expiry < now:
-        return invalid("expirytime", f"the command expired at {envelope.expirytime}", "send a new one")
-    return None

@@ -11,6 +11,8 @@ import msgspec
 from schemas import events as ev
 from schemas import saga
 from schemas.base import Fact
+from schemas.envelope import parse_timestamp, timestamp
+from schemas.expiry import REMEMBERED
 from schemas.names import location_token
 from schemas.problems import Problem, permanent
 from schemas.values import CopyState, CopySummary, ImageContent, ImageState, Level
@@ -82,7 +84,8 @@ class Site:
     done_at: dict[tuple[str, str], str] = field(default_factory=dict)
     changed_at: dict[tuple[str, str], str] = field(default_factory=dict)
     accepted_at: dict[str, str] = field(default_factory=dict)
-    handled: set[str] = field(default_factory=set)
+    handled: dict[str, str] = field(default_factory=dict)
+    forgotten: int = 0
     cancelled_early: set[str] = field(default_factory=set)
     live: dict[str, None] = field(default_factory=dict)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -97,7 +100,7 @@ class Site:
         An aggregate that was stopped stays as it was.
         """
         if causation is not None and aggregate in ("operation", "command", "secret"):
-            self.handled.add(causation)
+            self._handled(causation, time)
         self.passed(aggregate, id, sequence=sequence)
         if (aggregate, id) in self.stopped:
             return
@@ -136,6 +139,19 @@ class Site:
             case "site":
                 if isinstance(event, ev.SiteAnnounced):
                     self.announced = event
+
+    def _handled(self, command: str, time: str) -> None:
+        """Remember a command, and forget those of more than eight days before it: of them the stream tells.
+
+        By the times of events alone, so that every fold remembers the same.
+        """
+        self.handled.setdefault(command, time)
+        horizon = _days_before(time)
+        while (oldest := next(iter(self.handled))) != command and self.handled[oldest] < horizon:
+            del self.handled[oldest]
+            self.rejected.pop(oldest, None)
+            self.sequences.pop(("command", oldest), None)
+            self.forgotten += 1
 
     def passed(self, aggregate: str, id: str, *, sequence: int) -> None:
         """The stream holds an event of this aggregate: the next append expects it."""
@@ -285,6 +301,13 @@ class Site:
         """Names of this site's copy repositories that answer, in the order of their first registration."""
         there = {one.name for one in self.brokers.values() if one.kind == "crb"}
         return [name for name in self.repository_order if name in there]
+
+
+def _days_before(time: str) -> str:
+    try:
+        return timestamp(parse_timestamp(time) - REMEMBERED)
+    except (ValueError, OverflowError):
+        return ""  # no time: nothing is older
 
 
 def _found(content: ImageContent) -> Image:

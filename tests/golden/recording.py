@@ -29,6 +29,7 @@ from site_agent.domain.site import Site
 SEEDS = 60
 HISTORIES = 3
 DEPTH = 8
+OF_THE_HUB = frozenset({"template", "catalog", "claim", "membership", "webhook"})
 ID = "01977f2e-8d3c-7a4e-9b60-3f1c2d4e5a6b"
 TIME = "2026-01-31T12:00:00.000000Z"
 
@@ -44,14 +45,15 @@ def lines_of_types() -> list[Line]:
     """Of each type, an envelope with every field, and one with what is required."""
     lines = []
     for name, kind in event_types().items():
-        subject = f"calque.evt.north.{kind.AGGREGATE}.{ID}.{kind.EVENT}"
+        writer = "hub" if kind.AGGREGATE in OF_THE_HUB else "north"
+        subject = f"calque.evt.{writer}.{kind.AGGREGATE}.{ID}.{kind.EVENT}"
         for every in (True, False):
             data = _struct(inspect.type_info(kind), every=every, depth=0)
             event = msgspec.convert(data, kind)  # it is one that the version itself accepts
             envelope = Envelope(
-                id=f"north/{ID}",
+                id=f"{writer}/{ID}",
                 type=name,
-                source="north",
+                source=writer,
                 time=TIME,
                 specversion="1.0",
                 subject=f"{kind.AGGREGATE}/{ID}",

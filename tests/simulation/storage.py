@@ -16,7 +16,8 @@ from schemas.events import Event, OperationAccepted
 from schemas.problems import CalqueError, temporary
 from schemas.subjects import event as event_subject
 from tests.simulation.fate import Fate
-from tests.simulation.loop import Process, SimLoop
+from tests.simulation.loop import START_SECONDS, Process, SimLoop
+from tests.simulation.node import EPOCH
 from tests.simulation.streams import Consumer, Key, Pending, Stream
 
 ATTEMPT_SECONDS = 5.0
@@ -333,7 +334,13 @@ class SimQueue:
         sequence, consumer = one.stored.sequence, self._consumer
         bus: Any = None  # no handler of the product uses it
         delivery = Delivery(
-            one.stored.subject, one.stored.payload, sequence, one.delivered, one.stored.at, bus, str(sequence)
+            one.stored.subject,
+            one.stored.payload,
+            sequence,
+            one.delivered,
+            EPOCH.timestamp() + one.stored.at - START_SECONDS,
+            bus,
+            str(sequence),
         )
         beat = self._loop.call_later(PROGRESS_SECONDS, self._tell_progress, sequence)
         self._beats[sequence] = beat
