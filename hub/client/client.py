@@ -40,6 +40,8 @@ QUERY_SECONDS = 5.0
 COMMAND_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
+_LOST_SECONDS = 2.0
+"""A question that was in the hands of a hub that died is asked again after this time; another hub may be there."""
 _SITE_AWAY = "site_unavailable"
 
 
@@ -453,10 +455,13 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
         self, subject: str, question: queries.Query, reply: type[T], *, seconds: float, give_up: str = ""
     ) -> T:
         deadline = time.monotonic() + seconds
+        patience = _LOST_SECONDS
         while True:
             left = max(deadline - time.monotonic(), 0.05)
             try:
-                return await self._bus.ask(subject, question, reply, source=self._principal, timeout_seconds=left)
+                within = min(left, patience)
+                patience = seconds
+                return await self._bus.ask(subject, question, reply, source=self._principal, timeout_seconds=within)
             except CalqueError as error:
                 # A hub that restarts is back in a moment, and a question may be asked twice.
                 late = time.monotonic() + _RETRY_SECONDS >= deadline
