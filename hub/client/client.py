@@ -332,6 +332,10 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
         """How it all is."""
         return await self.ask("status", queries.StatusQuery(), queries.StatusView)
 
+    async def hubs(self) -> tuple[queries.HubView, ...]:
+        """The hub processes that share the work."""
+        return (await self.ask("hubs", queries.HubsQuery(), queries.HubsView)).hubs
+
     async def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
         """Template versions, newest last."""
         return (await self.ask("templates", queries.TemplatesQuery(name=name), queries.TemplatesView)).templates

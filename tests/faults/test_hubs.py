@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -64,31 +64,28 @@ async def leader(world: World, stream: str) -> str:
     return name.replace(HUB, "hub-nats", 1).replace("_", "-")
 
 
-def by_hub(recorded: Recorded, operation: str) -> bool:
-    return recorded.writer == HUB and recorded.id == operation
+def ended(operation: str) -> Callable[[Recorded], bool]:
+    return lambda each: each.id == operation and isinstance(each.event, ENDS)
+
+
+def began(operation: str, step: str) -> Callable[[Recorded], bool]:
+    return lambda each: each.id == operation and isinstance(each.event, ev.StepStarted) and each.event.step == step
 
 
 async def test_another_hub_carries_on_a_run_at_another_site(world: World) -> None:
-    """Both stand still when the transfer ends, so that the next step is nobody's yet; one is killed, one goes on."""
+    """One stands still, with whatever it was handed, while the transfer ends; it is killed, and the other goes on."""
     image = await world.saved()
     for dead, alive in (HUBS, HUBS[::-1]):
         _, run = await world.run(image)
-        await world.record.step(run.command, "transfer-south")
-        with world.frozen(alive), world.frozen(dead):
-            child = f"{run.command}/transfer-south/1"
-            await world.record.wait(
-                lambda each, child=child: each.id == child and isinstance(each.event, ENDS), what="the transfer"
-            )
+        child = f"{run.command}/transfer-south/1"
+        await world.receiving("south", child, "fetch-rows")
+        with world.frozen(dead):
+            await world.record.wait(ended(child), what="the transfer")
             world.kill(dead)
-        killed, seen = time.monotonic(), len(world.record.events)
-        await world.record.wait(
-            lambda each, run=run: (
-                by_hub(each, run.command) and isinstance(each.event, ev.StepStarted) and each.event.step == "run-south"
-            ),
-            what="the next step",
-            seconds=TAKEOVER_SECONDS,
-        )
-        print(f"{alive} went on {time.monotonic() - killed:.2f} s after {dead} was killed ({seen} events before)")
+            killed = time.monotonic()
+            step = began(run.command, "run-south")
+            await world.record.wait(step, what="the next step", seconds=TAKEOVER_SECONDS)
+        print(f"{alive} went on {time.monotonic() - killed:.2f} s after {dead} was killed")
         await world.must(run)
         await world.whole()
     await world.judge()
