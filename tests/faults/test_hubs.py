@@ -74,9 +74,8 @@ def began(operation: str, step: str) -> Callable[[Recorded], bool]:
 
 async def test_another_hub_carries_on_a_run_at_another_site(world: World) -> None:
     """One stands still, with whatever it was handed, while the transfer ends; it is killed, and the other goes on."""
-    image = await world.saved()
     for dead, alive in (HUBS, HUBS[::-1]):
-        _, run = await world.run(image)
+        _, run = await world.run(await world.saved())
         child = f"{run.command}/transfer-south/1"
         await world.receiving("south", child, "fetch-rows")
         with world.frozen(dead):
