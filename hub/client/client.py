@@ -453,13 +453,21 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
 
     async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
         """Any query; raises :class:`ClientError`. Asked again for as long as a hub may be about to be back."""
-        return await self._ask_on(subjects.query(what), question, reply, seconds=self._query_seconds)
+        seconds = self._query_seconds
+        return await self._ask_on(subjects.query(what), question, reply, seconds=seconds, lost_after=_LOST_SECONDS)
 
     async def _ask_on(
-        self, subject: str, question: queries.Query, reply: type[T], *, seconds: float, give_up: str = ""
+        self,
+        subject: str,
+        question: queries.Query,
+        reply: type[T],
+        *,
+        seconds: float,
+        give_up: str = "",
+        lost_after: float | None = None,
     ) -> T:
         deadline = time.monotonic() + seconds
-        patience = _LOST_SECONDS
+        patience = seconds if lost_after is None else lost_after
         while True:
             left = max(deadline - time.monotonic(), 0.05)
             try:
