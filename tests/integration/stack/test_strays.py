@@ -138,9 +138,7 @@ async def test_what_is_of_no_use_is_set_apart_by_reason_and_what_follows_arrives
     of_south = event(writer="south", aggregate="copy", id="c3", event="copying")
     await joined.say("north", own, copying, source="south")
     await joined.say("north", own, copying, source="hub")
-    await joined.say(
-        "north", event(writer="north", aggregate="copy", id="c2", event="expired"), copying, source="north"
-    )
+    await joined.say("north", other, copying, source="north")
     await joined.say("north", own, b"\xff{", source="north")
     await joined.say("north", own, b"{" + b" " * (200 << 10) + b"}", source="north")
     await joined.say("north", "calque.evt.north.copy.a.b.c", b"{}", source="north")
@@ -150,9 +148,7 @@ async def test_what_is_of_no_use_is_set_apart_by_reason_and_what_follows_arrives
     await joined.say(
         "north", event(writer="north", aggregate="template", id="t@1", event="applied"), applied, source="north"
     )
-    after = await joined.say(
-        "south", event(writer="south", aggregate="copy", id="c3", event="copying"), copying, source="south"
-    )
+    after = await joined.say("south", of_south, copying, source="south")
     last = await joined.say("north", own, copying, source="north")
     await joined.arrived(after, writer="south")
     await joined.arrived(last, writer="north")
