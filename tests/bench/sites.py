@@ -33,7 +33,7 @@ STREAM: Mapping[str, Any] = {
     "num_replicas": 1,
     "allow_direct": True,
     "allow_atomic": True,
-    "max_bytes": 64 << 20,
+    "max_bytes": 2 << 20,
 }
 STEPS = tuple(
     Step(id=f"{action}/{part}", action=action, part=part)
