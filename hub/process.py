@@ -72,6 +72,7 @@ FRESH_SECONDS = 1.0
 CANCEL_AGAIN_SECONDS = 0.2
 AGAIN_SECONDS = 0.3
 COMMANDS_AT_ONCE = 32
+INDEXED_AT_ONCE = 500
 EVENTS_AT_ONCE = 64
 SAGA_DELIVERIES = 1000
 
@@ -158,6 +159,7 @@ class Hub:
             begin(self._members.run(), "members")
             begin(self._beat(), "heartbeat")
             begin(self._watch_room(), "room")
+            begin(self._find_images(), "image-index")
             begin(self._sagas.run(), "sagas")
             queues = [jobs, events, advised]
             begin(events.run(self._reactor.handle, concurrency=EVENTS_AT_ONCE), "events")
@@ -250,6 +252,13 @@ class Hub:
     def _letters(self) -> Letters:
         handlers = {(EVENTS, SAGAS_CONSUMER): self._reactor.handle}
         return Letters(self.context, LetterBox(self._bus, place=HUB, sent_again=(JOBS,), into=JOBS, handlers=handlers))
+
+    async def _find_images(self) -> None:
+        """Have the first question for images not wait for an index of all of them."""
+        left = True
+        while left:
+            left = self.context.state.image_index.refresh(most=INDEXED_AT_ONCE)
+            await asyncio.sleep(0)
 
     def _queries(self) -> Service:
         queries = Queries(self.context, self._members, name=self._settings.bus.name, conditions=self._conditions)

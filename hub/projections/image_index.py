@@ -9,17 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
 from hub.projections.images import Images
+from hub.projections.texts import Texts
 from schemas.problems import CalqueError, invalid
 from schemas.queries import ImageOrder, ImagesQuery
 
-SORTED_AT_ONCE = 4000
-"""So many are sorted quicker than they are met on a walk through all."""
+FEW = 1000
+"""So many are looked at one by one and sorted quicker than they are met on a walk through all."""
 BUILT_ANEW = 2000
 """After so many changes, orders are sorted again instead of being mended one by one."""
 
@@ -27,11 +30,11 @@ Key = tuple[str | int, str]
 
 
 class Page(NamedTuple):
-    """Ids in order; ``next`` continues after the last one, ``total`` counts all that match."""
+    """Ids in order; ``next`` continues after the last one; ``total`` counts all that match, where counting is cheap."""
 
     ids: list[str]
     next: str | None
-    total: int
+    total: int | None
 
 
 class Known(NamedTuple):
@@ -53,14 +56,22 @@ class ImageIndex:
         self._marked: dict[tuple[str, str], set[str]] = {}
         self._of_copy: dict[str, set[str]] = {}
         self._orders: dict[ImageOrder, list[Key]] = {"created": [], "name": [], "size": []}
+        self._texts = Texts()
+        self._unsorted = False
 
     def find(self, query: ImagesQuery) -> Page:
         """One page of what matches. Raises :class:`CalqueError` (invalid) for a place that is none."""
         after = None if query.after is None else _place(query)
         self.refresh()
-        matching = self._matching(query)
-        total = len(self._known) if matching is None else len(matching)
-        ids = list(self._page(query, matching, after=after, most=query.limit + 1))
+        few = self._few(query)
+        if few is None:
+            total = self._counted(query)
+            ids = list(islice(self._walk(query, self._orders[query.sort], after=after), query.limit + 1))
+        else:
+            key = _KEYS[query.sort]
+            order = sorted((key(self._known[id]), id) for id in few if self._matches(query, id))
+            total = len(order)
+            ids = list(islice(_behind(order, after, descending=query.descending), query.limit + 1))
         if len(ids) <= query.limit:
             return Page(ids, None, total)
         ids.pop()
@@ -78,74 +89,88 @@ class ImageIndex:
 
     # --- looking up
 
-    def _matching(self, query: ImagesQuery) -> Set[str] | None:
-        """The ids that match; ``None``: all."""
-        sets = [self._marked.get(mark, set()) for mark in _marks_asked(query)]
+    def _few(self, query: ImagesQuery) -> Collection[str] | None:
+        """Some ids, all that match among them; ``None`` when that would be many."""
+        found = min((self._marked.get(mark, _NONE) for mark in _marks_asked(query)), key=len, default=None)
         if query.name is not None:
-            sets.append({query.name} if query.name in self._known else self._marked.get(("name", query.name), set()))
-        if query.since is not None or query.before is not None:
-            order = self._orders["created"]
-            first = 0 if query.since is None else bisect_left(order, (query.since, ""))
-            last = len(order) if query.before is None else bisect_left(order, (query.before, ""))
-            sets.append({id for _, id in order[first:last]})
-        sets.sort(key=len)
-        found = None if not sets else sets[0] if len(sets) == 1 else sets[0].intersection(*sets[1:])
-        if query.text is not None:
-            text = query.text.casefold()
-            ids: Iterable[str] = self._known if found is None else found
-            found = {id for id in ids if text in self._known[id].text}
+            found = {query.name} if query.name in self._known else self._marked.get(("name", query.name), _NONE)
+        if found is None or len(found) > FEW:
+            first, last = self._range(query)
+            if last - first <= FEW:
+                return [id for _, id in self._orders["created"][first:last]]
+            if query.text is not None:
+                return self._texts.with_text(query.text.casefold(), most=FEW)
+            return None
         return found
 
-    def _page(self, query: ImagesQuery, matching: Set[str] | None, *, after: Key | None, most: int) -> Iterator[str]:
-        if matching is not None and len(matching) <= SORTED_AT_ONCE:
-            key = _KEYS[query.sort]
-            order: list[Key] = sorted((key(self._known[id]), id) for id in matching)
-        else:
-            order = self._orders[query.sort]
-        if query.descending:
-            places = range((len(order) if after is None else bisect_left(order, after)) - 1, -1, -1)
-        else:
-            places = range(0 if after is None else bisect_right(order, after), len(order))
-        for place in places:
-            id = order[place][1]
-            if matching is None or id in matching:
-                yield id
-                most -= 1
-                if most == 0:
-                    return
+    def _matches(self, query: ImagesQuery, id: str) -> bool:
+        known = self._known[id]
+        return (
+            all(id in self._marked.get(mark, _NONE) for mark in _marks_asked(query))
+            and (query.text is None or query.text.casefold() in known.text)
+            and (query.since is None or known.created >= query.since)
+            and (query.before is None or known.created < query.before)
+            and (query.name is None or id == query.name or (query.name not in self._known and known.name == query.name))
+        )
+
+    def _range(self, query: ImagesQuery) -> tuple[int, int]:
+        """The part of all, by when they were created, that ``since`` and ``before`` leave."""
+        order = self._orders["created"]
+        first = 0 if query.since is None else bisect_left(order, (query.since, ""))
+        return first, len(order) if query.before is None else bisect_left(order, (query.before, ""))
+
+    def _counted(self, query: ImagesQuery) -> int | None:
+        marks = list(_marks_asked(query))
+        if query.text is not None or query.since is not None or query.before is not None or len(marks) > 1:
+            return None
+        return len(self._marked.get(marks[0], _NONE)) if marks else len(self._known)
+
+    def _walk(self, query: ImagesQuery, order: list[Key], *, after: Key | None) -> Iterator[str]:
+        """What matches, met on a walk through all of them."""
+        found = _behind(order, after, descending=query.descending)
+        for mark in _marks_asked(query):
+            found = filter(self._marked.get(mark, _NONE).__contains__, found)
+        if query.text is None and query.since is None and query.before is None:
+            return found
+        return (id for id in found if self._matches(query, id))
 
     # --- keeping up
 
-    def refresh(self) -> None:
-        """Take in what changed since the last time."""
+    def refresh(self, *, most: int | None = None) -> bool:
+        """Take in what changed since the last time, at most so many images; says whether something is left."""
         images = self.images
         changed = images.changed
         for copy in images.changed_copies:
             changed.update(self._of_copy.get(copy, ()))
         images.changed_copies.clear()
-        if not changed:
-            return
-        anew = len(changed) > BUILT_ANEW
-        for id in changed:
-            self._forget(id, in_orders=not anew)
-            self._take(id, in_orders=not anew)
-        changed.clear()
-        if anew:
+        self._unsorted = self._unsorted or len(changed) > BUILT_ANEW
+        for id in [changed.pop() for _ in range(len(changed) if most is None else min(most, len(changed)))]:
+            self._forget(id)
+            self._take(id)
+        if changed:
+            return True
+        if self._unsorted:
+            self._unsorted = False
             for name, key in _KEYS.items():
                 self._orders[name] = sorted((key(known), id) for id, known in self._known.items())
+        return False
 
-    def _forget(self, id: str, *, in_orders: bool) -> None:
+    def _forget(self, id: str) -> None:
         known = self._known.pop(id, None)
         if known is None:
             return
         for mark in known.marks:
-            self._marked[mark].discard(id)
-        if in_orders:
+            left = self._marked[mark]
+            left.discard(id)
+            if not left:
+                del self._marked[mark]
+        self._texts.forget(id)
+        if not self._unsorted:
             for name, key in _KEYS.items():
                 order = self._orders[name]
                 del order[bisect_left(order, (key(known), id))]
 
-    def _take(self, id: str, *, in_orders: bool) -> None:
+    def _take(self, id: str) -> None:
         images = self.images
         entry, state = images.entries.get(id), images.state_of(id)
         if entry is None or state is None:
@@ -169,18 +194,29 @@ class ImageIndex:
             marks=tuple(dict.fromkeys(marks)),
         )
         self._known[id] = known
+        self._texts.take(id, known.text)
         for mark in known.marks:
             self._marked.setdefault(mark, set()).add(id)
-        if in_orders:
+        if not self._unsorted:
             for name, key in _KEYS.items():
                 insort(self._orders[name], (key(known), id))
 
 
+_NONE: frozenset[str] = frozenset()
 _KEYS: dict[ImageOrder, Callable[[Known], str | int]] = {
     "created": lambda known: known.created,
     "name": lambda known: known.name,
     "size": lambda known: known.size,
 }
+
+
+def _behind(order: list[Key], after: Key | None, *, descending: bool) -> Iterator[str]:
+    """The ids of ``order`` behind a place, one way or the other."""
+    if descending:
+        rest: Iterator[Key] = reversed(order if after is None else order[: bisect_left(order, after)])
+    else:
+        rest = iter(order if after is None else order[bisect_right(order, after) :])
+    return map(itemgetter(1), rest)
 
 
 def _marks_asked(query: ImagesQuery) -> Iterator[tuple[str, str]]:

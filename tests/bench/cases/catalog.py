@@ -78,7 +78,7 @@ async def _asked(bus: Bus, hub: Running, *, times: int) -> tuple[int, dict[str, 
             begun = loop.time()
             await _ask(bus, asked)
             took[kind].append((loop.time() - begun) * 1000)
-    return first.total, took, hub.cpu_seconds() - before
+    return first.total or 0, took, hub.cpu_seconds() - before
 
 
 async def _ask(bus: Bus, question: ImagesQuery) -> ImagesView:
