@@ -199,7 +199,8 @@ class ImagesQuery(Query, frozen=True, kw_only=True):
 
 @message("view.images")
 class ImagesView(View, frozen=True, kw_only=True):
-    """A page of images. ``next`` is the place of the page that follows, if there is one; ``total`` counts all, where that is cheap."""
+    """A page of images. ``next`` is the place of the page that follows, if there is one; ``total`` counts all, where
+    that is cheap."""
 
     images: tuple[ImageView, ...]
     next: str | None = None
