@@ -126,14 +126,14 @@ class StreamReader:
                             break
                         outstanding -= ended
                         continue
-                    latest = message.reply
-                    sequence, number = sequences(latest)
+                    sequence, number = sequences(message.reply)
                     consumed += 1
                     outstanding -= 1
                     if number != consumed:
                         lost = f"{number - consumed} messages were dropped"
                         break
                     batch.append(Stored(sequence, message.subject, message.payload))
+                    latest = message.reply
                 if batch:
                     self.position, self._latest = batch[-1].sequence, latest
                     yield batch
