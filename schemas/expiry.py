@@ -18,8 +18,6 @@ from schemas.problems import Problem, invalid
 MOST = timedelta(days=7)
 REMEMBERED = timedelta(days=8)
 SKEW = timedelta(minutes=5)
-AHEAD = timedelta(hours=12)
-"""A clock further ahead than this makes commands that could outlive what is remembered of them."""
 
 
 def good_until(envelope: Envelope, *, stored_at: float | None) -> datetime | Problem:
@@ -56,9 +54,6 @@ def expired(envelope: Envelope, *, now: datetime, stored_at: float | None) -> Pr
     end = good_until(envelope, stored_at=stored_at)
     if isinstance(end, Problem):
         return end
-    if parse_timestamp(envelope.time) > now + AHEAD:
-        said = f"the command was sent at {envelope.time}, and it is {timestamp(now)} here"
-        return invalid("time", said, "set the sender's clock")
     if end > now:
         return None
     said = envelope.expirytime or f"{MOST.days} days after it was sent at {envelope.time}"

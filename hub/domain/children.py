@@ -159,8 +159,9 @@ def _undone(operation: Operation, state: StepState, attempt: int, child: Lookup)
     found = child(site, effect_id(operation.id, name, state.attempt))
     if found is None or found.state == "running":
         cancelled = child(site, effect_id(operation.id, f"cancel-{name}", attempt))
-        unknown_there = cancelled is not None and _says_not_found(cancelled)
-        return saga.undone(operation, name) if found is None and unknown_there else []
+        # The command may never have been sent. A site that has cancelled what it does not know never begins it.
+        never = cancelled is not None and (cancelled.state == "succeeded" or _says_not_found(cancelled))
+        return saga.undone(operation, name) if found is None and never else []
     if found.state != "succeeded":
         return saga.undone(operation, name)
     removed = child(site, effect_id(operation.id, f"remove-{name}", attempt))

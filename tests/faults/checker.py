@@ -149,7 +149,7 @@ class Checker:
 
 def complaints_about(fold: Fold) -> list[str]:
     """What is wrong by the record alone."""
-    return [*fold.complaints, *_operations(fold), *_images(fold), *_instances(fold)]
+    return [*fold.complaints, *_operations(fold), *_contradictions(fold), *_images(fold), *_instances(fold)]
 
 
 def expected(fold: Fold, site: str, clean: Reality) -> Reality:
@@ -206,6 +206,25 @@ def _operations(fold: Fold) -> Iterator[str]:
             yield f"{name} ended {len(one.ends)} times: {_steps(one)}"
         elif one.cleanup not in ("none", "done"):
             yield f"{name} {one.state}, its clean-up is {one.cleanup}: {_steps(one)}"
+
+
+def _contradictions(fold: Fold) -> Iterator[str]:
+    """An operation that has ended against its steps and the image that it made."""
+    for (writer, id), one in fold.operations.items():
+        name = f"{one.accepted.kind} {id} of {writer}"
+        if one.state == "succeeded" and set(one.steps.values()) - {"done"}:
+            yield f"{name} succeeded: {_steps(one)}"
+        if one.state in ("failed", "cancelled") and one.cleanup in ("none", "done"):
+            left = [step.id for step in one.accepted.steps if step.undo and one.steps[step.id] not in _TAKEN_BACK]
+            if left:
+                yield f"{name} {one.state}, its clean-up is {one.cleanup}, and {', '.join(left)} was not taken back"
+        if writer != HUB and one.accepted.kind == "save" and one.ends and "image" in one.accepted.request:
+            image = fold.images.get((writer, one.accepted.request.get("image", "")))
+            if image is None or (image.content is not None) != (one.state == "succeeded"):
+                yield f"{name} {one.state}, its image {'is' if image and image.content else 'is not'} saved"
+
+
+_TAKEN_BACK = ("pending", "undone")
 
 
 def _steps(operation: Operation) -> str:

@@ -185,6 +185,9 @@ _STATES: dict[tuple[str, str], frozenset[str]] = {
     ("delete", "cancelled"): frozenset({"failed"}),
     ("stop", "failed"): frozenset({"degraded"}),
     ("start", "failed"): frozenset({"stopped", "degraded"}),
+    ("stop", "cancelled"): frozenset({"degraded"}),
+    ("start", "cancelled"): frozenset({"stopped", "degraded"}),
+    ("save", "cancelled"): frozenset({"running", "degraded", "stopped"}),
     ("save", "succeeded"): frozenset({"running", "degraded", "stopped"}),
     ("save", "failed"): frozenset({"running", "degraded", "stopped"}),
 }

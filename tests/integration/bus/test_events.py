@@ -9,7 +9,7 @@ import pytest
 
 from bus.connection import Bus, BusSettings, Message
 from bus.errors import timed_out
-from bus.events import Conflict, EventStore, NewEvent, UnknownEvent
+from bus.events import MAX_BATCH, Conflict, EventStore, NewEvent, UnknownEvent
 from bus.jetstream import JetStream
 from bus.streams import set_up_site
 from schemas.envelope import MAX_EVENT_BYTES, encode, wrap
@@ -133,10 +133,46 @@ async def test_a_retry_that_comes_after_its_own_first_try_is_no_conflict(
     assert await store.load("instance", id) == recorded
 
 
+async def test_a_batch_that_broke_off_is_stored_whole_or_not_at_all(
+    bus: Bus, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message of a batch is lost on its way: the server takes none of it, and all of it when it comes again."""
+    one, other = new_id(), new_id()
+    real = bus.send
+    lost: list[str] = []
+
+    async def send(subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
+        if headers is not None and headers.get("Nats-Batch-Sequence") == "2" and not lost:
+            lost.append(subject)
+            assert await store.load("instance", one) == []  # the first of them is with the server, and not stored
+            return
+        await real(subject, payload, reply=reply, headers=headers)
+
+    monkeypatch.setattr(bus, "send", send)
+    events = [stopping(one), starting(one), stopping(other), starting(other)]
+    recorded = await store.append(events, expected={("instance", one): 0, ("instance", other): 0})
+    assert len(lost) == 1
+    assert [each.id for each in recorded] == [one, one, other, other]
+    assert [each.sequence for each in recorded] == sorted({each.sequence for each in recorded})
+    assert await store.load("instance", one) == recorded[:2]
+    assert await store.load("instance", other) == recorded[2:]
+
+
+async def test_a_decision_of_more_events_than_a_batch_holds_is_refused_and_the_largest_is_stored(
+    store: EventStore,
+) -> None:
+    id = new_id()
+    with pytest.raises(CalqueError, match=f"{MAX_BATCH + 1} events in one append exceed {MAX_BATCH}") as caught:
+        await store.append([stopping(id)] * (MAX_BATCH + 1), expected={("instance", id): 0})
+    assert not caught.value.problem.temporary
+    assert await store.load("instance", id) == []
+    assert len(await store.append([stopping(id)] * MAX_BATCH, expected={("instance", id): 0})) == MAX_BATCH
+
+
 async def test_an_event_too_big_is_refused_before_anything_is_sent(store: EventStore) -> None:
     id = new_id()
     big = NewEvent("instance", id, InstanceDegraded(message="x" * MAX_EVENT_BYTES))
-    with pytest.raises(CalqueError, match=r"instance\.degraded: the event has \d+ bytes, more than 65536"):
+    with pytest.raises(CalqueError, match=r"instance\.degraded has \d+ bytes, more than the 65536"):
         await store.append([stopping(id), big], expected={("instance", id): 0})
     assert await store.load("instance", id) == []
 
