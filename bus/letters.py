@@ -73,8 +73,10 @@ class LetterBox:
             fault = str(error)
         shown = letter.payload[:MOST_TEXT]
         try:
-            msgspec.json.decode(shown)
+            is_json = msgspec.json.decode(shown) is not None
         except (ValueError, RecursionError):
+            is_json = False
+        if not is_json:
             return WholeLetter(letter=letter.view, text=shown.decode("utf-8", "backslashreplace"), fault=fault)
         return WholeLetter(letter=letter.view, envelope=msgspec.Raw(shown), fault=fault)
 

@@ -77,13 +77,14 @@ class LetterQuery(Query, frozen=True, kw_only=True):
 
 @message("view.letter")
 class WholeLetter(View, frozen=True, kw_only=True):
-    """A letter and the message in it: ``envelope`` when it is JSON, else ``text`` with what is no UTF-8 escaped.
+    """A letter and the message in it: ``envelope`` when it is JSON, else ``null`` and ``text``, with what is no
+    UTF-8 escaped.
 
     ``fault`` says why it is no message of ours, if it is none.
     """
 
     letter: LetterView
-    envelope: msgspec.Raw | None = None
+    envelope: msgspec.Raw = msgspec.Raw(b"null")
     text: str = ""
     fault: str = ""
 

@@ -218,8 +218,9 @@ def _show(session: Session, whole: WholeLetter) -> None:
         }
     )
     click.echo("")
-    if whole.envelope is not None:
-        click.echo(json.dumps(json.loads(bytes(whole.envelope)), indent=2))
+    envelope = json.loads(bytes(whole.envelope))
+    if envelope is not None:
+        click.echo(json.dumps(envelope, indent=2))
     else:
         for line in whole.text.splitlines():
             click.echo(printable(line))
