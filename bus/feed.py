@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from bus.connection import Bus
 from bus.direct import DirectReader
+from bus.draining import Drain, Taken
 from bus.jetstream import JetStream
 from bus.logs import RateLimitedLog
 from bus.metrics import count
@@ -16,6 +18,9 @@ from bus.strays import Strays
 from schemas import metrics
 
 logger = logging.getLogger(__name__)
+
+DRAINED_AT_LEAST = 2000
+"""Fewer events are read as quickly without another connection."""
 
 
 class EventsFeed:
@@ -56,6 +61,35 @@ class EventsFeed:
         finally:
             await batches.aclose()
 
+    async def drain(
+        self, take: Callable[[list[Taken]], Iterable[Recorded]], *, after: int, until: int | None = None
+    ) -> None:
+        """Have ``take`` called with what is stored now behind a sequence, in a thread of its own: for catching up.
+
+        It is given everything, and returns what a writer may not have written; what it raises ends this. ``position``
+        says how far it came: that may be less than all (or than ``until``), and nothing when there is little.
+        :meth:`read` goes on from there.
+        """
+        self.position = after
+        if await self.last_sequence() - after < DRAINED_AT_LEAST:
+            return
+        drain = Drain(self._bus.settings, stream=self._stream, after=after, until=until)
+
+        def work() -> None:
+            for batch in drain.read():
+                for refused in take(batch):
+                    subject = next(each[1] for each in batch if each[0] == refused.sequence)
+                    self._refuse(refused, refused.refused or "", subject)
+                self.position = drain.position
+
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            drain.stop()
+            await asyncio.wait({working})
+            raise
+
     async def read_direct(
         self, *, after: int = 0, since: str | None = None, filter_subject: str | None = None, follow: bool = False
     ) -> AsyncGenerator[list[Recorded], None]:
@@ -81,12 +115,13 @@ class EventsFeed:
             recorded = record(sequence=sequence, subject=subject, payload=payload)
             if recorded.refused is None:
                 batch.append(recorded)
-                continue
-            reason = recorded.refused.partition(" ")[0]
-            count(metrics.REFUSED, recorded.writer, reason)
-            example = f"{self._stream} {sequence} ({subject}): {recorded.refused}"
-            self.strays.note(writer=recorded.writer, reason=reason, example=example)
-            self._log.warning(
-                "refused", f"{self._stream} {sequence}: refused an event of {subject}: {recorded.refused}"
-            )
+            else:
+                self._refuse(recorded, recorded.refused, subject)
         return batch
+
+    def _refuse(self, recorded: Recorded, cause: str, subject: str) -> None:
+        reason = cause.partition(" ")[0]
+        count(metrics.REFUSED, recorded.writer, reason)
+        example = f"{self._stream} {recorded.sequence} ({subject}): {cause}"
+        self.strays.note(writer=recorded.writer, reason=reason, example=example)
+        self._log.warning("refused", f"{self._stream} {recorded.sequence}: refused an event of {subject}: {cause}")

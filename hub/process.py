@@ -115,7 +115,7 @@ class Hub:
         self.context = Context(
             events=EventStore(bus, writer=HUB),
             outbound=BusOutbound(bus),
-            projector=Projector(feed, start=self.snapshotter.start),
+            projector=Projector(feed, start=self.snapshotter.start, drain=feed.drain),
             clock=_now,
             sites=tuple(settings.sites),
         )

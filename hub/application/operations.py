@@ -56,7 +56,7 @@ def _check(operation: Operation) -> Problem | None:
 def _at_site(context: Context, received: Received) -> Outcome:
     id = received.aggregate_id
     for row in context.state.operations.find(id):
-        if row.writer == HUB or row.operation is None:
+        if row.writer == HUB:
             continue
         if problem := _check(row.operation):
             return problem

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from bus.events import Recorded
+from hub.projections.quick import QuickFold, no_collection
 from hub.projections.state import Projections
 from schemas.problems import CalqueError, temporary
 from schemas.subjects import HUB
@@ -32,6 +34,14 @@ class Feed(Protocol):
         """The sequence of the last event stored now. Raises :class:`CalqueError` (temporary)."""
 
 
+class Drain(Protocol):
+    """Has all that is stored now behind a sequence taken in, in another thread, as far as it comes."""
+
+    def __call__(
+        self, take: Callable[[list[tuple[int, str, bytes]]], Iterable[Recorded]], *, after: int
+    ) -> Awaitable[None]: ...
+
+
 class Place(NamedTuple):
     """An event as it lies in ``EVENTS``."""
 
@@ -49,10 +59,13 @@ class Begin(NamedTuple):
 class Projector:
     """One reader of ``EVENTS``. ``state`` is what it has made of it; ``start`` gives it a state to begin with."""
 
-    def __init__(self, feed: Feed, *, start: Callable[[], Awaitable[Begin]] | None = None) -> None:
+    def __init__(
+        self, feed: Feed, *, start: Callable[[], Awaitable[Begin]] | None = None, drain: Drain | None = None
+    ) -> None:
         self.state = Projections()
         self._feed = feed
         self._start = start
+        self._drain = drain
         self._still = asyncio.Lock()
         self._place: Place | None = None
         self._moved = asyncio.Condition()
@@ -64,6 +77,7 @@ class Projector:
             self.state, self._place = await self._start()
             async with self._moved:
                 self._moved.notify_all()
+        await self._catch_up()
         async for batch in self._feed.read(after=self.state.position):
             async with self._still:
                 try:
@@ -78,6 +92,27 @@ class Projector:
             self._recent.extend(each.envelope.id for each in batch if each.writer == HUB)
             async with self._moved:
                 self._moved.notify_all()
+
+    async def _catch_up(self) -> None:
+        """Take in what is stored now the quick way, as far as that goes. Nobody may ask the state meanwhile."""
+        if self._drain is None:
+            return
+        fold = QuickFold(self.state)
+        begun, before = time.monotonic(), self.state.position
+        async with self._still:
+            try:
+                with no_collection():
+                    await self._drain(fold.take, after=before)
+            except Exception:
+                logger.exception("projecting events after %d failed", self.state.position)
+                raise
+            if fold.last is not None:
+                self._place = Place(*fold.last)
+        if self.state.position > before:
+            seconds = time.monotonic() - begun
+            logger.info("took in the events %d to %d in %.1f s", before + 1, self.state.position, seconds)
+        async with self._moved:
+            self._moved.notify_all()
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[tuple[Projections, Place | None]]:

@@ -87,9 +87,7 @@ class Queries:
     async def status(self, _query: StatusQuery, _envelope: Envelope) -> StatusView:
         """``status``"""
         state = self._context.state
-        operations: Counter[str] = Counter(
-            row.operation.state for row in state.operations.rows.values() if row.operation is not None
-        )
+        operations: Counter[str] = Counter(row.state for row in state.operations.rows.values())
         return StatusView(
             version=SERVICE_VERSION,
             hub=self._name,
@@ -151,11 +149,7 @@ class Queries:
         operations = self._context.state.operations
         rows = operations.rows.values() if query.id is None else operations.find(query.id)
         found = [
-            row
-            for row in rows
-            if row.operation is not None
-            and query.state in (None, row.operation.state)
-            and query.target in (None, row.operation.accepted.target, row.operation.accepted.name)
+            row for row in rows if query.state in (None, row.state) and query.target in (None, row.target, row.name)
         ]
         found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
         return OperationsView(

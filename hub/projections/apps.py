@@ -103,7 +103,7 @@ class Apps:
             self._note_id(key)
             self._renamed(key, None, row.name)
 
-    def apply(self, site: str, id: str, event: Event, *, time: str, operation: str | None) -> None:
+    def apply(self, site: str, id: str, event: Event, time: str, operation: str | None, _causation: str | None) -> None:
         """Take in one event of an instance."""
         row = self.rows.get((site, id))
         if row is None:

@@ -73,7 +73,9 @@ class Images:
         """Images of which something was told since an index looked; ``changed_copies``: copies whose locations were."""
         self.changed_copies: set[str] = set()
 
-    def apply_catalog(self, id: str, event: Event, *, time: str, causation: str | None) -> None:
+    def apply_catalog(
+        self, _writer: str, id: str, event: Event, time: str, _operation: str | None, causation: str | None
+    ) -> None:
         """An event of the hub's catalog."""
         row = self.entries.get(id)
         state = catalog.evolve(row.state if row else None, event)
@@ -91,7 +93,9 @@ class Images:
             case CatalogDeleted():
                 row.deletion = causation
 
-    def apply_image(self, site: str, id: str, event: Event) -> None:
+    def apply_image(
+        self, site: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of an image's content, from its source site."""
         row = self.contents.setdefault((site, id), ContentRow())
         self.changed.add(id)
@@ -105,7 +109,9 @@ class Images:
             case ImageFailed(problem=problem):
                 row.problem = problem
 
-    def apply_copy(self, site: str, id: str, event: Event) -> None:
+    def apply_copy(
+        self, site: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of a copy, from the site where it was made."""
         row = self.copies.setdefault((site, id), CopyRow())
         match event:
@@ -122,7 +128,9 @@ class Images:
             case CopyExpired():
                 row.state = "expired"
 
-    def apply_location(self, site: str, id: str, event: Event) -> None:
+    def apply_location(
+        self, site: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of a location, from the site of the repository."""
         key = site, id
         match event:

@@ -1,111 +1,216 @@
-"""Operations of hub and sites, and how commands were answered."""
+"""Operations of hub and sites, and how commands were answered.
+
+Most events are about operations, and most operations have ended: so events change a row in place, and what is left of
+an operation that has ended is kept as its JSON, a fifth of the size, and read when somebody asks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import msgspec
 
-from schemas import saga
-from schemas.events import (
-    CancelRequested,
-    CommandRejected,
-    Event,
-    OperationAccepted,
-    OperationCancelled,
-    OperationFailed,
-    OperationSucceeded,
-    StepFailed,
-    StepStarted,
-    StepSucceeded,
-    StepUndoFailed,
-    StepUndone,
-)
-from schemas.saga import Operation
+from schemas import events as ev
+from schemas.events import Event, OperationAccepted
+from schemas.problems import Problem
+from schemas.saga import Operation, StepState, StepStatus
+from schemas.values import Cleanup, OperationState
+
+Key = tuple[str, str]
+Outcome = Literal["succeeded", "failed", "cancelled"]
+NOTHING = msgspec.Raw(b"null")
+
+
+class StepRow(msgspec.Struct, array_like=True):
+    """How far a step is, as :class:`schemas.saga.StepState` has it, and when it began and ended."""
+
+    status: StepStatus = "pending"
+    attempt: int = 0
+    started: str = ""
+    ended: str = ""
+    undo_attempt: int = 0
+    problem: Problem | None = None
+    result: dict[str, Any] = {}
+
+
+class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What :class:`schemas.saga.Operation` has besides the fields of :class:`OperationRow`; steps by their ids."""
+
+    accepted: OperationAccepted
+    steps: dict[str, StepRow]
+    phase: Literal["running", "undoing", "ended"] = "running"
+    problem: Problem | None = None
+    cancelled: bool = False
+    result: dict[str, Any] = {}
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Progress)
 
 
 class OperationRow(msgspec.Struct, kw_only=True):
-    """An operation with the times that its events carry; ``changed`` is when each step last changed."""
+    """An operation with the times that its events carry.
+
+    Its progress is ``open`` while something may happen yet, ``closed`` (JSON) when it has ended.
+    """
 
     writer: str
     id: str
-    operation: Operation | None = None
+    kind: str
+    target: str
+    name: str
+    parent: str | None = None
+    outcome: Outcome | None = None
+    cleanup: Cleanup = "none"
+    begun: bool = False
     created_at: str = ""
     ended_at: str = ""
-    started: dict[str, str] = {}
-    ended: dict[str, str] = {}
-    changed: dict[str, str] = {}
+    open: Progress | None = None
+    closed: msgspec.Raw = NOTHING
+
+    @property
+    def live(self) -> bool:
+        """Whether a runner still has something to do for it."""
+        return self.outcome is None or self.cleanup in ("pending", "stuck")
+
+    @property
+    def state(self) -> OperationState:
+        """The state in the words of the design."""
+        return self.outcome or ("running" if self.begun else "accepted")
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is. Not to be changed: it may be a copy."""
+        return _decoder.decode(self.closed) if self.open is None else self.open
+
+    @property
+    def operation(self) -> Operation:
+        """The whole of it, put together anew."""
+        now = self.progress
+        plan = {step.id: step for step in now.accepted.steps}
+        return Operation(
+            id=self.id,
+            accepted=now.accepted,
+            steps={
+                id: StepState(
+                    step=plan[id],
+                    status=row.status,
+                    attempt=row.attempt,
+                    result=row.result,
+                    problem=row.problem,
+                    undo_attempt=row.undo_attempt,
+                )
+                for id, row in now.steps.items()
+            },
+            phase=now.phase,
+            outcome=self.outcome,
+            problem=now.problem,
+            cancelled=now.cancelled,
+            cleanup=self.cleanup,
+            result=now.result,
+        )
 
 
 class CommandRow(msgspec.Struct, kw_only=True):
     """A command that started no operation of its own: rejected, or a cancel that was accepted."""
 
     writer: str
-    rejected: CommandRejected | None = None
+    rejected: ev.CommandRejected | None = None
     cancels: str | None = None
 
 
 class Operations:
-    """All operations by writer and id."""
+    """All operations by writer and id. ``by_id`` names the writers that know an id."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], OperationRow] = {}
-        self.commands: dict[tuple[str, str], CommandRow] = {}
-        self.by_id: dict[str, set[str]] = {}
-        self.children: dict[str, set[tuple[str, str]]] = {}
-        self.live: set[tuple[str, str]] = set()
+        self.rows: dict[Key, OperationRow] = {}
+        self.commands: dict[Key, CommandRow] = {}
+        self.by_id: dict[str, tuple[str, ...]] = {}
+        self.children: dict[str, set[Key]] = {}
+        self.live: set[Key] = set()
 
-    def apply(self, writer: str, id: str, event: Event, *, time: str, causation: str | None) -> None:
-        """An event of an operation."""
-        key = (writer, id)
-        row = self.rows.get(key)
-        if row is None:
-            row = self.rows[key] = OperationRow(writer=writer, id=id)
-            self.by_id.setdefault(id, set()).add(writer)
-        before = row.operation
-        row.operation = saga.evolve(before, id, event)
-        match event:
-            case OperationAccepted(parent=parent):
-                row.created_at = time
-                if before is not None and before.accepted.parent is not None:
-                    self.children[before.accepted.parent].discard(key)
-                if parent is not None:
-                    self.children.setdefault(parent, set()).add(key)
-            case StepStarted(step=step):
-                row.started[step] = row.changed[step] = time
-                row.ended.pop(step, None)
-            case StepSucceeded(step=step) | StepFailed(step=step) | StepUndone(step=step):
-                row.ended[step] = row.changed[step] = time
-            case StepUndoFailed(step=step):
-                row.changed[step] = time
-            case OperationSucceeded() | OperationFailed() | OperationCancelled():
-                row.ended_at = time
-            case CancelRequested() if causation is not None:
-                self.commands[writer, causation] = CommandRow(writer=writer, cancels=id)
-                self.by_id.setdefault(causation, set()).add(writer)
-        if row.operation is not None and row.operation.live:
-            self.live.add(key)
-        else:
-            self.live.discard(key)
+    # --- taking in events
 
-    def apply_command(self, writer: str, id: str, event: Event) -> None:
+    def apply(
+        self, writer: str, id: str, event: Event, time: str, _operation: str | None, causation: str | None
+    ) -> None:
+        """An event of an operation. What comes before the acceptance changes nothing, but for a wish to cancel."""
+        if type(event) is OperationAccepted:
+            self._accepted((writer, id), event, time)
+            return
+        row = self.rows.get((writer, id))
+        if row is not None:
+            evolve = _EVOLVE.get(type(event))
+            if evolve is not None:
+                progress = row.open
+                if progress is None:
+                    progress = row.open = _decoder.decode(row.closed)
+                    row.closed = NOTHING
+                evolve(row, progress, event, time)
+                if row.outcome is not None:
+                    self._ended((writer, id), row)
+        if type(event) is ev.CancelRequested and causation is not None:
+            self.commands[writer, causation] = CommandRow(writer=writer, cancels=id)
+            self._known(causation, writer)
+
+    def apply_command(
+        self, writer: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of a command."""
-        if isinstance(event, CommandRejected):
+        if type(event) is ev.CommandRejected:
             self.commands[writer, id] = CommandRow(writer=writer, rejected=event)
-            self.by_id.setdefault(id, set()).add(writer)
+            self._known(id, writer)
+
+    def _accepted(self, key: Key, event: OperationAccepted, time: str) -> None:
+        before = self.rows.get(key)
+        if before is None:
+            self._known(key[1], key[0])
+        elif before.parent is not None:
+            self.children[before.parent].discard(key)
+        self.rows[key] = OperationRow(
+            writer=key[0],
+            id=key[1],
+            kind=event.kind,
+            target=event.target,
+            name=event.name,
+            parent=event.parent,
+            created_at=time,
+            open=Progress(accepted=event, steps={step.id: StepRow() for step in event.steps}),
+        )
+        self.live.add(key)
+        if event.parent is not None:
+            self.children.setdefault(event.parent, set()).add(key)
+
+    def _ended(self, key: Key, row: OperationRow) -> None:
+        if row.cleanup in ("pending", "stuck"):
+            self.live.add(key)
+            return
+        self.live.discard(key)
+        try:
+            row.closed = msgspec.Raw(_encoder.encode(row.open))
+        except (OverflowError, TypeError, ValueError, RecursionError):
+            return  # a result that only just could be read; it stays as it is
+        row.open = None
+
+    def _known(self, id: str, writer: str) -> None:
+        known = self.by_id.get(id)
+        if known is None:
+            self.by_id[id] = (writer,)
+        elif writer not in known:
+            self.by_id[id] = tuple(sorted((*known, writer)))
 
     def index(self) -> None:
         """Make what follows from the rows, after they were loaded."""
-        for key in (*self.rows, *self.commands):
-            self.by_id.setdefault(key[1], set()).add(key[0])
+        for writer, id in (*self.rows, *self.commands):
+            self._known(id, writer)
         for key, row in self.rows.items():
-            if row.operation is None:
-                continue
-            if row.operation.live:
+            if row.live:
                 self.live.add(key)
-            if row.operation.accepted.parent is not None:
-                self.children.setdefault(row.operation.accepted.parent, set()).add(key)
+            if row.parent is not None:
+                self.children.setdefault(row.parent, set()).add(key)
+
+    # --- being asked
 
     def get(self, writer: str, id: str) -> OperationRow | None:
         """One operation of one writer."""
@@ -113,12 +218,12 @@ class Operations:
 
     def find(self, id: str) -> list[OperationRow]:
         """The operations with this id: one, unless two sites claim the same."""
-        rows = (self.rows.get((writer, id)) for writer in sorted(self.by_id.get(id, ())))
-        return [row for row in rows if row is not None and row.operation is not None]
+        rows = (self.rows.get((writer, id)) for writer in self.by_id.get(id, ()))
+        return [row for row in rows if row is not None]
 
     def commands_with(self, id: str) -> list[CommandRow]:
         """What is known of the command ``id``, besides operations."""
-        rows = (self.commands.get((writer, id)) for writer in sorted(self.by_id.get(id, ())))
+        rows = (self.commands.get((writer, id)) for writer in self.by_id.get(id, ()))
         return [row for row in rows if row is not None]
 
     def live_rows(self) -> Iterator[OperationRow]:
@@ -129,11 +234,7 @@ class Operations:
     def using_image(self, image: str) -> list[str]:
         """Live operations that read or write an image, other than its deletion."""
         return [
-            row.id
-            for row in self.live_rows()
-            if row.operation is not None
-            and row.operation.outcome is None
-            and image in _images_of(row.operation.accepted)
+            row.id for row in self.live_rows() if row.outcome is None and image in _images_of(row.progress.accepted)
         ]
 
 
@@ -142,3 +243,78 @@ def _images_of(accepted: OperationAccepted) -> set[str]:
     content = request.get("content")
     named = {accepted.target, request.get("image"), content.get("image") if isinstance(content, dict) else None}
     return {each for each in named if isinstance(each, str)}
+
+
+# What an event changes: the same as in schemas.saga.evolve, in place.
+
+
+def _step_started(row: OperationRow, now: Progress, event: ev.StepStarted, time: str) -> None:
+    step = now.steps.get(event.step)
+    if step is not None:
+        step.status, step.attempt, step.problem = "running", event.attempt, None
+        step.started, step.ended = time, ""
+        row.begun = True
+
+
+def _step_succeeded(row: OperationRow, now: Progress, event: ev.StepSucceeded, time: str) -> None:
+    step = now.steps.get(event.step)
+    if step is not None:
+        step.status, step.attempt, step.result, step.problem = "done", event.attempt, event.result, None
+        step.ended = time
+        row.begun = True
+
+
+def _step_failed(row: OperationRow, now: Progress, event: ev.StepFailed, time: str) -> None:
+    step = now.steps.get(event.step)
+    if step is not None:
+        step.status, step.attempt, step.problem = "failed" if event.final else "waiting", event.attempt, event.problem
+        step.ended = time
+        row.begun = True
+
+
+def _step_undone(row: OperationRow, now: Progress, event: ev.StepUndone, time: str) -> None:
+    step = now.steps.get(event.step)
+    if step is not None:
+        step.status, step.ended = "undone", time
+        row.begun = True
+
+
+def _step_undo_failed(_row: OperationRow, now: Progress, event: ev.StepUndoFailed, _time: str) -> None:
+    step = now.steps.get(event.step)
+    if step is not None:
+        step.undo_attempt, step.problem = event.attempt, event.problem
+
+
+def _undo_started(row: OperationRow, now: Progress, event: ev.UndoStarted, _time: str) -> None:
+    now.phase, now.problem, now.cancelled, row.cleanup = "undoing", event.problem, event.cancelled, "pending"
+
+
+def _succeeded(row: OperationRow, now: Progress, event: ev.OperationSucceeded, time: str) -> None:
+    now.phase, now.result, row.outcome, row.cleanup, row.ended_at = "ended", event.result, "succeeded", "none", time
+
+
+def _failed(row: OperationRow, now: Progress, event: ev.OperationFailed, time: str) -> None:
+    now.phase, now.problem = "ended", event.problem
+    row.outcome, row.cleanup, row.ended_at = "failed", event.cleanup, time
+
+
+def _cancelled(row: OperationRow, now: Progress, event: ev.OperationCancelled, time: str) -> None:
+    now.phase, row.outcome, row.cleanup, row.ended_at = "ended", "cancelled", event.cleanup, time
+
+
+def _cleaned_up(row: OperationRow, _now: Progress, _event: ev.OperationCleanedUp, _time: str) -> None:
+    row.cleanup = "done"
+
+
+_EVOLVE: dict[type[Event], Callable[[OperationRow, Progress, Any, str], None]] = {
+    ev.StepStarted: _step_started,
+    ev.StepSucceeded: _step_succeeded,
+    ev.StepFailed: _step_failed,
+    ev.StepUndone: _step_undone,
+    ev.StepUndoFailed: _step_undo_failed,
+    ev.UndoStarted: _undo_started,
+    ev.OperationSucceeded: _succeeded,
+    ev.OperationFailed: _failed,
+    ev.OperationCancelled: _cancelled,
+    ev.OperationCleanedUp: _cleaned_up,
+}

@@ -21,7 +21,9 @@ class Secrets:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], SecretRow] = {}
 
-    def apply(self, site: str, name: str, event: Event, *, time: str) -> None:
+    def apply(
+        self, site: str, name: str, event: Event, time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of a site about one of its secrets."""
         match event:
             case SecretSet():

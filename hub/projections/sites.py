@@ -26,13 +26,17 @@ class Sites:
         self.announced: dict[str, SiteAnnounced] = {}
         self.signers: dict[str, str] = {}
 
-    def apply_membership(self, site: str, event: Event) -> None:
+    def apply_membership(
+        self, _writer: str, site: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of the hub about a site."""
         state = membership.evolve(self.states.get(site), event)
         if state is not None:
             self.states[site] = state
 
-    def apply_broker(self, site: str, id: str, event: Event) -> None:
+    def apply_broker(
+        self, site: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """An event of a site about a broker."""
         match event:
             case BrokerRegistered():
@@ -43,7 +47,9 @@ class Sites:
             case BrokerLost() if (site, id) in self.brokers:
                 self.brokers[site, id].lost = True
 
-    def apply_site(self, site: str, event: Event) -> None:
+    def apply_site(
+        self, site: str, _id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
+    ) -> None:
         """What a site says about itself."""
         if isinstance(event, SiteAnnounced):
             self.announced[site] = event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from bus.events import Recorded
 from bus.records import OF_SITES, OF_THE_HUB
@@ -20,6 +20,13 @@ from schemas.events import Event
 from schemas.subjects import HUB
 
 logger = logging.getLogger(__name__)
+
+Fold = Callable[[str, str, Event, str, str | None, str | None], None]
+
+
+def may_write(writer: str, aggregate: str) -> bool:
+    """Whether events of such aggregates are ``writer``'s to write."""
+    return aggregate not in (OF_SITES if writer == HUB else OF_THE_HUB)
 
 
 class Projections:
@@ -39,6 +46,24 @@ class Projections:
         self.taken: dict[str, int] = {}
         self.position = 0
         self._image_index = ImageIndex(self.images)
+        self.folds: Mapping[str, Fold] = {
+            "operation": self.operations.apply,
+            "command": self.operations.apply_command,
+            "instance": self.apps.apply,
+            "copy": self.images.apply_copy,
+            "location": self.images.apply_location,
+            "image": self.images.apply_image,
+            "broker": self.sites.apply_broker,
+            "secret": self.secrets.apply,
+            "site": self.sites.apply_site,
+            "template": self.templates.apply,
+            "webhook": self.webhooks.apply,
+            "catalog": self.images.apply_catalog,
+            "membership": self.sites.apply_membership,
+        }
+        """What takes in the events of an aggregate: by writer, id, event, time, operation and causation.
+
+        Whom a site trusts (``signer``) is its own affair; claims are read from the hub's own stream."""
 
     @property
     def events(self) -> int:
@@ -56,20 +81,27 @@ class Projections:
         """Take in events. An event that this version does not know stops its aggregate, never the stream."""
         for recorded in batch:
             self.position = recorded.sequence
-            self.taken[recorded.writer] = self.taken.get(recorded.writer, 0) + 1
-            key = (recorded.writer, recorded.aggregate, recorded.id)
+            writer, aggregate, id = recorded.writer, recorded.aggregate, recorded.id
+            self.taken[writer] = self.taken.get(writer, 0) + 1
+            key = (writer, aggregate, id)
             if key in self.stopped:
                 continue
             event = recorded.event
             if isinstance(event, Event):
-                self._apply(recorded, event)
+                if not may_write(writer, aggregate):
+                    logger.warning("%s wrote the %s %s, which is not its to write", writer, aggregate, id)
+                    continue
+                fold = self.folds.get(aggregate)
+                if fold is not None:
+                    envelope = recorded.envelope
+                    fold(writer, id, event, envelope.time, envelope.operationid, envelope.causationid)
             else:
                 self.stopped[key] = recorded.envelope.type
                 logger.warning(
                     "%s %s of %s holds the unknown event %s: it is shown as it was before",
-                    recorded.aggregate,
-                    recorded.id,
-                    recorded.writer,
+                    aggregate,
+                    id,
+                    writer,
                     recorded.envelope.type,
                 )
 
@@ -80,50 +112,11 @@ class Projections:
     def child(self, site: str, id: str) -> Child | None:
         """What ``site`` made of the command ``id``."""
         row = self.operations.get(site, id)
-        if row is not None and row.operation is not None:
-            outcome = row.operation.outcome
-            return Child(outcome or "running", row.operation.problem)
+        if row is not None:
+            return Child(row.outcome or "running", row.progress.problem)
         command = self.operations.commands.get((site, id))
         if command is None:
             return None
         if command.rejected is not None:
             return Child("rejected", command.rejected.problem)
         return Child("succeeded")
-
-    def _apply(self, recorded: Recorded, event: Event) -> None:
-        writer, aggregate, id = recorded.writer, recorded.aggregate, recorded.id
-        if aggregate in (OF_SITES if writer == HUB else OF_THE_HUB):
-            logger.warning("%s wrote the %s %s, which is not its to write", writer, aggregate, id)
-            return
-        envelope = recorded.envelope
-        match aggregate:
-            case "operation":
-                self.operations.apply(writer, id, event, time=envelope.time, causation=envelope.causationid)
-            case "command":
-                self.operations.apply_command(writer, id, event)
-            case "instance":
-                self.apps.apply(writer, id, event, time=envelope.time, operation=envelope.operationid)
-            case "copy":
-                self.images.apply_copy(writer, id, event)
-            case "location":
-                self.images.apply_location(writer, id, event)
-            case "image":
-                self.images.apply_image(writer, id, event)
-            case "broker":
-                self.sites.apply_broker(writer, id, event)
-            case "secret":
-                self.secrets.apply(writer, id, event, time=envelope.time)
-            case "site":
-                self.sites.apply_site(writer, event)
-            case "template":
-                self.templates.apply(id, event, time=envelope.time, causation=envelope.causationid)
-            case "webhook":
-                self.webhooks.apply(id, event, time=envelope.time, causation=envelope.causationid)
-            case "catalog":
-                self.images.apply_catalog(id, event, time=envelope.time, causation=envelope.causationid)
-            case "membership":
-                self.sites.apply_membership(id, event)
-            case "signer":
-                pass  # whom a site trusts is its own affair
-            case _:
-                pass  # claims are read from the hub's own stream, when they are decided

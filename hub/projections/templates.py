@@ -21,7 +21,9 @@ class Templates:
     def __init__(self) -> None:
         self.rows: dict[str, TemplateRow] = {}
 
-    def apply(self, id: str, event: Event, *, time: str, causation: str | None) -> None:
+    def apply(
+        self, _writer: str, id: str, event: Event, time: str, _operation: str | None, causation: str | None
+    ) -> None:
         """An event of a template."""
         if isinstance(event, TemplateApplied):
             self.rows.setdefault(id, TemplateRow(applied=event, applied_at=time, command=causation))

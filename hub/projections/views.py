@@ -9,7 +9,7 @@ from hub.domain.template import TemplateState
 from hub.projections import status
 from hub.projections.apps import AppRow, DataServiceRow, ServiceRow
 from hub.projections.images import EntryRow
-from hub.projections.operations import OperationRow
+from hub.projections.operations import OperationRow, Progress, StepRow
 from hub.projections.state import Projections
 from hub.projections.templates import TemplateRow
 from schemas.commands import Answer
@@ -57,11 +57,7 @@ def template_state(row: TemplateRow) -> TemplateState:
 
 def app_views(state: Projections, rows: Iterable[AppRow], *, configuration: bool = False) -> tuple[AppView, ...]:
     """Apps, as ordered."""
-    working = {
-        row.operation.accepted.target: row.id
-        for row in state.operations.live_rows()
-        if row.operation is not None and row.operation.outcome is None
-    }
+    working = {row.target: row.id for row in state.operations.live_rows() if row.outcome is None}
     return tuple(
         app_view(state, row, operation=working.get(row.id), configuration=configuration)
         for row in rows
@@ -171,9 +167,9 @@ def _restoring(state: Projections, image: str) -> list[str]:
     """Live operations of sites that make an instance from the image."""
     found: list[str] = []
     for row in state.operations.live_rows():
-        if row.operation is None or row.operation.outcome is not None:
+        if row.outcome is not None:
             continue
-        app = state.apps.rows.get((row.writer, row.operation.accepted.target))
+        app = state.apps.rows.get((row.writer, row.target))
         if app is not None and app.deploying is not None and app.deploying.image == image and app.operation == row.id:
             found.append(row.id)
     return found
@@ -245,46 +241,43 @@ def _part_view(state: Projections, site: str, copy: str, data_service: str, part
 
 def operation_view(state: Projections, row: OperationRow) -> OperationView:
     """One operation."""
-    operation = row.operation
-    assert operation is not None
-    accepted = operation.accepted
+    now = row.progress
+    accepted = now.accepted
+    plan = {step.id: step for step in accepted.steps}
     return OperationView(
         id=row.id,
         kind=accepted.kind,
         site=row.writer,
-        state=operation.state,
+        state=row.state,
         name=accepted.name,
         target=accepted.target,
         principal=accepted.by.principal,
-        steps=tuple(_step_view(row, each.step) for each in operation.steps.values()),
-        problem=operation.problem,
-        cleanup=operation.cleanup,
-        undoing=operation.phase == "undoing",
+        steps=tuple(_step_view(plan[id], step) for id, step in now.steps.items()),
+        problem=now.problem,
+        cleanup=row.cleanup,
+        undoing=now.phase == "undoing",
         parent=accepted.parent,
         children=tuple(sorted(id for _, id in state.operations.children.get(row.id, ()))),
-        result=_result(row),
+        result=_result(now),
         created_at=row.created_at,
         ended_at=row.ended_at,
         deadline_seconds=accepted.deadline_seconds,
     )
 
 
-def _result(row: OperationRow) -> dict[str, object]:
+def _result(now: Progress) -> dict[str, object]:
     """The result of an operation: its own or, when it names none, those of its steps."""
-    assert row.operation is not None
-    return row.operation.result or {name: result for name, result in row.operation.results().items() if result}
+    return now.result or {id: step.result for id, step in now.steps.items() if step.status == "done" and step.result}
 
 
-def _step_view(row: OperationRow, step: Step) -> StepView:
-    assert row.operation is not None
-    now = row.operation.steps[step.id]
+def _step_view(step: Step, now: StepRow) -> StepView:
     return StepView(
         step=step,
         state=now.status,
         attempt=now.attempt,
         problem=now.problem,
-        started_at=row.started.get(step.id, ""),
-        ended_at=row.ended.get(step.id, ""),
+        started_at=now.started,
+        ended_at=now.ended,
     )
 
 

@@ -15,7 +15,9 @@ class Webhooks:
         self.added_at: dict[str, str] = {}
         self.commands: set[str] = set()
 
-    def apply(self, name: str, event: Event, *, time: str, causation: str | None) -> None:
+    def apply(
+        self, _writer: str, name: str, event: Event, time: str, _operation: str | None, causation: str | None
+    ) -> None:
         """An event of the webhook ``name``."""
         if causation is not None:
             self.commands.add(causation)

@@ -107,7 +107,7 @@ def project(events: Sequence[Recorded]) -> Projections:
 
 def everything(state: Projections) -> dict[str, Any]:
     """All that anybody may ask for."""
-    operations = [row for row in state.operations.rows.values() if row.operation is not None]
+    operations = list(state.operations.rows.values())
     return {
         "apps": sorted(views.app_views(state, state.apps.known()), key=lambda app: (app.site, app.id)),
         "unassigned": state.apps.unassigned(),
