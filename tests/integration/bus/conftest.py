@@ -16,9 +16,9 @@ from bus.connection import Bus, BusSettings
 
 
 class Server:
-    """A plain JetStream server on a fixed port, with its store kept over restarts."""
+    """A JetStream server on a fixed port, with its store kept over restarts; ``more`` is added to its configuration."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, more: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -27,7 +27,7 @@ class Server:
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
             "feature_flags { js_ack_fc_v2: false }\n"
-            f'jetstream {{ store_dir: "{home}/store", max_file_store: 4G, strict: true }}\n'
+            f'jetstream {{ store_dir: "{home}/store", max_file_store: 40G, strict: true }}\n{more}'
         )
         self._process: subprocess.Popen[bytes] | None = None
 
