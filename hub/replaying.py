@@ -18,6 +18,7 @@ from bus.feed import EventsFeed
 from bus.snapshots import Manifest, Snapshots, digest_of
 from bus.streams import EVENTS
 from hub.projections.dump import differences, dump_lines
+from hub.projections.quick import QuickFold, no_collection
 from hub.projections.state import Projections
 from hub.settings import HubSettings
 from schemas.base import Fact
@@ -77,7 +78,12 @@ async def _replayed(bus: Bus, manifest: Manifest) -> Projections:
     state, last = Projections(), manifest.mark.sequence
     told = time.monotonic()
     feed = EventsFeed(bus, stream=EVENTS)
-    batches = feed.read()
+    fold = QuickFold(state)
+    with no_collection():
+        await feed.drain(fold.take, after=0, until=last)
+    if feed.position >= last:
+        return state
+    batches = feed.read(after=feed.position)
     try:
         async for batch in batches:
             state.apply(each for each in batch if each.sequence <= last)

@@ -1,5 +1,5 @@
-"""What an event costs when there are more of them: the first 10,000 to 1,000,000 events of one history, read from a real
-server and folded into the hub's projections from nothing, as at its start.
+"""What an event costs when there are more of them: the first 10,000 to 1,000,000 events of one history, read from a
+real server and folded into the hub's projections from nothing, as at its start.
 
 CPU time of the whole process, in microseconds per event; the least of several runs.
 """

@@ -51,6 +51,19 @@ OPERATION_EVENTS: list[Event] = [
     ev.UndoStarted(cancelled=True),
     ev.OperationCancelled(),
 ]
+MORE_OF_OPERATIONS: list[Event] = [
+    ev.StepStarted(step="s", attempt=2),
+    ev.StepStarted(step="none", attempt=1),
+    ev.StepFailed(step="s", attempt=1, problem=PROBLEM, final=False),
+    ev.StepFailed(step="s", attempt=2, problem=PROBLEM, final=True),
+    ev.UndoStarted(problem=PROBLEM),
+    ev.StepUndoFailed(step="s", attempt=1, problem=PROBLEM),
+    ev.StepUndone(step="s"),
+    ev.OperationSucceeded(result={"url": "u"}),
+    ev.OperationFailed(problem=PROBLEM, cleanup="pending"),
+    ev.OperationFailed(problem=PROBLEM, cleanup="done"),
+    ev.OperationCleanedUp(),
+]
 CATALOG_EVENTS: list[Event] = [
     ev.CatalogEntered(name="golden", site="north", instance="a", by=BY),
     ev.CatalogWithdrawn(problem=PROBLEM),
@@ -247,3 +260,17 @@ def test_an_adopted_app_is_as_its_data_services_are_and_shows_what_is_attached()
     assert seen(ev.InstanceRunning(), ill, well, ev.InstanceRunning()).status == "UP"
     gone = seen(ev.InstanceRunning(), ev.DataServiceDetached(data_service=name), ev.InstanceDeleted())
     assert {each.state for each in gone.data_services} == {"detached"}
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from([*OPERATION_EVENTS, *MORE_OF_OPERATIONS]), max_size=14))
+def test_an_operation_is_what_the_state_machine_of_sagas_makes_of_it(events: list[Event]) -> None:
+    state = project(recorded("north", [("operation", "o", event) for event in events]))
+    row = state.operations.get("north", "o")
+    wanted = saga.fold("o", events)
+    assert (row and row.operation) == wanted
+    if row is None or wanted is None:
+        return
+    assert (row.state, row.live, row.outcome) == (wanted.state, wanted.live, wanted.outcome)
+    assert (("north", "o") in state.operations.live) == wanted.live
+    assert (row.open is None) == (not wanted.live)
