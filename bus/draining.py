@@ -20,6 +20,7 @@ import msgspec
 
 from bus.connection import BusSettings
 from bus.jetstream import NANOSECONDS, sequences
+from bus.reader import StreamReplaced
 from bus.sockets import BlockingConnection, ConnectionLost, publish
 from schemas.ids import new_id
 
@@ -48,6 +49,7 @@ class _State(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     state: _State | None = None
+    created: str = ""
     num_pending: int = 0
     error: object = None
 
@@ -68,14 +70,17 @@ class Drain:
 
     def read(self) -> Iterator[list[Taken]]:
         """Batches of messages in order. Ends when all are read, when it is stopped, or when several attempts in a row
-        came to nothing: see ``complete``. Blocks; for a thread of its own."""
+        came to nothing: see ``complete``. Blocks; for a thread of its own. Raises :class:`bus.reader.StreamReplaced`."""
         fruitless = 0
         last: int | None = None
-        until = self._until
+        until, created = self._until, ""
         while fruitless < FRUITLESS_ATTEMPTS and not self._stopped.is_set():
             before = self.position
             try:
                 with closing(_Reading(self._settings, self._stream, after=before)) as self._reading:
+                    if created not in ("", self._reading.created):
+                        raise StreamReplaced(f"{self._stream} is not the stream that was read up to {self.position}")
+                    created = self._reading.created
                     if last is None:
                         last = self._reading.last if until is None else min(until, self._reading.last)
                     for batch in self._reading.batches(last):
@@ -102,7 +107,7 @@ class Drain:
 
 
 class _Reading:
-    """One connection with one consumer. ``last`` is the stream's last sequence."""
+    """One connection with one consumer. ``last`` is the stream's last sequence, ``created`` when it was made."""
 
     def __init__(self, settings: BusSettings, stream: str, *, after: int) -> None:
         self._connection = BlockingConnection(settings, silence_seconds=SILENCE_SECONDS)
@@ -115,10 +120,10 @@ class _Reading:
         self._buffer = b""
         try:
             self._connection.send(f"SUB {self._inbox}.* 1\r\n".encode())
-            state = self._ask(f"STREAM.INFO.{stream}", b"").state
-            if state is None:
+            info = self._ask(f"STREAM.INFO.{stream}", b"")
+            if info.state is None:
                 raise ConnectionLost(f"stream {stream} does not say where it ends")
-            self.last = state.last_seq
+            self.last, self.created = info.state.last_seq, info.created
             if after < self.last:
                 self._create(after)
         except BaseException:
