@@ -70,7 +70,7 @@ class Drain:
 
     def read(self) -> Iterator[list[Taken]]:
         """Batches of messages in order. Ends when all are read, when it is stopped, or when several attempts in a row
-        came to nothing: see ``complete``. Blocks; for a thread of its own. Raises :class:`bus.reader.StreamReplaced`."""
+        came to nothing: see ``complete``. Blocks; for a thread of its own. Raises :class:`StreamReplaced`."""
         fruitless = 0
         last: int | None = None
         until, created = self._until, ""
