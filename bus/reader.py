@@ -132,7 +132,6 @@ class StreamReader:
                     if number != consumed:
                         lost = f"{number - consumed} messages were dropped"
                         break
-                    latest = message.reply
                     batch.append(Stored(sequence, message.subject, message.payload))
                     latest = message.reply
                 if batch:
