@@ -18,6 +18,7 @@ import msgspec
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
+from bus import tracing
 from bus.client import BusClient as Client
 from bus.dialling import dial
 from bus.errors import forbidden, timed_out, too_large, unavailable
@@ -138,7 +139,13 @@ class Bus:
     ) -> T:
         """Request with a Struct of the contract and get its reply; raises as :meth:`request` does."""
         envelope = wrap(
-            data, id=new_id(), source=source, time=timestamp(datetime.now(UTC)), operationid=operation, subject=subject
+            data,
+            id=new_id(),
+            source=source,
+            time=timestamp(datetime.now(UTC)),
+            operationid=operation,
+            subject=subject,
+            traceparent=tracing.current(),
         )
         answer = await self.request(subject, envelope, timeout_seconds=timeout_seconds)
         expected = getattr(reply_type, "TYPE", None)

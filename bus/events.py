@@ -13,17 +13,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from bus import tracing
 from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.errors import timed_out
-from bus.jetstream import (
-    BATCH_DUPLICATE,
-    BATCH_INCOMPLETE,
-    IN_FLIGHT,
-    STORE_FULL,
-    WRONG_LAST_SEQUENCE,
-    JetStream,
-    JetStreamError,
-)
+from bus.jetstream import BATCH_DUPLICATE, BATCH_INCOMPLETE, STORE_FULL, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
 from bus.metrics import count
 from bus.reader import StreamReader
 from bus.records import Recorded, UnknownEvent, record
@@ -43,7 +36,6 @@ ATTEMPT_SECONDS = 5.0
 DEADLINE_SECONDS = 20.0
 LOAD_BATCH = 1000
 RETRY_SECONDS = 0.1
-SETTLING_SECONDS = 0.02
 
 Key = tuple[str, str]
 
@@ -145,9 +137,7 @@ class EventStore:
                 count(metrics.APPENDS, by=len(prepared))
                 return [self._recorded(one, first + offset) for offset, one in enumerate(prepared)]
             except JetStreamError as error:
-                if error.err_code == IN_FLIGHT:
-                    await asyncio.sleep(SETTLING_SECONDS)
-                if error.err_code in (WRONG_LAST_SEQUENCE, IN_FLIGHT, BATCH_DUPLICATE):
+                if error.err_code in (WRONG_LAST_SEQUENCE, BATCH_DUPLICATE):
                     refusal = error
                 elif error.err_code in STORE_FULL or not (
                     error.problem.temporary or error.err_code == BATCH_INCOMPLETE
@@ -196,6 +186,7 @@ class EventStore:
             causationid=new.causation,
             correlationid=new.correlation,
             replyto=new.replyto,
+            traceparent=tracing.current(),
         )
         payload = encode(envelope)
         if len(payload) > MAX_EVENT_BYTES:

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from bus import tracing
+from bus.loglines import log_lines
 from bus.metrics import MEASURES, Sample, sample
 from bus.settings import ProcessSettings, SettingsError, load_settings
 from schemas import metrics
@@ -36,13 +38,6 @@ Running = AbstractAsyncContextManager[Awaitable[object] | None]
 """A running service. What it yields, if anything, ends when the service can't go on."""
 
 
-class LineFormatter(logging.Formatter):
-    """One line per record, tracebacks included, so that a log can be read and searched line by line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", " | ")
-
-
 def run_process(
     settings_type: type[P], run: Callable[[P], Running], *, name: Callable[[P], str], stop_seconds: float = STOP_SECONDS
 ) -> None:
@@ -54,17 +49,22 @@ def run_process(
         settings = load_settings(settings_type)
     except SettingsError as error:
         sys.exit(_complain(str(error), code=2))
-    _log_lines(settings.log_level)
+    site, called = getattr(settings, "site", "hub"), name(settings)
+    log_lines(settings.log_level, format=settings.log_format, process=called, site=site)
+    tracing.set_up(service=_service(settings), version=SERVICE_VERSION, site=site)
     try:
-        with _measured(settings, name=name(settings)):
+        with _measured(name=called, site=site):
             listen = os.environ.get(METRICS_VARIABLE) or settings.metrics_listen
             running = partial(_watched, partial(run, settings), listen=listen)
-            asyncio.run(_until_signalled(running, name=name(settings), stop_seconds=stop_seconds))
+            asyncio.run(_until_signalled(running, name=called, stop_seconds=stop_seconds))
     except CalqueError as error:
-        sys.exit(_complain(f"{name(settings)}: {error}", code=1))
-    except Exception:
-        logger.exception("%s can't go on", name(settings))
+        logger.error("%s: %s", called, error)
         sys.exit(1)
+    except Exception:
+        logger.exception("%s can't go on", called)
+        sys.exit(1)
+    finally:
+        tracing.flush()
     sys.exit(0)
 
 
@@ -81,14 +81,18 @@ async def _watched(run: Callable[[], Running], *, listen: str | None) -> AsyncIt
 
 
 @contextlib.contextmanager
-def _measured(settings: ProcessSettings, *, name: str) -> Iterator[None]:
-    site = getattr(settings, "site", "hub")
-
+def _measured(*, name: str, site: str) -> Iterator[None]:
     async def info() -> list[Sample]:
         return [sample(metrics.BUILD_INFO, 1, name, site, SERVICE_VERSION)]
 
     with MEASURES.collecting(info):
         yield
+
+
+def _service(settings: ProcessSettings) -> str:
+    """How traces call the process: ``calque-hub``, ``calque-agent``, ``calque-dsb-postgres``, ..."""
+    kind = getattr(settings, "kind", None)
+    return f"calque-{kind}-{getattr(settings, 'name', '')}" if kind else f"calque-{settings.PROCESS}"
 
 
 async def _until_signalled(run: Callable[[], Running], *, name: str, stop_seconds: float) -> None:
@@ -126,15 +130,6 @@ async def _work(run: Callable[[], Running], *, name: str) -> None:
         finally:
             if ready is not None:
                 ready.unlink(missing_ok=True)
-
-
-def _log_lines(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # vendor libraries log requests at debug level, credentials included
-    for vendor in ("nats", "botocore", "boto3", "urllib3", "aiohttp", "psycopg", "asyncio"):
-        logging.getLogger(vendor).setLevel(logging.WARNING)
 
 
 def _complain(message: str, *, code: int) -> int:

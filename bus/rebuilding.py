@@ -23,7 +23,7 @@ from bus.jetstream import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamE
 from bus.places import Event, Place, Seeking
 from bus.reader import StreamReader
 from bus.snapshots import PART_BYTES, STREAM
-from bus.streams import EVENTS, begin_inbox, begin_source, events_settings
+from bus.streams import EVENTS, begin_inbox, events_settings
 from schemas import subjects
 from schemas.base import Fact
 from schemas.envelope import timestamp
@@ -213,8 +213,6 @@ class Rebuilding:
         there: list[dict[str, Any]] = config.get("sources") or []
         names = {source["name"] for source in there}
         missing = [source for source in wanted if source["name"] not in names]
-        for source in missing:
-            await begin_source(self._js, source)
         if missing:
             await self._js.call(f"STREAM.UPDATE.{EVENTS}", {**config, "sources": [*there, *missing]})
 

@@ -11,14 +11,17 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
 
+from bus import tracing
 from bus.connection import CONTENT_HEADERS, Bus, Message, Subscription
 from bus.discovery import EndpointInfo, ServiceInfo, discover
 from bus.metrics import observe
+from bus.scope import scope
 from schemas import metrics
 from schemas.envelope import SCHEMA_PREFIX, Envelope, decode, encode, timestamp, unwrap, wrap
 from schemas.ids import new_id
@@ -70,6 +73,7 @@ class _Endpoint:
         self.handler = handler
         self.slots = asyncio.Semaphore(concurrency)
         self.queue = queue
+        self.method = name.partition("-")[0]
         self.stats = EndpointStats(name=name, subject=subject, queue_group=queue or "")
 
     def info(self) -> dict[str, Any]:
@@ -239,7 +243,9 @@ class Service:
             envelope = decode(message.payload)
             correlation, operation = envelope.id, envelope.operationid
             data = _request_of(envelope, endpoint.request_type)
-            reply: msgspec.Struct = await endpoint.handler(data, envelope, message.subject)
+            reply: msgspec.Struct
+            with scope(operation=operation, correlation=envelope.correlationid), self._span(endpoint, envelope):
+                reply = await endpoint.handler(data, envelope, message.subject)
         except CalqueError as error:
             reply = ProblemReply(problem=error.problem)
         except asyncio.CancelledError:
@@ -266,6 +272,16 @@ class Service:
         observe(metrics.REQUESTS, took / 1e9, self._name, stats.name, failed)
         stats.average_processing_time = stats.processing_time // stats.num_requests
         await self._answer(endpoint, message, reply, correlation, operation)
+
+    def _span(self, endpoint: _Endpoint, envelope: Envelope) -> AbstractContextManager[object]:
+        """What is asked as a part of a trace is one of it; what is asked beside all traces is none."""
+        if envelope.traceparent is None:
+            return nullcontext()
+        about = {"rpc.service": self._name, "rpc.method": endpoint.stats.name}
+        if envelope.operationid:
+            about["calque.operation.id"] = envelope.operationid
+        name = f"{self._name} {endpoint.method}"
+        return tracing.span(name, kind="server", parent=envelope.traceparent, attributes=about)
 
     async def _answer(
         self,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bus.connection import BusSettings
+from bus.loglines import LogFormat
 
 CONFIG_VARIABLE = "CALQUE_CONFIG"
 
@@ -56,7 +57,11 @@ class ProcessSettings(Section):
     """What every process is told."""
 
     bus: BusSection
+    PROCESS: ClassVar[str] = "process"
+    """What kind of process it is, for traces."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = "auto"
     metrics_listen: str | None = Field(default=None, pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")
     """Where ``/metrics`` is shown, ``<host>:<port>``; port 0 is one that is free. Nowhere without it."""
 

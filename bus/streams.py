@@ -62,7 +62,7 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = (), heard: Sequence[str
     """The hub's own streams and consumers, and each site's durable on ``CMD``. Needs no site: see :func:`add_site`."""
     js = JetStream(bus)
     await keep_stream(js, _outbox("hub"))
-    await _deliver_to_events(js, subjects.HUB)
+    await _delivered(js, subjects.outbox("hub"), EVENTS_CONSUMER, to=_to_events("hub"))
     await keep_stream(js, events_settings())
     await keep_stream(
         js,
@@ -131,16 +131,6 @@ async def begin_inbox(js: JetStream, site: str, *, timeout_seconds: float = LAST
     """
     await _outbox_reached(js, site, timeout_seconds=timeout_seconds)
     await keep_stream(js, _inbox(site))
-
-
-async def begin_source(js: JetStream, source: Mapping[str, Any]) -> None:
-    """Have a source of ``EVENTS``, which is empty, delivered from its beginning: its consumer remembers what it has
-    delivered. A stream that is not there yet begins by itself, see :func:`add_site`."""
-    stream = str(source["name"])
-    if source.get("consumer") is None or await js.stream(stream) is None:
-        return
-    await _deliver_to_events(js, stream.partition("_")[2])
-    await js.call(f"CONSUMER.RESET.{stream}.{EVENTS_CONSUMER}", {"seq": 1})
 
 
 # --- what the streams are
@@ -287,12 +277,6 @@ async def _delivered(js: JetStream, stream: str, name: str, *, to: str, filter_s
         await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
 
-async def _deliver_to_events(js: JetStream, writer: str) -> None:
-    stream = subjects.outbox(writer) if writer == subjects.HUB else subjects.inbox(writer)
-    own = subjects.events_of(writer)
-    await _delivered(js, stream, EVENTS_CONSUMER, to=_to_events(writer), filter_subject=own)
-
-
 async def _site_commands(js: JetStream, site: str) -> None:
     await _consumer(js, COMMANDS, {"durable_name": site, "filter_subject": subjects.site_commands(site)})
 
@@ -322,12 +306,10 @@ async def _add_source(js: JetStream, site: str) -> None:
                 await keep_stream(js, events_settings())
                 info = await js.call(f"STREAM.INFO.{EVENTS}")
             sources: list[dict[str, Any]] = info["config"].get("sources") or []
-            there = next((each for each in sources if each["name"] == name), None)
-            if there is None or there.get("consumer"):
-                await _deliver_to_events(js, site)
-            if there is not None:
+            if any(source["name"] == name for source in sources):
                 return
             source = _source_of_events(name, site)
+            await _delivered(js, name, EVENTS_CONSUMER, to=_to_events(site), filter_subject=subjects.events_of(site))
             await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
             logger.info("stream %s sources from %s", EVENTS, name)
         await asyncio.sleep(SOURCE_STAYS_SECONDS)

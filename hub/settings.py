@@ -26,6 +26,8 @@ class SnapshotSection(Section):
 class HubSettings(ProcessSettings):
     """The hub keeps no files of its own: ``state_dir`` is the stack's to give, and stays empty."""
 
+    PROCESS = "hub"
+
     state_dir: Path | None = None
     sites: list[str] = []
     snapshots: SnapshotSection = SnapshotSection()

@@ -203,7 +203,13 @@ STOPPED = _metric(
 SNAPSHOT_AGE = _metric(
     "gauge", "calque_snapshot_age_seconds", "Age of the newest sound snapshot; no value without one.", of=HUB
 )
-SNAPSHOT_FAILURES = _metric("counter", "calque_snapshot_failures_total", "Snapshots that could not be taken.", of=HUB)
+SNAPSHOT_FAILURES = _metric(
+    "counter",
+    "calque_snapshot_failures_total",
+    "Snapshots that could not be written or read, by reason.",
+    "reason",
+    of=HUB,
+)
 
 # --- brokers
 

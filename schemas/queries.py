@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from schemas.commands import Answer
+from schemas.conditions import ConditionQuery, ConditionView
 from schemas.letters import (
     DiscardLetters,
     LetterOutcomes,
@@ -68,7 +69,6 @@ from schemas.views import AppView as AppView
 from schemas.views import BrokerView as BrokerView
 from schemas.views import ConfiguredView as ConfiguredView
 from schemas.views import DataServiceView as DataServiceView
-from schemas.views import HubView as HubView
 from schemas.views import ImagePartView as ImagePartView
 from schemas.views import ImageView as ImageView
 from schemas.views import OperationView as OperationView
@@ -97,16 +97,6 @@ from schemas.webhooks import (
 )
 
 # --- queries
-
-
-@message("query.hubs")
-class HubsQuery(Query, frozen=True, kw_only=True):
-    """Which hub processes share the work?"""
-
-
-@message("view.hubs")
-class HubsView(View, frozen=True, kw_only=True):
-    hubs: tuple[HubView, ...]
 
 
 @message("query.status")
@@ -350,7 +340,6 @@ class GrantView(View, frozen=True, kw_only=True):
 
 QUERIES: dict[str, QueryContract] = {
     "status": QueryContract(StatusQuery, StatusView),
-    "hubs": QueryContract(HubsQuery, HubsView),
     "templates": QueryContract(TemplatesQuery, TemplatesView),
     "apps": QueryContract(AppsQuery, AppsView),
     "images": QueryContract(ImagesQuery, ImagesView),
@@ -366,6 +355,7 @@ QUERIES: dict[str, QueryContract] = {
     "repository": QueryContract(RepositoryQuery, RepositoryCondition),
     "scan": QueryContract(ScanQuery, ScanView),
     "webhooks": QueryContract(WebhooksQuery, WebhooksView),
+    "condition": QueryContract(ConditionQuery, ConditionView),
     "letters": QueryContract(LettersQuery, LettersView),
     "letter": QueryContract(LetterQuery, WholeLetter),
     "strays": QueryContract(StraysQuery, StraysView),

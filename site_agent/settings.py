@@ -55,6 +55,8 @@ class RepositorySection(Section):
 class AgentSettings(ProcessSettings):
     """``seal_key_file`` and ``secrets_key_file`` hold 32 bytes each; ``hub``: joins a hub."""
 
+    PROCESS = "agent"
+
     site: str
     state_dir: Path
     seal_key_file: Path

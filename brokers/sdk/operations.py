@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar, cast
 from brokers.sdk.errors import Explain, permanent_error, problem_of, temporary_error
 from brokers.sdk.outcomes import OutcomeStore, Record
 from brokers.sdk.progress import Reporter
+from bus import tracing
 from bus.metrics import count, observe
 from schemas import metrics
 from schemas.brokers import BytesDone, Outcome, Reply
@@ -223,8 +224,9 @@ class OperationEngine:
         outcome: Outcome
         began = time.monotonic()
         try:
-            async with self.exclusively(resource):
-                result = await work(reporter)
+            with tracing.request_span(f"operation {key.operation}", kind="internal", attributes={"calque.id": key.id}):
+                async with self.exclusively(resource):
+                    result = await work(reporter)
             outcome = Outcome(id=key.id, state="succeeded", progress=reporter.latest, result=to_raw(result))
         except asyncio.CancelledError:
             if not reporter.cancelling:

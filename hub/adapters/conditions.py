@@ -27,7 +27,10 @@ from bus.stalls import Stalls, consumer_samples, stream_samples
 from bus.streams import COMMANDS, EVENTS, JOBS
 from hub.application.context import Context
 from hub.application.members import Members
+from hub.application.snapshots import Snapshotter
 from schemas import metrics
+from schemas.conditions import ConditionView, ConsumerView
+from schemas.envelope import parse_timestamp
 from schemas.problems import CalqueError
 from schemas.subjects import HUB, inbox
 
@@ -35,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
 AT_ONCE = 16
+WATCH_SECONDS = 10.0
 
 
 class _Look(NamedTuple):
@@ -49,11 +53,18 @@ class Conditions:
     """Answers for one hub process. ``seconds`` is a clock that only goes forward."""
 
     def __init__(
-        self, bus: Bus, context: Context, members: Members, *, seconds: Callable[[], float] = time.monotonic
+        self,
+        bus: Bus,
+        context: Context,
+        members: Members,
+        *,
+        snapshots: Snapshotter,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._js = JetStream(bus)
         self._context = context
         self._members = members
+        self._snapshots = snapshots
         self._seconds = seconds
         self._stalls = Stalls(seconds=seconds)
         self._behind_since: float | None = None
@@ -88,6 +99,44 @@ class Conditions:
         """The durable consumers of the hub's streams. Raises :class:`CalqueError`."""
         return [each for stream in (JOBS, EVENTS, COMMANDS) for each in await consumer_conditions(self._js, stream)]
 
+    async def watch(self) -> None:
+        """Look now and then, so that it is known for how long something has not moved."""
+        while True:
+            try:
+                look = await self._look()
+                for each in await self.consumers():
+                    self._stalls.stalled_seconds(each)
+                self._behind(look)
+            except CalqueError as error:
+                self._log.warning("look", f"the condition of the hub can't be told: {error}")
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def view(self, hub: str) -> ConditionView:
+        """All of it, for people. Raises :class:`CalqueError`."""
+        look = await self._look()
+        behind, behind_seconds = self._behind(look)
+        state, newest = self._context.state, self._snapshots.last
+        return ConditionView(
+            hub=hub,
+            position=state.position,
+            behind=behind,
+            behind_seconds=behind_seconds,
+            events=state.events,
+            consumers=tuple(
+                ConsumerView(
+                    stream=each.stream,
+                    name=each.name,
+                    pending=each.pending,
+                    unacknowledged=each.unacknowledged,
+                    stalled_seconds=self._stalls.stalled_seconds(each),
+                )
+                for each in await self.consumers()
+            ),
+            snapshot_at=newest.written_at if newest is not None else "",
+            snapshot_position=newest.mark.sequence if newest is not None else 0,
+            snapshot_failures=dict(self._snapshots.failures),
+        )
+
     async def collect(self) -> Iterable[Sample]:
         """What metrics show of it."""
         look = await self._look()
@@ -100,21 +149,31 @@ class Conditions:
         ]
         return found + self._projection(look) + self._operations()
 
-    def _projection(self, look: _Look) -> list[Sample]:
-        state = self._context.state
-        last = look.streams[EVENTS].last if EVENTS in look.streams else 0
-        behind = max(last - state.position, 0)
+    def _behind(self, look: _Look) -> tuple[int, float]:
+        """How many events of ``EVENTS`` are not in the tables, and for how long that has been so."""
+        behind = max((look.streams[EVENTS].last if EVENTS in look.streams else 0) - self._context.state.position, 0)
         now = self._seconds()
         if not behind:
             self._behind_since = None
-        elif self._behind_since is None:
+            return 0, 0.0
+        if self._behind_since is None:
             self._behind_since = now
-        return [
+        return behind, now - self._behind_since
+
+    def _projection(self, look: _Look) -> list[Sample]:
+        state, newest = self._context.state, self._snapshots.last
+        behind, behind_seconds = self._behind(look)
+        found = [
             sample(metrics.PROJECTION_POSITION, state.position),
             sample(metrics.PROJECTION_BEHIND, behind),
-            sample(metrics.PROJECTION_STALE, now - self._behind_since if self._behind_since is not None else 0.0),
+            sample(metrics.PROJECTION_STALE, behind_seconds),
             sample(metrics.STOPPED, len(state.stopped)),
+            *(sample(metrics.SNAPSHOT_FAILURES, number, why) for why, number in self._snapshots.failures.items()),
         ]
+        if newest is not None:
+            old = (self._context.clock() - parse_timestamp(newest.written_at)).total_seconds()
+            found.append(sample(metrics.SNAPSHOT_AGE, max(old, 0.0)))
+        return found
 
     def _operations(self) -> list[Sample]:
         live: dict[str, int] = {}

@@ -18,7 +18,9 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from bus import tracing
 from bus.events import Conflict, NewEvent
+from bus.scope import scope
 from bus.work import Delivery
 from hub.application import images, instances, measure, operations, repositories, templates, webhooks
 from hub.application.aggregates import load
@@ -86,15 +88,29 @@ class CommandHandler:
         except SubjectError as error:
             raise CalqueError(invalid("subject", str(error))) from None
         envelope = decode(delivery.payload)
+        kind = f"{subject.aggregate}.{subject.verb}"
+        known = kind if kind in DECISIONS else measure.OTHER
+        about = {"calque.command.id": envelope.id, "calque.principal": subject.principal}
+        with (
+            scope(operation=envelope.id, correlation=envelope.correlationid or envelope.id),
+            tracing.span(
+                f"handle {known}", kind="consumer", parent=envelope.traceparent, root=envelope.id, attributes=about
+            ),
+        ):
+            outcome = await self._handle(subject, envelope, stored_at=delivery.timestamp, again=delivery.delivered > 1)
+        measure.command(self._context, kind=known, outcome=outcome, stored_at=delivery.timestamp)
+
+    async def _handle(self, subject: CommandSubject, envelope: Envelope, *, stored_at: float, again: bool) -> str:
+        """What the sender was told, or ``forwarded``. ``again``: delivered before; ``stored_at``: Unix seconds."""
         became, answer = None, None
-        if delivery.delivered > 1 or (subject.aggregate, subject.verb) not in PASSED_ON:
+        if again or (subject.aggregate, subject.verb) not in PASSED_ON:
             became = await self._became(envelope.id)
             answer = await self._answer(envelope.id, became)
         if answer is None and isinstance(became, CommandForwarded):
-            await self._send(by_own_clock(envelope, stored_at=delivery.timestamp), became)
-            return
+            await self._send(by_own_clock(envelope, stored_at=stored_at), became)
+            return "forwarded"
         if answer is None:
-            received = read(subject, envelope, now=self._context.clock(), stored_at=delivery.timestamp)
+            received = read(subject, envelope, now=self._context.clock(), stored_at=stored_at)
             if isinstance(received, Problem):
                 if not ID.fullmatch(envelope.id):
                     await self._tell(subject, envelope, Answer(command=envelope.id, state="rejected", problem=received))
@@ -104,14 +120,11 @@ class CommandHandler:
             elif (fill := self._full()) is not None and received.kind != CANCEL:
                 answer = await self._without_room(received, fill)
             else:
-                came = by_own_clock(envelope, stored_at=delivery.timestamp)
+                came = by_own_clock(envelope, stored_at=stored_at)
                 answer = await self._settled(received._replace(envelope=came))
-        outcome = "forwarded" if answer is None else answer.state
-        kind = f"{subject.aggregate}.{subject.verb}"
-        known = kind if kind in DECISIONS else measure.OTHER
-        measure.command(self._context, kind=known, outcome=outcome, stored_at=delivery.timestamp)
         if answer is not None:
             await self._tell(subject, envelope, answer)
+        return "forwarded" if answer is None else answer.state
 
     async def _without_room(self, received: Received, fill: Fill) -> Answer | None:
         """Nothing new begins when a stream is nearly full. At the very end a refusal has no room either, and waits."""
@@ -242,7 +255,7 @@ class CommandHandler:
             correlationid=came.correlationid,
             replyto=came.replyto,
             expirytime=came.expirytime,
-            traceparent=came.traceparent,
+            traceparent=tracing.current() or came.traceparent,
         )
         await self._context.outbound.command(subject, envelope)
 

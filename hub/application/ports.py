@@ -10,6 +10,7 @@ import msgspec
 
 from bus.events import NewEvent, Recorded
 from schemas.commands import Answer
+from schemas.conditions import ConditionView
 from schemas.envelope import Envelope
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -45,6 +46,9 @@ class Conditions(Protocol):
 
     async def lags(self) -> Mapping[str, int]:
         """By site that reports: of how many of its events the tables know nothing yet. Empty when it can't be told."""
+
+    async def view(self, hub: str) -> ConditionView:
+        """How the hub of that name is. Raises :class:`CalqueError` (temporary)."""
 
 
 class Clock(Protocol):

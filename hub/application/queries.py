@@ -19,6 +19,7 @@ from hub.projections.repositories import repository_views
 from schemas import saga
 from schemas.brokers import SERVICE_VERSION
 from schemas.commands import Answer
+from schemas.conditions import ConditionQuery, ConditionView
 from schemas.envelope import Envelope
 from schemas.planning import PlanQuery, PlanView
 from schemas.problems import CalqueError, conflict, invalid, not_found, temporary
@@ -216,6 +217,12 @@ class Queries:
     async def webhooks(self, query: WebhooksQuery, _envelope: Envelope) -> WebhooksView:
         """``webhooks``"""
         return WebhooksView(webhooks=self._context.state.webhooks.views(query.name))
+
+    async def condition(self, _query: ConditionQuery, _envelope: Envelope) -> ConditionView:
+        """``condition``"""
+        if self._conditions is None:
+            return ConditionView(hub=self._name, position=self._context.state.position, behind=0)
+        return await self._conditions.view(self._name)
 
     async def plan(self, query: PlanQuery, envelope: Envelope) -> PlanView:
         """``plan``"""

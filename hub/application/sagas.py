@@ -11,7 +11,9 @@ import logging
 from datetime import datetime
 from weakref import WeakValueDictionary
 
+from bus import tracing
 from bus.events import Conflict
+from bus.scope import scope
 from hub.application import measure
 from hub.application.aggregates import Loaded, append, load
 from hub.application.context import TRIES, Context, contended
@@ -22,6 +24,7 @@ from schemas.events import Event, UndoStarted
 from schemas.problems import CalqueError
 from schemas.saga import Operation
 from schemas.subjects import HUB, site_command
+from schemas.traces import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ class Sagas:
         """Bring one operation up to what is known now. Raises :class:`CalqueError`; then it is driven again later."""
         lock = self._driving.setdefault(id, asyncio.Lock())
         async with lock:
-            await self._drive(id)
+            with scope(operation=id, correlation=id):
+                await self._drive(id)
 
     async def _drive(self, id: str) -> None:
         conflicts = 0
@@ -67,12 +71,15 @@ class Sagas:
             operation = saga.fold(id, loaded.events)
             if operation is None:
                 return
+            trace = measure.trace_of(loaded)
             clock = _clock(loaded, self._context.clock())
             events = advance(operation, self._child, clock=clock)
             if not events:
-                await self._send(operation, clock)
+                await self._send(operation, clock, trace)
                 return
-            if not await self._store(loaded, events):
+            with tracing.carried(trace):
+                stored = await self._store(loaded, events)
+            if not stored:
                 conflicts += 1
                 if conflicts >= TRIES:
                     raise contended(f"operation {id}")
@@ -85,19 +92,19 @@ class Sagas:
         measure.operation(loaded, stored)
         return True
 
-    async def _send(self, operation: Operation, clock: Clockwork) -> None:
+    async def _send(self, operation: Operation, clock: Clockwork, trace: Trace | None) -> None:
         for each in outgoing(operation, self._child, clock=clock):
             due, interval = self._sent.get(each.id, (0.0, AGAIN_SECONDS / 2))
             if clock.now < due:
                 continue
-            await self._publish(operation, each)
+            await self._publish(operation, each, trace)
             interval = min(interval * 2, AGAIN_AT_MOST_SECONDS)
             self._sent[each.id] = (clock.now + interval, interval)
         if not operation.live:
             for id in [id for id in self._sent if id.startswith(f"{operation.id}/")]:
                 del self._sent[id]
 
-    async def _publish(self, operation: Operation, each: Outgoing) -> None:
+    async def _publish(self, operation: Operation, each: Outgoing, trace: Trace | None) -> None:
         command = each.command
         subject = site_command(
             site=each.site,
@@ -113,6 +120,8 @@ class Sagas:
             time=timestamp(self._context.clock()),
             operationid=operation.id,
             causationid=operation.id,
+            correlationid=operation.id,
+            traceparent=measure.step_trace(trace, each.id),
         )
         await self._context.outbound.command(subject, envelope)
 

@@ -8,7 +8,7 @@ from hub.cli.findings import Finding, ok, problem, skipped
 from hub.cli.output import age
 from hub.cli.version import skew
 from hub.client import Client
-from schemas.queries import BrokerView, HubView, OperationView, SiteView, StoppedView
+from schemas.queries import BrokerView, OperationView, SiteView, StoppedView
 
 LISTEN_SECONDS = 5.0
 SKEW_SECONDS = 2.0
@@ -17,16 +17,6 @@ NEEDED = ("dsb", "psb", "crb")
 """The kinds of brokers without which a site can't run and save an app."""
 
 HUB = "hub"
-
-
-def check_hubs(hubs: Collection[HubView], *, events: int) -> list[Finding]:
-    """Who answers; hubs of several versions at once read each other's events."""
-    names = ", ".join(hub.name for hub in hubs)
-    versions = sorted({hub.version for hub in hubs})
-    if len(versions) > 1:
-        said = ", ".join(f"{hub.name} is of {hub.version}" for hub in hubs)
-        return [problem("hub", "", f"hubs of several versions share the work: {said}", "bring them to one version")]
-    return [ok("hub", f"{names} answer{'s' if len(hubs) == 1 else ''}; {events} events")]
 
 
 def check_sites(sites: Collection[SiteView]) -> list[Finding]:
@@ -42,10 +32,12 @@ def check_sites(sites: Collection[SiteView]) -> list[Finding]:
                     f"it is {site.state}{since}",
                     f"see that its agent runs and reaches the hub ('calque logs {site.name}-agent' where it runs);"
                     " what it was told waits for it",
+                    since=site.last_beat,
                 )
             )
         elif (site.lag or 0) > LAG_EVENTS:
-            found.append(problem("sites", site.name, f"the hub is {site.lag} events behind", "look again in a minute"))
+            remedy = "look again in a minute: 'calque site describe'; if it grows, see the link between the servers"
+            found.append(problem("sites", site.name, f"the hub is {site.lag} events behind", remedy))
     return found or [ok("sites", f"{len(sites)} online" if sites else "there are none")]
 
 
@@ -103,6 +95,7 @@ def check_cleanup(operations: Collection[OperationView]) -> list[Finding]:
             f"{view.kind} {view.name} at {view.site}",
             f"it {view.state}, and what it had made is not removed yet ({view.cleanup})",
             f"it is tried again and again; see 'calque operation describe {view.id}' for what is in the way",
+            since=view.ended_at,
         )
         for view in operations
         if view.cleanup in ("pending", "stuck") and view.state in ("failed", "cancelled")

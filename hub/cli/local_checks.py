@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from hub.cli.findings import Finding, ok, problem, skipped
+from hub.cli.loglines import read
 from hub.cli.output import size
 from hub.stack.errors import StackError
 from hub.stack.files import read_json
@@ -59,7 +60,7 @@ def check_parts(stack: RunningStack) -> list[Finding]:
     logs = HomeLayout(stack.home).logs
     for name, part in stack.parts.items():
         file = logs / f"{name}.log"
-        details = tuple(last_lines(file, lines=LOG_LINES))
+        details = tuple(read(name, line).shown for line in last_lines(file, lines=LOG_LINES))
         again = f"see 'calque logs {name}'; when the cause is gone it comes back by itself"
         if part.phase in ("backoff", "failed"):
             state = "is given up" if part.phase == "failed" else "is down and started again and again"

@@ -7,11 +7,13 @@ import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from bus import tracing
 from hub.cli.output import Format, shown
 from hub.cli.progress import observer_for
 from hub.client import Client, OperationFailedError, Started, home_directory, load_context
@@ -139,6 +141,12 @@ def asynchronous(function: Callable[Concatenate[Session, P], Coroutine[Any, Any,
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        return asyncio.run(function(click.get_current_context().ensure_object(Session), *args, **kwargs))
+        if not tracing.wanted():
+            return asyncio.run(function(click.get_current_context().ensure_object(Session), *args, **kwargs))
+        tracing.set_up(service="calque-cli", version=metadata.version("calque"), site="")
+        try:
+            return asyncio.run(function(click.get_current_context().ensure_object(Session), *args, **kwargs))
+        finally:
+            tracing.flush()
 
     return run

@@ -7,6 +7,7 @@ from click.shell_completion import CompletionItem
 
 from hub.cli.kinds import SITES
 from hub.cli.lists import show_list
+from hub.cli.loglines import Line, of_operation, read
 from hub.cli.options import document_options, output_option, stack_options
 from hub.cli.output import age, plain, printable, shown_line, size
 from hub.cli.session import Session, asynchronous
@@ -14,7 +15,7 @@ from hub.cli.tables import show_fields, show_table
 from hub.client import HubUnreachableError, NotFoundError
 from hub.stack import running
 from hub.stack.layout import HomeLayout
-from hub.stack.logfiles import follow, last_lines, log_files
+from hub.stack.logfiles import every_line, follow, last_lines, log_files
 from hub.stack.running import RunningStack, look
 from schemas.problems import CalqueError, not_found
 from schemas.queries import StatusView
@@ -52,16 +53,23 @@ async def down(session: Session) -> None:
 @click.argument("part", required=False, shell_complete=part_names)
 @click.option("-n", "--lines", default=100, show_default=True, type=click.IntRange(0), help="How many of the last.")
 @click.option("-f", "--follow", "following", is_flag=True, help="Go on with those that come.")
+@click.option("--operation", metavar="ID", help="Only lines of this operation; without a part, of all parts in order.")
 @stack_options
 @output_option(("table", "json", "yaml", "name"))
 @asynchronous
-async def logs(session: Session, part: str | None, lines: int, following: bool) -> None:
+async def logs(session: Session, part: str | None, lines: int, following: bool, operation: str | None) -> None:
     """Show what a part of the stack wrote; without a part, list the parts. As JSON: one document per line.
 
     What an app service writes is shown by 'calque app logs'.
     """
     home = session.home
     files = log_files(HomeLayout(home).logs)
+    if part is None and operation is not None:
+        if following:
+            raise click.UsageError("--follow needs a part: name one")
+        for line in of_operation(files, operation):
+            _tell_line(session, line, named=True)
+        return
     if part is None:
         _list_parts(session, look(home))
         return
@@ -69,16 +77,19 @@ async def logs(session: Session, part: str | None, lines: int, following: bool) 
         listed = ", ".join(files) or f"none: nothing was started in {home} yet"
         raise NotFoundError(not_found("part", f"there is no log of a part {part!r}", f"there are: {listed}"))
     if following:
-        async for line in follow(files[part], lines=lines):
-            _tell_line(session, part, line)
+        async for text in follow(files[part], lines=lines):
+            _tell_line(session, read(part, text), only=operation)
         return
-    for line in last_lines(files[part], lines=lines):
-        _tell_line(session, part, line)
+    for text in last_lines(files[part], lines=lines) if operation is None else every_line(files[part]):
+        _tell_line(session, read(part, text), only=operation)
 
 
-def _tell_line(session: Session, part: str, line: str) -> None:
-    if not shown_line(session.format, {"part": part, "line": line}, name=part):
-        click.echo("".join(each if each == "\t" else printable(each) for each in line))
+def _tell_line(session: Session, line: Line, *, only: str | None = None, named: bool = False) -> None:
+    if only is not None and not line.of(only):
+        return
+    if not shown_line(session.format, line.document(), name=line.part):
+        text = f"{line.part}: {line.shown}" if named else line.shown
+        click.echo("".join(each if each == "\t" else printable(each) for each in text))
 
 
 def _list_parts(session: Session, stack: RunningStack) -> None:

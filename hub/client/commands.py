@@ -10,6 +10,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
+from bus import tracing
 from bus.connection import CONTENT_HEADERS, Bus, Message, Subscription
 from bus.jetstream import JetStream
 from hub.client.errors import client_error, unreachable
@@ -19,6 +20,7 @@ from schemas.envelope import MAX_EVENT_BYTES, decode, encode, timestamp, unwrap,
 from schemas.problems import CalqueError, temporary
 from schemas.queries import CommandQuery
 from schemas.sizes import oversized
+from schemas.traces import span_id_of
 
 EXPIRY = timedelta(days=1)
 _ANSWER_SECONDS = 2.0
@@ -56,6 +58,14 @@ class Commands:
         subject = subjects.hub_command(
             principal=self._principal, aggregate=command.AGGREGATE, id=aggregate_id, verb=command.VERB
         )
+        about = {"calque.command.id": id, "calque.principal": self._principal}
+        name = f"send {command.AGGREGATE}.{command.VERB}"
+        with tracing.span(name, kind="producer", root=id, span_id=span_id_of("command", id), attributes=about):
+            return await self._send(subject, command, aggregate_id=aggregate_id, id=id, timeout_seconds=timeout_seconds)
+
+    async def _send(
+        self, subject: str, command: Command, *, aggregate_id: str, id: str, timeout_seconds: float
+    ) -> Answer:
         now = datetime.now(UTC)
         payload = encode(
             wrap(
@@ -67,6 +77,7 @@ class Commands:
                 correlationid=id,
                 replyto=self._inbox,
                 expirytime=timestamp(now + EXPIRY),
+                traceparent=tracing.current(),
             )
         )
         if len(payload) > MAX_EVENT_BYTES:

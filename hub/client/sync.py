@@ -19,6 +19,7 @@ from hub.client.history import EventFilter
 from hub.client.started import Started
 from hub.client.watching import Observer
 from schemas import queries
+from schemas.conditions import ConditionView
 from schemas.letters import MOST_LETTERS, LetterOutcome, LettersView, WholeLetter
 from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.room import StreamFill
@@ -276,10 +277,6 @@ class SyncClient:
         """How it all is."""
         return self._background.run(self._client.status())
 
-    def hubs(self) -> tuple[queries.HubView, ...]:
-        """The hub processes that share the work."""
-        return self._background.run(self._client.hubs())
-
     def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
         """Template versions, newest last."""
         return self._background.run(self._client.templates(name))
@@ -287,6 +284,10 @@ class SyncClient:
     def template(self, name: str, *, version: str | None = None) -> Template:
         """The whole content of a template; of the newest version without ``version``."""
         return self._background.run(self._client.template(name, version=version))
+
+    def condition(self) -> ConditionView:
+        """How the hub that answers is: who reads its streams, and what it has made of them."""
+        return self._background.run(self._client.condition())
 
     def operations(
         self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 CHUNK_BYTES = 64 << 10
@@ -21,6 +21,16 @@ def log_files(logs: Path) -> dict[str, Path]:
 def last_lines(file: Path, *, lines: int) -> list[str]:
     """The last ``lines`` lines of a log, fewer if it has fewer; the older file that was put aside is not read."""
     return _last(file, lines)[0]
+
+
+def every_line(file: Path) -> Iterator[str]:
+    """All lines of a log, those of the older file that was put aside first."""
+    for each in (file.with_suffix(".log.1"), file):
+        try:
+            with each.open(errors="replace") as stream:
+                yield from (line.rstrip("\n") for line in stream)
+        except FileNotFoundError:
+            continue
 
 
 def _last(file: Path, lines: int) -> tuple[list[str], int]:

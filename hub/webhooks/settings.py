@@ -17,6 +17,8 @@ class WebhooksSettings(ProcessSettings):
     again after ``first_delay_seconds``, twice that, and so on up to ``longest_delay_seconds``.
     """
 
+    PROCESS = "webhooks"
+
     secrets_key_file: Path
     allow_private: bool = False
     ca_file: Path | None = None

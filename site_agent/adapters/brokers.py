@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
+from bus import tracing
 from bus.connection import Bus
 from schemas import brokers as wire
 from schemas.envelope import convert
@@ -44,6 +45,21 @@ class Brokers:
         timeout_seconds: float = REQUEST_SECONDS,
     ) -> R:
         """One request that is answered at once; repeated while the broker does not answer. ``on``: operation id."""
+        about = {"rpc.service": f"{kind}-{broker}", "rpc.method": operation}
+        with tracing.request_span(f"request {kind} {operation}", kind="client", attributes=about):
+            return await self._repeated(kind, broker, operation, request, reply, on=on, timeout_seconds=timeout_seconds)
+
+    async def _repeated(
+        self,
+        kind: BrokerKind,
+        broker: str,
+        operation: str,
+        request: wire.Request,
+        reply: type[R],
+        *,
+        on: str,
+        timeout_seconds: float,
+    ) -> R:
         pause = FIRST_POLL_SECONDS
         while True:
             try:
@@ -100,7 +116,8 @@ class Brokers:
             outcome = await self._status(kind, broker, id, on=on)
 
     async def _status(self, kind: BrokerKind, broker: str, id: str, *, on: str) -> wire.Outcome:
-        return await self._prompt(kind, broker, "status", wire.StatusRequest(id=id), on=on)
+        with tracing.untraced():
+            return await self._prompt(kind, broker, "status", wire.StatusRequest(id=id), on=on)
 
     async def _prompt(
         self, kind: BrokerKind, broker: str, operation: str, request: wire.Request, *, on: str

@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
+from bus import tracing
 from bus.events import Conflict, EventStore, NewEvent, Recorded
-from schemas.events import Event
+from schemas.events import Event, OperationAccepted
 from schemas.problems import CalqueError, Problem, temporary
 from schemas.room import Fill
 from schemas.subjects import outbox
+from schemas.traces import Trace, operation_trace, parse
 from site_agent.adapters import measure
 from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
@@ -39,6 +41,14 @@ class Journal:
         """What is known of the room in the outbox; renewed by who looks at the site's condition."""
         self._store = store
         self._lock = asyncio.Lock()
+        self._traces: dict[str, str] = {}
+
+    def trace_of(self, operation: str) -> Trace | None:
+        """The span of an operation; ``None`` when nobody records and no trace came with its command."""
+        came = self._traces.get(operation)
+        if tracing.recording():
+            return operation_trace(operation, came)
+        return parse(came)
 
     async def load(self) -> None:
         """Take in what the stream holds beyond what is known."""
@@ -103,7 +113,7 @@ class Journal:
                     continue
                 for recorded in stored:
                     self._apply(recorded)
-                measure.stored(self.site, stored)
+                measure.stored(self.site, stored, self._traces)
                 return stored
 
     def _allowed(self, drafts: list[Draft], *, each: bool) -> list[Draft]:
@@ -153,6 +163,8 @@ class Journal:
                 sequence=recorded.sequence,
                 causation=envelope.causationid,
             )
+            if envelope.traceparent is not None and isinstance(recorded.event, OperationAccepted):
+                self._traces[recorded.id] = envelope.traceparent
         else:
             logger.error(
                 "%s %s is stopped: event %s is of type %s, which is not known to this agent",

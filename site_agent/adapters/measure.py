@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bus import tracing
 from bus.events import Recorded
 from bus.metrics import count, observe
 from schemas import metrics
@@ -18,38 +19,51 @@ from schemas.events import (
     OperationSucceeded,
 )
 from schemas.registry import MESSAGES
+from schemas.traces import operation_trace, parse
 from site_agent.domain.site import Site
 
 OTHER = "other"
 """What no command is called: a name that a sender made up is no label."""
 
 
-def stored(site: Site, events: Sequence[Recorded]) -> None:
-    """``events`` were stored just now, and ``site`` has taken them in."""
+def stored(site: Site, events: Sequence[Recorded], traces: Mapping[str, str]) -> None:
+    """``events`` were stored just now, and ``site`` has taken them in. ``traces`` is, by operation, the ``traceparent``
+    of its acceptance: what is told of an operation is told at its end, whichever process began it."""
     for each in events:
         match each.event:
             case OperationSucceeded():
-                _ended(site, each, "succeeded")
-            case OperationFailed():
-                _ended(site, each, "failed")
+                _ended(site, each, traces, "succeeded", problem=None)
+            case OperationFailed(problem=problem):
+                _ended(site, each, traces, "failed", problem=problem.code)
             case OperationCancelled():
-                _ended(site, each, "cancelled")
+                _ended(site, each, traces, "cancelled", problem="cancelled")
             case ImageSaved(content=content):
                 observe(metrics.WRITERS_WAIT, content.writers_wait_seconds)
             case CommandAccepted(kind=kind):
-                count(metrics.COMMANDS, _known(kind), "accepted")
+                count(metrics.COMMANDS, known(kind), "accepted")
             case CommandRejected(kind=kind):
-                count(metrics.COMMANDS, _known(kind), "rejected")
+                count(metrics.COMMANDS, known(kind), "rejected")
 
 
-def _ended(site: Site, each: Recorded, outcome: str) -> None:
+def _ended(site: Site, each: Recorded, traces: Mapping[str, str], outcome: str, *, problem: str | None) -> None:
     operation, accepted = site.operations.get(each.id), site.accepted_at.get(each.id)
     if operation is None or accepted is None:
         return
-    took = (parse_timestamp(each.envelope.time) - parse_timestamp(accepted)).total_seconds()
-    observe(metrics.OPERATIONS, max(took, 0.0), operation.accepted.kind, outcome)
+    began, ended = parse_timestamp(accepted).timestamp(), parse_timestamp(each.envelope.time).timestamp()
+    observe(metrics.OPERATIONS, max(ended - began, 0.0), operation.accepted.kind, outcome)
+    came = traces.get(each.id)
+    tracing.tell(
+        f"operation {operation.accepted.kind}",
+        trace=operation_trace(each.id, came),
+        parent=parse(came),
+        start=began,
+        end=ended,
+        problem=problem,
+        attributes={"calque.operation.id": each.id, "calque.name": operation.accepted.name},
+    )
 
 
-def _known(kind: str) -> str:
+def known(kind: str) -> str:
+    """What metrics and spans call a command of this type."""
     data = MESSAGES.get(kind)
     return f"{data.AGGREGATE}.{data.VERB}" if data is not None and issubclass(data, SiteCommand) else OTHER

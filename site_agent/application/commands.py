@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from bus import tracing
 from bus.connection import Bus
+from bus.scope import scope
 from bus.work import Delivery
 from schemas import commands as cmd
 from schemas import events as ev
@@ -19,6 +21,7 @@ from schemas.envelope import Envelope, decode, timestamp, unwrap, wrap
 from schemas.expiry import expired
 from schemas.problems import CalqueError, Problem, forbidden, invalid
 from schemas.registry import MESSAGES
+from site_agent.adapters import measure
 from site_agent.adapters.journal import Journal, Need
 from site_agent.application.runner import Runner
 from site_agent.domain.decide import reject
@@ -51,12 +54,20 @@ class CommandHandler:
         subject = self._subject(delivery.subject)
         envelope = decode(delivery.payload)
         target = subject.id
-        earlier = await self._journal.recall(envelope.id)
-        if earlier is None:
-            await self._decide(envelope, subject, target, stored_at=delivery.timestamp)
         operation = target if subject.verb == "cancel" else envelope.id
-        self._runner.drive(operation)
-        await self._answer(envelope, operation=operation, earlier=earlier)
+        known = measure.known(envelope.type)
+        about = {"calque.command.id": envelope.id, "calque.principal": subject.principal}
+        with (
+            scope(operation=operation, correlation=envelope.correlationid or envelope.id),
+            tracing.span(
+                f"handle {known}", kind="consumer", parent=envelope.traceparent, root=envelope.id, attributes=about
+            ),
+        ):
+            earlier = await self._journal.recall(envelope.id)
+            if earlier is None:
+                await self._decide(envelope, subject, target, stored_at=delivery.timestamp)
+            self._runner.drive(operation)
+            await self._answer(envelope, operation=operation, earlier=earlier)
 
     def _subject(self, text: str) -> subjects.CommandSubject:
         try:

@@ -10,18 +10,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
+from bus import tracing
 from bus.metrics import count, observe
+from bus.scope import scope
 from schemas import metrics, saga, timers
 from schemas.envelope import parse_timestamp
 from schemas.events import Event
-from schemas.operations import Step
+from schemas.operations import Step, effect_id
 from schemas.problems import CalqueError, Problem, permanent, temporary
+from schemas.traces import span_id_of
 from site_agent.adapters.journal import Journal
 from site_agent.domain import consequences
 from site_agent.domain.site import Draft, Site
@@ -116,7 +120,8 @@ class Runner:
 
     async def _effect(self, operation: saga.Operation, effect: saga.Effect, key: Key) -> None:
         try:
-            await self._performed(operation, effect)
+            with scope(operation=operation.id, correlation=operation.accepted.parent or operation.id):
+                await self._performed(operation, effect)
         except CalqueError as error:
             # What came of it could not be stored for now. Effects are idempotent: it is done, and recorded, again.
             logger.warning("%s could not be recorded: %s", "/".join(map(str, key)), error)
@@ -129,16 +134,34 @@ class Runner:
     async def _performed(self, operation: saga.Operation, effect: saga.Effect) -> None:
         match effect:
             case saga.Do(step=step, attempt=attempt):
-                await self._do(operation, step, attempt)
+                with self._span("step", operation, step, attempt) as mark:
+                    mark.problem = await self._do(operation, step, attempt)
             case saga.Retry(step=step, attempt=attempt, delay_seconds=delay):
                 await asyncio.sleep(self._left(delay, operation, step))
                 await self._record(operation.id, lambda now: saga.retried(now, step.id, attempt))
             case saga.Undo(step=step, attempt=attempt, delay_seconds=delay):
                 await asyncio.sleep(self._left(delay, operation, step))
                 await self._settle(operation.id, step)
-                await self._undo(operation, step, attempt)
+                with self._span("undo", operation, step, attempt) as mark:
+                    mark.problem = await self._undo(operation, step, attempt)
 
-    async def _do(self, operation: saga.Operation, step: Step, attempt: int) -> None:
+    def _span(
+        self, kind: str, operation: saga.Operation, step: Step, attempt: int
+    ) -> AbstractContextManager[tracing.Mark]:
+        return tracing.span(
+            f"{kind} {step.action}",
+            parent=self._journal.trace_of(operation.id),
+            span_id=span_id_of(kind, effect_id(operation.id, step.id, attempt)),
+            attributes={
+                "calque.operation.id": operation.id,
+                "calque.step": step.id,
+                "calque.part": step.part,
+                "calque.attempt": attempt,
+            },
+        )
+
+    async def _do(self, operation: saga.Operation, step: Step, attempt: int) -> str | None:
+        """The code of the problem, if there was one."""
         result: dict[str, Any] = {}
         problem: Problem | None = None
         began = time.monotonic()
@@ -160,6 +183,7 @@ class Runner:
             failure = problem
             logger.warning("%s %s attempt %d: %s", operation.id, step.id, attempt, failure.sentence())
             await self._record(operation.id, lambda now: saga.failed(now, step.id, attempt, failure))
+        return problem.code if problem is not None else None
 
     async def _succeeded(
         self, operation: saga.Operation, step: Step, attempt: int, result: dict[str, Any]
@@ -173,7 +197,7 @@ class Runner:
             return located(error.problem, step)
         return None
 
-    async def _undo(self, operation: saga.Operation, step: Step, attempt: int) -> None:
+    async def _undo(self, operation: saga.Operation, step: Step, attempt: int) -> str | None:
         problem: Problem | None = None
         try:
             async with asyncio.timeout(UNDO_SECONDS):
@@ -188,6 +212,7 @@ class Runner:
             failure = problem
             logger.warning("%s undoing %s: %s", operation.id, step.id, failure.sentence())
             await self._record(operation.id, lambda now: saga.undo_failed(now, step.id, attempt, failure))
+        return problem.code if problem is not None else None
 
     async def _stop_late(self, operation: saga.Operation, step: Step) -> None:
         try:

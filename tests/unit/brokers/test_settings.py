@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from brokers.sdk.settings import BrokerSettings, SettingsError, load_settings
-from bus.hosting import LineFormatter
+from bus.loglines import JsonLines, TextLines
 
 GOOD: dict[str, Any] = {
     "bus": {"servers": ["nats://127.0.0.1:4222"]},
@@ -76,4 +76,5 @@ def test_a_log_record_is_one_line_tracebacks_included() -> None:
         raise ValueError("first\nsecond")
     except ValueError:
         record = logging.LogRecord("n", logging.ERROR, "p", 1, "failed\nbadly", None, sys.exc_info())
-    assert "\n" not in LineFormatter("%(message)s").format(record)
+    assert "\n" not in TextLines().format(record)
+    assert "\n" not in JsonLines(process="p", site="s").format(record)
