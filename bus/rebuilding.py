@@ -214,7 +214,9 @@ class Rebuilding:
         names = {source["name"] for source in there}
         missing = [source for source in wanted if source["name"] not in names]
         if missing:
-            await self._js.call(f"STREAM.UPDATE.{EVENTS}", {**config, "sources": [*there, *missing]})
+            # A stream without sources was given a duplicate window: with one, a site could suppress another's event.
+            changed = {**config, "duplicate_window": 0, "sources": [*there, *missing]}
+            await self._js.call(f"STREAM.UPDATE.{EVENTS}", changed)
 
     async def _filled(self, held: _Held) -> _Held:
         """Wait until as many events are there as before, or until no more come."""
