@@ -20,7 +20,7 @@ from hub.client.context import load_context
 
 ROOT = Path(__file__).parents[2]
 HACKATHON = ROOT / "examples" / "hackathon"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 
 

@@ -70,3 +70,4 @@ async def test_cell(matrix: Runner, cell: Cell, request: pytest.FixtureRequest) 
 async def test_whoever_takes_part_in_an_operation_has_cells(matrix: Runner) -> None:
     await matrix.end()
     assert matrix.left_out() == set()
+    assert matrix.wrong == []
