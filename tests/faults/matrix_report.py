@@ -27,8 +27,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 seconds += each.duration  # each test waits for its cell, while the others go on
     if not results:
         return
-    Run.here(results, seconds=seconds).keep(RESULTS)
+    run = Run.here(results, seconds=seconds)
+    run.keep(RESULTS)
     terminalreporter.section(f"fault matrix: {len(results)} kills in {seconds:.0f} s")
-    for line in table(results):
+    for line in table(run.results):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"kept in {RESULTS.relative_to(ROOT)}")

@@ -1,4 +1,7 @@
-"""Agents killed in the middle of a save and of a run: the next start goes on where the journal says."""
+"""Agents killed in the middle of a save and of a run: the next start goes on where the journal says.
+
+That they are killed before and after each effect is seen in ``test_matrix.py``.
+"""
 
 from __future__ import annotations
 
@@ -55,25 +58,4 @@ async def test_writers_go_on_by_their_deadline_when_the_agent_stands_still_and_t
         with world.frozen("north-agent"):
             await world.kill_and_await("north-psb-process")
             await world.write(APP, seconds=HOLD_SECONDS + 5)
-    await world.judge_save(name, started)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("step", ["restore-rows", "bind-rows", "deploy-web", "deploy-pen"])
-async def test_target_agent_killed_at_each_step(world: World, step: str) -> None:
-    image = await world.saved()
-    copy, started = await world.run(image)
-    await world.record.step(started.command, step)
-    world.kill("south-agent")
-    await world.must(started)
-    assert await world.get(copy, "/digest") == await world.get(APP, "/digest")
-    await world.judge()
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("step", ["stage-rows", "quiesce-web", "thaw-web", "discard-rows", "record-image"])
-async def test_source_agent_killed_at_each_step(world: World, step: str) -> None:
-    name, started = await world.save()
-    await world.record.step(started.command, step)
-    world.kill("north-agent")
     await world.judge_save(name, started)

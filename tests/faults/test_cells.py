@@ -10,6 +10,7 @@ from schemas.operations import Step
 from schemas.values import Template
 from site_agent.domain import plans
 from tests.faults.cells import AFTER, ASKED, BEFORE, EVERYBODY, SITE_KINDS, cells_of, every_cell, hub_steps, site_steps
+from tests.faults.matrix import PAGE, SHOWN, Run, page
 
 
 def killed(kind: str, step: str) -> set[tuple[str, str]]:
@@ -48,3 +49,13 @@ def test_a_cell_has_a_name_and_a_label_of_its_own() -> None:
     cells = every_cell()
     assert len({str(cell) for cell in cells}) == len(cells)
     assert len({(cell.kind, cell.server, cell.label("command")) for cell in cells}) == len(cells)
+
+
+def test_the_page_shows_the_run_that_lies_beside_it() -> None:
+    assert PAGE.read_text() == page(Run.kept(SHOWN)), "python -m tests.faults.matrix --write"
+
+
+@pytest.mark.full
+def test_the_page_has_every_cell_that_there_is_now() -> None:
+    shown = {result.cell for result in Run.kept(SHOWN).results if result.outcome is not None}
+    assert set(every_cell()) <= shown, "make test-full, then python -m tests.faults.matrix --write"

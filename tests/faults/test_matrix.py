@@ -27,7 +27,7 @@ QUICK = frozenset(
         "save/commit-rows/crb/after",
         "stop/stop-pen/psb/after",
         "delete/deprovision-rows/dsb/before",
-        "run-elsewhere/run-south/hub/sent",
+        "save/forward/hub/sent",
     }
 )
 """Each kind of victim and each moment once: these are in ``make test``."""
