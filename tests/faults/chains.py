@@ -69,6 +69,7 @@ class Runner:
         self._known: set[str] = set()
         self._running: asyncio.Task[None] | None = None
         self._commands: dict[str, str] = {}
+        self._brokers: dict[str, int] = {}
         self.wrong: list[str] = []
         """What did not hold of operations in which nobody was killed."""
 
@@ -90,6 +91,7 @@ class Runner:
 
     async def run(self) -> None:
         """All of them. At the end nothing is left that was made here."""
+        self._brokers = {site.name: len(site.brokers) for site in await self.world.client.sites()}
         await self.world.client.apply_template(template())
         try:
             here, there = await asyncio.gather(*(self._site(site, site) for site in (SOURCE, TARGET)))
@@ -299,9 +301,10 @@ class Runner:
         command = new_id()
         self._commands[command] = UNDONE_KINDS.get(kind, kind)
         label = cell.label(command) if cell is not None else ""
-        began, mark = time.monotonic(), len(self.world.record.events)
         ended: ev.Event | None = None
         try:
+            await self._brokers_back(site)
+            began, mark = time.monotonic(), len(self.world.record.events)
             if cell is not None:
                 self.arms.arm(label, part=_part(cell, site))
                 if cell.fails:
@@ -329,6 +332,18 @@ class Runner:
             with suppress(AssertionError):  # then it is the next one that shows it
                 await self.world.whole()
         return ended
+
+    async def _brokers_back(self, site: str | None) -> None:
+        """Wait until the site that is meant, or each, knows of all of its brokers: without one it takes no command."""
+
+        async def back() -> bool:
+            try:
+                found = {each.name: len(each.brokers) for each in await self.world.client.sites()}
+            except ClientError:
+                return False
+            return all(found.get(each, 0) >= self._brokers[each] for each in ([site] if site is not None else SITES))
+
+        await until(back, seconds=END_SECONDS, what=f"the brokers of {site or 'both sites'}")
 
     async def _ask(self, command: str, ask: Asking) -> None:
         """Send the command until it is taken: the hub, or what it says it with, may have died of it."""
