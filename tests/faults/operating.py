@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -84,6 +83,8 @@ class Operations:
                 assert self._arms.fired(label), f"nobody came by {label}"
                 succeeded = isinstance(ended, ev.OperationSucceeded)
                 assert succeeded != bool(cell.fails) or cell.may_fail, f"it ended otherwise: {ended}"
+                if cell.alone or cell.server:
+                    await self._world.whole()  # what is asked next has nothing to do with this kill
             await check(ended)
             await self._judge(site)
             if cell is not None:
@@ -96,9 +97,6 @@ class Operations:
                 return ended
             self._arms.disarm(label)
             self._cells.spoil(cell, AssertionError(f"{cell} ({command}): {error}"))
-        if cell is not None and (cell.alone or cell.server):
-            with suppress(AssertionError):  # then it is the next one that shows it
-                await self._world.whole()
         return ended
 
     async def _brokers_back(self, site: str | None) -> None:
