@@ -127,13 +127,13 @@ async def edit(context: Context, received: Received) -> Outcome:
     """``image.edit``: the entry and, with a new name, the claims of both names at once."""
     command, id = received.command, received.aggregate_id
     assert isinstance(command, EditImage)
-    if problem := catalog.check_edit(command) or domain.check_saved(image_facts(context.state, id), id):
-        return problem
     for _ in range(TRIES):
         entry = await load(context.events, "catalog", id)
-        state = entry.fold(catalog.evolve, NOT_ENTERED)
-        if entry.caused_by(received.id):
+        if entry.caused_by(received.id):  # asked first: since then the image may have been deleted
             return Answer(command=received.id, state="accepted")
+        if problem := catalog.check_edit(command) or domain.check_saved(image_facts(context.state, id), id):
+            return problem
+        state = entry.fold(catalog.evolve, NOT_ENTERED)
         if state is None or state.status != "entered":
             return not_found("image", f"image {id} is deleted", "see `calque image list`")
         team = state.entered.by.team

@@ -8,6 +8,7 @@ from schemas import commands as cmd
 from schemas.names import template_token
 from schemas.values import TemplateRef
 from tests.simulation.run import simulate
+from tests.simulation.streams import DUPLICATES_SECONDS
 from tests.simulation.workload import TEMPLATES, Client
 from tests.simulation.world import World, until
 
@@ -161,6 +162,19 @@ def test_the_manifest_of_a_deleted_image_stayed_in_a_repository_that_was_lost_fo
         await until(lambda: "crb-files" not in journal.site.brokers)
         await client.send("m1", cmd.DeleteImage())
         await asyncio.sleep(30.0)
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+
+
+def test_an_image_was_edited_and_the_same_command_rejected_when_it_came_again_after_a_deletion() -> None:
+    async def story(world: World, client: Client) -> None:
+        await _saved(world, client, await deployed(world, client))
+        edit = await client.send("m1", cmd.EditImage(comment="edited"))
+        await until(lambda: bool(client.answers.get(edit)))
+        await client.send("m1", cmd.DeleteImage())
+        await asyncio.sleep(DUPLICATES_SECONDS + 10.0)
+        await client.store(edit)
 
     verdict = simulate(1, story)
     assert not verdict.complaints, verdict.report()
