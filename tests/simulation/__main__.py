@@ -14,7 +14,7 @@ from tests.simulation.faults import never_fired
 from tests.simulation.run import simulate
 from tests.simulation.tally import Tally, written
 
-TOGETHER = 25
+TOGETHER = 10
 """Seeds that a process runs before it tells what came of them."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 from nacl.public import PrivateKey
 
 from bus.connection import Bus
@@ -14,10 +15,12 @@ from schemas import queries
 from schemas.problems import CalqueError, permanent
 from schemas.repositories import AskSigners, SignersView
 from schemas.secrets import Secret
+from schemas.site_secrets import SecretChanged, SecretContent, SiteSetSecret
 from schemas.subjects import site_ask
+from schemas.values import Requester
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.journal import Journal
-from site_agent.adapters.sealing import SealKey
+from site_agent.adapters.sealing import SealKey, seal
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.actions import Actions
 from site_agent.application.commands import CommandHandler
@@ -36,8 +39,8 @@ from tests.simulation.storage import SimQueue, SimStore
 from tests.simulation.streams import Consumer, Stream
 
 BEAT_SECONDS = 4.0
-LOOK_SECONDS = 12.0
-HEALTH_SECONDS = 9.0
+LOOK_SECONDS = 20.0
+HEALTH_SECONDS = 15.0
 REPOSITORY_SECONDS = 25.0
 COMMANDS_AT_ONCE = 16
 
@@ -85,6 +88,7 @@ class Agent:
     site: str
     stream: Stream
     consumer: Consumer
+    local: Consumer
     bury: Any
     beat: Any
     policy: Policy = NO_POLICY
@@ -135,7 +139,12 @@ class Agent:
 
             await journal.record(drafts)
 
-        async def answer(operation: str, request: Any) -> queries.GrantView:
+        async def answer(operation: str, request: Any) -> queries.GrantView | SecretChanged:
+            if operation == "set_secret":
+                content = SecretContent(site=site, name=request["name"], value=Secret(value=request["value"]))
+                sealed = seal(msgspec.json.encode(content), public_key=key.public)
+                by = Requester(principal="admin", team="default")
+                return await given.set(SiteSetSecret(id=request["id"], name=request["name"], sealed=sealed, by=by))
             assert operation == "grant"
             return await grants.for_site(request)
 
@@ -153,6 +162,8 @@ class Agent:
         process.spawn(for_ever(health.look, every_seconds=HEALTH_SECONDS), "health")
         process.spawn(for_ever(repositories.look, every_seconds=LOOK_SECONDS), "repositories")
         process.spawn(queue.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "commands")
+        local = SimQueue(self.loop, self.fate, process, self.local, bury=self.bury)
+        process.spawn(local.run(commands.handle, concurrency=COMMANDS_AT_ONCE), "local commands")
 
     @property
     def busy(self) -> bool:

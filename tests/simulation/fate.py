@@ -55,6 +55,8 @@ class Fate:
         self.calm = False
         """Nothing happens but what a story makes happen."""
         self.events = 0
+        self.snapshots = self.plans.random() < 0.4
+        """Whether the hubs of this run write snapshots, and start from them."""
 
     def heal(self) -> None:
         """Nothing goes wrong from here on."""

@@ -35,14 +35,15 @@ ON_APPENDS = ("append lost", "append late", "ack lost", "store away", "store ful
 ON_DELIVERIES = ("delivery lost", "delivery twice", "delivery overtaken", "killed amid", "queue ack lost")
 ON_COMMANDS = (*ON_DELIVERIES, "command lost", "command ack lost", "command again")
 ON_PROCESSES = ("killed", "killed between", "killed for good", "frozen", "cut off", "clock forward", "clock back")
+ON_SNAPSHOTS = ("snapshot torn", "snapshot rotten")
 ON_LINKS = ("link down", "beat lost", "events late", "feed late", "reply lost")
 FROM_OUTSIDE = ("app ill", "copy taken", "strange image", "forged event", "unknown event", "no command")
 
 NODES = ("hub", "agent", "postgres", "s3", "channels", "process", "files", "vault")
 LINKS = ("north", "south", "hub", "client")
 OUTSIDE = ("app service", "files", "vault", "its own stream", "another's aggregate", "JOBS", "CMD")
-UNSIMULATED = frozenset({"webhook", "secret"})
-"""Aggregates that no part of the simulated world writes: webhooks and given secrets have tests of their own."""
+UNSIMULATED = frozenset({"webhook"})
+"""Aggregates that no part of the simulated world writes: webhooks have tests of their own."""
 
 
 class Table(NamedTuple):
@@ -70,7 +71,7 @@ def points() -> list[str]:
 def requests() -> list[str]:
     """Every operation that an agent asks of brokers, of another site and of the hub."""
     operations = {name for kind in ("dsb", "psb", "crb") for name in CONTRACTS[kind]}
-    return sorted(operations | {"grant", "signers"})
+    return sorted(operations | {"grant", "set_secret", "signers"})
 
 
 def events() -> list[str]:
@@ -86,6 +87,7 @@ def commands() -> list[str]:
     for type, kind in MESSAGES.items():
         if issubclass(kind, Command) and kind.AGGREGATE not in UNSIMULATED:
             found.add(f"{'cmd' if type.startswith('calque.command.site.') else 'jobs'} {kind.VERB}")
+    found.update(f"local {verb}" for verb in ("deploy", "start", "stop", "delete"))
     return sorted(found)
 
 
@@ -100,6 +102,7 @@ TABLES = (
     ),
     Table("processes", ON_PROCESSES, lambda _: NODES),
     Table("links", ON_LINKS, lambda _: LINKS),
+    Table("snapshots", ON_SNAPSHOTS, lambda _: ("write", "disk")),
     Table("from outside", FROM_OUTSIDE, lambda _: OUTSIDE),
 )
 KINDS = tuple(dict.fromkeys(fault for table in TABLES for fault in table.faults))

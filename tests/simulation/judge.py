@@ -19,6 +19,8 @@ from tests.simulation.platform import Hold
 from tests.simulation.workload import Client
 from tests.simulation.world import FORGED, SITES, World
 
+GIVEN = "site"
+"""Under what an agent keeps the secrets that people gave to its site."""
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
 
 
@@ -203,7 +205,7 @@ def _commands(events: list[Recorded], client: Client) -> Iterator[str]:
                 outcomes[recorded.id].append(f"rejected by {recorded.writer}: {event.problem.sentence()}")
             case ev.OperationAccepted():
                 outcomes[recorded.id].append(f"accepted by {recorded.writer}")
-            case ev.CancelRequested() | ev.TemplateApplied():
+            case ev.CancelRequested() | ev.TemplateApplied() | ev.CatalogEdited():
                 outcomes[causation or ""].append(f"done by {recorded.writer}")
     for id, sent in client.sent.items():
         found = outcomes.get(id, [])
@@ -237,7 +239,8 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
     living = {id: one for (where, id), one in fold.instances.items() if where == site and not one.gone}
     copies, manifests = _stored(world, fold, site)
     services = {each["database"] for one in living.values() for each in one.resources.values()}
-    bindings = {each["user"] for one in living.values() for each in one.bindings.values()}
+    attributes = [pair for one in living.values() for each in one.bindings.values() for pair in each.items()]
+    bindings = {user for name, user in attributes if name.rpartition(".")[2] == "user"}
     found = {id: one for disk in disks.data.values() for id, one in disk.services.items()}
     wanted = {
         "database": services,
@@ -277,7 +280,8 @@ def _reality(world: World, fold: Fold, site: str) -> Iterator[str]:
         if not one.complete:
             yield f"{site}: database {service} is half made"
     for reference in world.agents[site].secrets:
-        if reference.removeprefix("secret:").split("/")[0] not in living:
+        owner = reference.removeprefix("secret:").split("/")[0]
+        if owner != GIVEN and owner not in living:
             yield f"{site}: secret {reference} of no living owner"
     for name, kept in disks.data.items():
         if kept.existing != dict.fromkeys(EXISTING, "theirs"):

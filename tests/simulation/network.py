@@ -61,7 +61,7 @@ class Network:
             self._loop.at(self._fate.delay(), _hear, process, heard, site)
 
     async def request(
-        self, process: Process, subject: str, data: msgspec.Struct, *, timeout_seconds: float, across: str | None = None
+        self, process: Process, subject: str, data: Any, *, timeout_seconds: float, across: str | None = None
     ) -> Any:
         """The answer; raises as the bus does. ``across``: the site whose link to the hub the request takes."""
         process.check()

@@ -9,7 +9,7 @@ from schemas.problems import CalqueError
 from tests.simulation.fate import Fate
 from tests.simulation.loop import START_SECONDS, Process, SimLoop
 
-LONG_AWAY_SECONDS = 75.0
+LONG_AWAY_SECONDS = 90.0
 """Longer than writers are held, than an acknowledgement is waited for, and until a broker counts as lost."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 

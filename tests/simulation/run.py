@@ -24,7 +24,7 @@ from tests.simulation.judge import judge
 from tests.simulation.loop import SimLoop, Stuck
 from tests.simulation.storage import about
 from tests.simulation.strangers import Strangers
-from tests.simulation.trace import Trace
+from tests.simulation.trace import LEGEND, Trace, ids_in
 from tests.simulation.workload import Client
 from tests.simulation.world import World
 
@@ -45,9 +45,15 @@ class Verdict(NamedTuple):
     hubs: int
 
     def report(self) -> str:
-        """For a person: what is wrong, and all that happened."""
-        head = [f"seed {self.seed}: {len(self.complaints)} complaints", *(f"  - {each}" for each in self.complaints)]
-        return "\n".join([*self.trace.lines(), "", *head])
+        """For a person: all that happened, what is wrong, and what happened to that."""
+        told = [f"seed {self.seed}", *LEGEND, "", *self.trace.lines(), ""]
+        for complaint in self.complaints:
+            told += [f"COMPLAINT: {complaint}"]
+            if ids := ids_in(complaint):
+                told += [f"  what happened to {', '.join(ids)}:", *(f"  {line}" for line in self.trace.about(ids)), ""]
+        told += [f"seed {self.seed}: {len(self.complaints)} complaints in {self.callbacks} callbacks"]
+        told += [f"  - {each}" for each in self.complaints]
+        return "\n".join(told)
 
 
 class _Errors(logging.Handler):

@@ -159,8 +159,8 @@ class SimStore:
             return
         took = self._stream.mismatch(expected) is None
         if took:
-            for subject, _, id in prepared:
-                self._fate.trace.note(self._writer, subject.removeprefix("calque.evt."), f"({id})")
+            for subject, payload, _ in prepared:
+                self._fate.trace.recorded(self._process.name, subject, payload)
             self._stream.append(prepared, key=key_of)
         if not lost and not self._process.cut_off:
             _settle(words, took)

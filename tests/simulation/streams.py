@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bus.records import Recorded, record
 from tests.simulation.loop import SimLoop
 
-DUPLICATES_SECONDS = 120.0
+DUPLICATES_SECONDS = 20.0
 ACK_WAIT_SECONDS = 3.0
 
 Key = tuple[str, str]

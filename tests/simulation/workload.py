@@ -13,13 +13,17 @@ from schemas import commands as cmd
 from schemas.commands import Answer, Command
 from schemas.envelope import Envelope, encode, timestamp, unwrap, wrap
 from schemas.names import repository_token, template_token
-from schemas.subjects import hub_command, reply_prefix
+from schemas.problems import CalqueError
+from schemas.subjects import hub_command, reply_prefix, site_command
 from schemas.values import (
     Artifact,
     Attachment,
+    Channel,
     DataServiceSpec,
     Hook,
     Hooks,
+    Requester,
+    SecretRef,
     ServiceSpec,
     Template,
     TemplateRef,
@@ -30,6 +34,8 @@ from tests.simulation.repository import STRANGE_KEY
 from tests.simulation.world import CHAOS_SECONDS, REPOSITORIES, SITES, World
 
 PRINCIPAL = "admin"
+SECRET = "chat-token"
+SECRET_TRIES = 4
 HOOKS = Hooks(quiesce=Hook(http="POST /quiesce"), thaw=Hook(http="POST /thaw"))
 ALL_HOOKS = Hooks(
     quiesce=Hook(http="POST /quiesce"),
@@ -64,6 +70,30 @@ TEMPLATES = (
         data_services={"db": DataServiceSpec(type="database")},
     ),
     Template(name="page", version="1.0.0", services={"web": _process()}),
+    Template(
+        name="chat",
+        version="1.0.0",
+        services={
+            "web": _process(
+                environment={"BUS": "${bus.uri}", "TOKEN": SecretRef(name=SECRET)},
+                channels={"bus": Channel(sends=("said.>",), receives=("heard.*",))},
+                hooks=HOOKS,
+                wants=("log",),
+            ),
+            "bot": _process(
+                artifact=Artifact(type="image", image="chat/bot:1"),
+                alternatives=(Artifact(directory="/bot", command=("run",)),),
+                environment={"BUS": "${bus.uri}"},
+                channels={"bus": Channel(receives=("said.>",))},
+                depends_on=("web",),
+            ),
+            "log": _process(environment={"URI": "${db.uri}"}, optional=True),
+        },
+        data_services={
+            "bus": DataServiceSpec(type="messaging"),
+            "db": DataServiceSpec(type="database", optional=True),
+        },
+    ),
 )
 
 
@@ -77,6 +107,8 @@ class Sent(NamedTuple):
     subject: str
     envelope: Envelope
     command: Command
+    site: str | None = None
+    """Whose own queue it was put into; none for the hub's."""
 
 
 class Client:
@@ -99,6 +131,7 @@ class Client:
         chance = self._chance
         for template in TEMPLATES:
             await self.send(template_token(template.name, template.version), cmd.ApplyTemplate(template=template))
+        giving = self.world.loop.root.spawn(self._secrets())
         await asyncio.sleep(chance.uniform(0, 1.0))
         for _ in range(chance.randrange(1, 3)):
             await self._deploy()
@@ -113,11 +146,13 @@ class Client:
             if chance.random() < 0.3:
                 again.append(self.world.loop.root.spawn(self._again(chance.choice(list(self.sent)))))
         await asyncio.sleep(max(0.0, CHAOS_SECONDS - (self.world.elapsed - begun)))
-        for task in again:
+        for task in (giving, *again):
             await task
 
-    async def send(self, target: str, command: Command, *, good_for_seconds: float | None = None) -> str:
-        """A new command; its id."""
+    async def send(
+        self, target: str, command: Command, *, good_for_seconds: float | None = None, site: str | None = None
+    ) -> str:
+        """A new command to the hub, or to an agent by the people of its own ``site``; its id."""
         id = f"c{len(self.sent) + 1}"
         now = EPOCH + timedelta(seconds=self.world.elapsed)
         inbox = f"{reply_prefix(PRINCIPAL)}.{id}"
@@ -129,10 +164,11 @@ class Client:
             replyto=inbox,
             expirytime=timestamp(now + timedelta(seconds=good_for_seconds)) if good_for_seconds else None,
         )
-        subject = hub_command(principal=PRINCIPAL, aggregate=command.AGGREGATE, id=target, verb=command.VERB)
-        self.sent[id] = Sent(subject, envelope, command)
+        kind = {"principal": PRINCIPAL, "aggregate": command.AGGREGATE, "id": target, "verb": command.VERB}
+        subject = site_command(site=site, **kind) if site else hub_command(**kind)
+        self.sent[id] = Sent(subject, envelope, command, site)
         self.world.network.inboxes[inbox] = lambda said: self._hear(id, said)
-        self.world.trace.note("client", "sends", id, subject.removeprefix("calque.cmd.hub."), _words(command))
+        self.world.trace.note("client", "sends", id, subject.removeprefix("calque.cmd."), _words(command))
         await self.store(id)
         return id
 
@@ -140,13 +176,15 @@ class Client:
         """Into ``JOBS``, once more or for the first time."""
         sent = self.sent[id]
         await asyncio.sleep(self.world.fate.delay())
-        self.world.jobs.enqueue(sent.subject, encode(sent.envelope), id)
+        stream = self.world.local[sent.site] if sent.site else self.world.jobs
+        stream.enqueue(sent.subject, encode(sent.envelope), id)
 
     async def _again(self, id: str) -> None:
         """The same command again, and again past the window in which the server knows it."""
         for _ in range(self._chance.randrange(1, 3)):
-            await asyncio.sleep(self._chance.choice((0.05, 2.0, 30.0, 130.0)))
-            self.world.trace.hit("command again", f"jobs {self.sent[id].command.VERB}", who=f"client {id}")
+            await asyncio.sleep(self._chance.choice((0.05, 2.0, 12.0, 25.0)))
+            queue = "local" if self.sent[id].site else "jobs"
+            self.world.trace.hit("command again", f"{queue} {self.sent[id].command.VERB}", who=f"client {id}")
             await self.store(id)
 
     def _hear(self, id: str, envelope: Envelope) -> None:
@@ -184,10 +222,46 @@ class Client:
         elif roll < 0.94 and self.images:
             command = cmd.TransferImage(site=chance.choice(SITES), repository=self._repository())
             await self._regret(await self.send(self._saved(), command))
-        elif roll < 0.96:
+        elif roll < 0.95:
             await self._tend()
+        elif roll < 0.965 and self.images:
+            await self.send(self._saved(), cmd.EditImage(tags=("again",), comment="edited"))
+        elif roll < 0.98:
+            await self._locally()
         else:
             await self.send(chance.choice(list(self.sent)[-4:]), cmd.CancelOperation())
+
+    async def _locally(self) -> None:
+        """A command that a person at a site gives to its agent, with or without a hub."""
+        chance = self._chance
+        site = chance.choice(SITES)
+        journal = self.world.agents[site].journal
+        here = [id for id, one in journal.site.instances.items() if one.holds_name] if journal else []
+        by = Requester(principal=PRINCIPAL, team="default")
+        if here and chance.random() < 0.6:
+            kinds = (cmd.SiteStopInstance, cmd.SiteStartInstance, cmd.SiteDeleteInstance)
+            await self.send(chance.choice(here), chance.choice(kinds)(by=by), site=site)
+        else:
+            command = cmd.SiteDeployInstance(by=by, name=self._name("app"), template=chance.choice(TEMPLATES))
+            await self.send(self._instance(), command, site=site)
+
+    async def _secrets(self) -> None:
+        """People give the sites the secret that a template asks for, now and then too late or not at all."""
+        chance = self.world.fate.attaching
+        for site in SITES:
+            if chance.random() < 0.15:
+                continue
+            asked = {"id": f"secret-{site}", "name": SECRET, "value": f"of {site}"}
+            for _ in range(SECRET_TRIES):
+                try:
+                    await self.world.network.request(
+                        self.world.loop.root, f"calque.rpc.{site}.set_secret", asked, timeout_seconds=5.0, across=site
+                    )
+                except CalqueError as error:
+                    self.world.trace.note("client", "could not set the secret of", site, error)
+                    await asyncio.sleep(chance.uniform(0.2, 4.0))
+                else:
+                    break
 
     async def _tend(self) -> None:
         """Something about a whole repository."""

@@ -1,4 +1,4 @@
-"""The whole: two sites with an agent and five brokers each, one or two hubs, a client, and fate."""
+"""The whole: two sites with an agent and six brokers each, one to three hubs, a client, strangers, and fate."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.platform import Platform, PlatformDisk
 from tests.simulation.repository import Repositories, Repository, RepositoryDisk
+from tests.simulation.snapshots import SnapshotDisk
 from tests.simulation.streams import Consumer, Pending, Source, Stream
 from tests.simulation.trace import Trace
 from tests.simulation.works import SimBroker, Surroundings
 
 SITES = ("north", "south")
-DATABASES, BUCKETS, PLATFORM = "postgres", "s3", "process"
+DATABASES, BUCKETS, CHANNELS, PLATFORM = "postgres", "s3", "channels", "process"
+OFFERS: dict[str, DataServiceType] = {DATABASES: "database", BUCKETS: "objectstore", CHANNELS: "messaging"}
 REPOSITORIES = ("files", "vault")
+BROKERS = len(OFFERS) + 1 + len(REPOSITORIES)
 POLICIES = (
     NO_POLICY,
     Policy(rules=(Rule(types=("objectstore",), repository="vault"),)),
@@ -41,7 +44,7 @@ class SiteDisks:
     """What the brokers of one site keep: the reality that the record is held against."""
 
     def __init__(self) -> None:
-        self.data: dict[str, DataDisk] = {DATABASES: DataDisk(), BUCKETS: DataDisk()}
+        self.data: dict[str, DataDisk] = {name: DataDisk() for name in OFFERS}
         self.platform = PlatformDisk()
         self.repositories = {name: RepositoryDisk() for name in REPOSITORIES}
 
@@ -61,6 +64,7 @@ class World:
         """What is no command, and what of it is a dead letter."""
         self.jobs = Stream(loop, "JOBS")
         self.commands = Stream(loop, "CMD")
+        self.local = {site: Stream(loop, f"JOBS of {site}") for site in SITES}
         self.events = Stream(loop, "EVENTS")
         self.own = {writer: Stream(loop, f"EVT_{writer}") for writer in ("hub", *SITES)}
         self.sources = {
@@ -72,6 +76,8 @@ class World:
         self.of_commands = {
             site: Consumer(loop, self.commands, name=f"cmd-{site}", filter=f"calque.cmd.site.{site}.") for site in SITES
         }
+        self.of_local = {site: Consumer(loop, self.local[site], name=f"local-{site}") for site in SITES}
+        self.snapshots = SnapshotDisk()
         self.nodes: dict[str, Node] = {}
         self.brokers: dict[str, SimBroker] = {}
         self.disks = {site: SiteDisks() for site in SITES}
@@ -88,6 +94,7 @@ class World:
             site=site,
             stream=self.own[site],
             consumer=self.of_commands[site],
+            local=self.of_local[site],
             bury=self.bury,
             beat=self.network.beat,
             policy=self.fate.workload.choice(POLICIES),
@@ -109,6 +116,7 @@ class World:
             sagas=self.of_events,
             bury=self.bury,
             origins=self.own,
+            snapshots=self.snapshots,
         )
         hub.node = self.nodes[name] = Node(self.loop, self.fate, name, hub.boot)
         return hub
@@ -116,8 +124,7 @@ class World:
     def _brokers(self, site: str) -> None:
         around = Surroundings(self.loop, self.fate, self.network, site=site, kill=self.kill)
         disks = self.disks[site]
-        offers: dict[str, DataServiceType] = {DATABASES: "database", BUCKETS: "objectstore"}
-        for name, type in offers.items():
+        for name, type in OFFERS.items():
             self._broker(
                 f"{site}/dsb/{name}",
                 partial(
@@ -188,7 +195,7 @@ class World:
         for node in self.nodes.values():
             node.start()
         await until(lambda: all(node.ready for node in self.nodes.values()))
-        await until(lambda: all(agent.knows_brokers(3 + len(REPOSITORIES)) for agent in self.agents.values()))
+        await until(lambda: all(agent.knows_brokers(BROKERS) for agent in self.agents.values()))
         await until(lambda: all(hub.knows_sites(len(SITES)) for hub in self.hubs))
         self.fate.healed = healed
 
@@ -265,11 +272,12 @@ class World:
         found += [f"outbox of {writer}" for writer, source in self.sources.items() if source.behind]
         found += [
             consumer.name
-            for consumer in (self.of_jobs, self.of_events, *self.of_commands.values())
+            for consumer in (self.of_jobs, self.of_events, *self.of_commands.values(), *self.of_local.values())
             if not consumer.idle
         ]
         found += [f"operations of {site}" for site, agent in self.agents.items() if agent.busy]
         found += [f"operations of {hub.name}" for hub in self.living_hubs() if hub.busy]
+        found += [f"brokers of {site}" for site, agent in self.agents.items() if not agent.knows_brokers(BROKERS)]
         found += [f"repositories of {site}" for site in SITES if self._unnoticed(site)]
         return found
 
