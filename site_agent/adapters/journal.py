@@ -111,10 +111,22 @@ class Journal:
                     pause = min(pause * 2, MAX_PAUSE_SECONDS)
                     await self._reload()
                     continue
-                for recorded in stored:
-                    self._apply(recorded)
+                await self._take_in(stored)
                 measure.stored(self.site, stored, self._traces)
                 return stored
+
+    async def _take_in(self, stored: list[Recorded]) -> None:
+        """Apply what was stored. An append of an earlier run of this agent may have landed late, right before it: then
+        all that is new is read, in its order, or it would never be known."""
+        if stored[0].sequence > self.site.last_sequence + 1:
+            pause = 0.05
+            await self._reload()
+            while self.site.last_sequence < stored[-1].sequence:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_PAUSE_SECONDS)
+                await self._reload()
+        for recorded in stored:
+            self._apply(recorded)
 
     def _allowed(self, drafts: list[Draft], *, each: bool) -> list[Draft]:
         if each:

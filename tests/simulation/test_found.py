@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from schemas import commands as cmd
+from schemas.envelope import encode, wrap
+from schemas.events import CommandRejected
 from schemas.names import template_token
+from schemas.problems import invalid
+from schemas.subjects import event as event_subject
 from schemas.values import TemplateRef
 from tests.simulation.run import simulate
+from tests.simulation.storage import key_of
 from tests.simulation.streams import DUPLICATES_SECONDS
 from tests.simulation.workload import TEMPLATES, Client
 from tests.simulation.world import World, until
@@ -175,6 +180,25 @@ def test_an_image_was_edited_and_the_same_command_rejected_when_it_came_again_af
         await client.send("m1", cmd.DeleteImage())
         await asyncio.sleep(DUPLICATES_SECONDS + 10.0)
         await client.store(edit)
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+
+
+def test_what_an_earlier_run_of_an_agent_stored_late_was_never_known_to_the_next() -> None:
+    async def story(world: World, client: Client) -> None:
+        instance = await deployed(world, client)
+        world.sources["north"].cut = True  # the hub is not to know before the agent does
+        late = CommandRejected(problem=invalid("app", "it was busy"), kind="calque.command.site.instance.stop.v1")
+        subject = event_subject(writer="north", aggregate="command", id="c4", event=late.EVENT)
+        envelope = wrap(late, id="north/late", source="north", time="2026-01-01T00:00:00Z", causationid="c4")
+        world.own["north"].append([(subject, encode(envelope), envelope.id)], key=key_of)
+        await client.send(instance, cmd.SaveInstance(image="m1", name="image-1"))
+        await asyncio.sleep(5.0)
+        await client.send(instance, cmd.StopInstance())
+        await asyncio.sleep(5.0)
+        world.sources["north"].cut = False
+        world.sources["north"].move()
 
     verdict = simulate(1, story)
     assert not verdict.complaints, verdict.report()
