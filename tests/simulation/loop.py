@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from asyncio import base_events
+from asyncio import base_events, futures
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 START_SECONDS = 1000.0
 REAP_ROUNDS = 100
+WAKE: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
+"""What ends a sleep."""
 THREAD_SECONDS = 0.0004
 """What a call in a thread takes."""
 
@@ -213,6 +215,7 @@ class SimLoop(base_events.BaseEventLoop):
     def _run_once(self) -> None:
         """Callback after callback until somebody stops the loop."""
         timers, waiting, chance, pop = self._timers, self._waiting, self._random, heapq.heappop
+        root = self.root
         while not self._stopping:  # type: ignore[attr-defined]
             while timers and timers[0][2].cancelled_:
                 pop(timers)
@@ -222,7 +225,14 @@ class SimLoop(base_events.BaseEventLoop):
                 self._now = max(self._now, timers[0][0])
             while timers and timers[0][0] <= self._now:
                 timer = pop(timers)[2]
-                if not timer.cancelled_:
+                if timer.cancelled_:
+                    continue
+                if timer.process is root or timer.callback is WAKE:
+                    # Nobody's turn: a message arrives, or somebody who slept has a turn again.
+                    self.steps += 1
+                    if not timer.process.dead:
+                        self._call_here(timer)
+                else:
                     self._enqueue(timer)
             if not waiting:
                 continue
@@ -244,6 +254,13 @@ class SimLoop(base_events.BaseEventLoop):
                         process.on_fuse()
             while self.doomed:
                 self._end(self.doomed.pop())
+
+    def _call_here(self, handle: Handle) -> None:
+        """Call what needs no context but the world's, in which the loop itself runs."""
+        try:
+            handle.callback(*handle.args)
+        except Exception as error:
+            self.call_exception_handler({"message": f"callback {handle.callback}", "exception": error})
 
     def _call(self, handle: Handle) -> None:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, NamedTuple
 
+from hub.application import members, sagas
 from schemas.events import (
     OperationAccepted,
     OperationCancelled,
@@ -29,6 +30,8 @@ from tests.simulation.workload import Client
 from tests.simulation.world import World
 
 MOST_STEPS = 400_000
+LOOK_SECONDS = 2.5
+"""How often a hub looks after its sites and operations: a run spends less time with nothing to do."""
 
 
 class Verdict(NamedTuple):
@@ -104,9 +107,12 @@ def simulate(seed: int, story: Story = chaos) -> Verdict:
         logging.getLogger(name).setLevel(logging.WARNING)
     enabled = gc.isenabled()
     gc.disable()
+    paces = members.CHECK_SECONDS, sagas.SWEEP_SECONDS
+    members.CHECK_SECONDS = sagas.SWEEP_SECONDS = LOOK_SECONDS
     try:
         return loop.root.context.copy().run(_run, seed, loop, fate, trace, story)
     finally:
+        members.CHECK_SECONDS, sagas.SWEEP_SECONDS = paces
         root.removeHandler(errors)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
