@@ -27,6 +27,7 @@ def _hold(seeds: range) -> Tally:
     return tally
 
 
+@pytest.mark.timeout(900)  # a group takes 10 s on a machine of its own
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_what_must_hold_holds_whatever_goes_wrong(group: int, record_property: Callable[[str, object], None]) -> None:
     size = SEEDS // GROUPS
@@ -34,6 +35,7 @@ def test_what_must_hold_holds_whatever_goes_wrong(group: int, record_property: C
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("group", range(MORE_GROUPS))
 def test_it_holds_for_more_seeds(group: int) -> None:
     size = MORE // MORE_GROUPS

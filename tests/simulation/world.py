@@ -254,6 +254,7 @@ class World:
         for stream in self.own.values():
             stream.down = stream.full = False
         for node in self.nodes.values():
+            node.offset = 0.0  # a command of a hub whose clock is a day ahead is refused, and says so
             node.heal()
         deadline = self.loop.time() + SETTLE_SECONDS
         quiet = 0
