@@ -16,7 +16,15 @@ from typing import NamedTuple
 from bus import tracing
 from bus.connection import CONTENT_HEADERS, Bus, Message
 from bus.errors import timed_out
-from bus.jetstream import BATCH_DUPLICATE, BATCH_INCOMPLETE, STORE_FULL, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
+from bus.jetstream import (
+    BATCH_DUPLICATE,
+    BATCH_INCOMPLETE,
+    IN_FLIGHT,
+    STORE_FULL,
+    WRONG_LAST_SEQUENCE,
+    JetStream,
+    JetStreamError,
+)
 from bus.metrics import count
 from bus.reader import StreamReader
 from bus.records import Recorded, UnknownEvent, record
@@ -36,6 +44,7 @@ ATTEMPT_SECONDS = 5.0
 DEADLINE_SECONDS = 20.0
 LOAD_BATCH = 1000
 RETRY_SECONDS = 0.1
+SETTLING_SECONDS = 0.02
 
 Key = tuple[str, str]
 
@@ -137,7 +146,9 @@ class EventStore:
                 count(metrics.APPENDS, by=len(prepared))
                 return [self._recorded(one, first + offset) for offset, one in enumerate(prepared)]
             except JetStreamError as error:
-                if error.err_code in (WRONG_LAST_SEQUENCE, BATCH_DUPLICATE):
+                if error.err_code == IN_FLIGHT:
+                    await asyncio.sleep(SETTLING_SECONDS)
+                if error.err_code in (WRONG_LAST_SEQUENCE, IN_FLIGHT, BATCH_DUPLICATE):
                     refusal = error
                 elif error.err_code in STORE_FULL or not (
                     error.problem.temporary or error.err_code == BATCH_INCOMPLETE

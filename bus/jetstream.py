@@ -18,6 +18,8 @@ NANOSECONDS = 1_000_000_000
 API_SECONDS = 5.0
 
 WRONG_LAST_SEQUENCE = 10071
+IN_FLIGHT = 10164
+"""A cluster's way to refuse an append because another one of the same subjects is not settled yet, maybe our own."""
 BATCH_INCOMPLETE = 10176
 BATCH_DUPLICATE = 10201
 STREAM_NOT_FOUND = 10059
@@ -26,6 +28,8 @@ CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE = 10037
 NOT_CLUSTERED = 10074
 TOO_LARGE = 10054
+UNSETTLED = frozenset({10007, 10009, 10118, 10158, 10194})
+"""Of a cluster in which a leader is being elected; 10158: this very message is on its way already."""
 STORE_FULL = frozenset({10023, 10028, 10047, 10077})
 """Insufficient resources, account limits, stream or store at its maximum of bytes."""
 
@@ -74,7 +78,7 @@ class JetStreamError(CalqueError):
             problem = invalid(
                 "message", f"stream {stream} takes no message this large: {text}", "refer to it by digest"
             )
-        elif error.code in (408, 429, 503):
+        elif error.code in (408, 429, 503) or error.err_code in UNSETTLED:
             problem = temporary("jetstream", text)
         else:
             problem = permanent("jetstream", text)

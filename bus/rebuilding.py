@@ -23,7 +23,7 @@ from bus.jetstream import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamE
 from bus.places import Event, Place, Seeking
 from bus.reader import StreamReader
 from bus.snapshots import PART_BYTES, STREAM
-from bus.streams import EVENTS, begin_inbox, events_settings
+from bus.streams import EVENTS, begin_inbox, begin_source, events_settings
 from schemas import subjects
 from schemas.base import Fact
 from schemas.envelope import timestamp
@@ -152,7 +152,7 @@ class Rebuilding:
         """Write down where every durable consumer stands, and what ``EVENTS`` is like."""
         info = await self._js.stream(EVENTS)
         if info is None:
-            settings = events_settings()
+            settings = events_settings(self._js)
             return await self._change(held, phase="placed", config=settings, sources=settings.pop("sources"))
         config = dict(info["config"])
         sources = config.pop("sources", None) or []
@@ -213,6 +213,8 @@ class Rebuilding:
         there: list[dict[str, Any]] = config.get("sources") or []
         names = {source["name"] for source in there}
         missing = [source for source in wanted if source["name"] not in names]
+        for source in missing:
+            await begin_source(self._js, source)
         if missing:
             # A stream without sources was given a duplicate window: with one, a site could suppress another's event.
             changed = {**config, "duplicate_window": 0, "sources": [*there, *missing]}

@@ -23,7 +23,7 @@ import msgspec
 import zstandard
 
 from bus.connection import Bus
-from bus.jetstream import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
+from bus.jetstream import IN_FLIGHT, NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
 from bus.streams import MIB, keep_stream
 from schemas.base import Fact
 from schemas.envelope import decode
@@ -265,7 +265,7 @@ class Snapshots:
                 headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
                 await self._js.publish(subject, by.encode(), headers=headers, timeout_seconds=ANSWER_SECONDS)
             except JetStreamError as error:
-                if error.err_code != WRONG_LAST_SEQUENCE:
+                if error.err_code not in (WRONG_LAST_SEQUENCE, IN_FLIGHT):
                     raise
                 generation += 1
             else:

@@ -62,8 +62,9 @@ async def set_up_hub(bus: Bus, *, sites: Sequence[str] = (), heard: Sequence[str
     """The hub's own streams and consumers, and each site's durable on ``CMD``. Needs no site: see :func:`add_site`."""
     js = JetStream(bus)
     await keep_stream(js, _outbox("hub"))
-    await _delivered(js, subjects.outbox("hub"), EVENTS_CONSUMER, to=_to_events("hub"))
-    await keep_stream(js, events_settings())
+    if js.bus.settings.replicas > 1:
+        await _deliver_to_events(js, subjects.HUB)
+    await keep_stream(js, events_settings(js))
     await keep_stream(
         js,
         {
@@ -133,6 +134,16 @@ async def begin_inbox(js: JetStream, site: str, *, timeout_seconds: float = LAST
     await keep_stream(js, _inbox(site))
 
 
+async def begin_source(js: JetStream, source: Mapping[str, Any]) -> None:
+    """Have a source of ``EVENTS``, which is empty, delivered from its beginning: its consumer remembers what it has
+    delivered. A stream that is not there yet begins by itself, see :func:`add_site`."""
+    stream = str(source["name"])
+    if source.get("consumer") is None or await js.stream(stream) is None:
+        return
+    await _deliver_to_events(js, stream.partition("_")[2])
+    await js.call(f"CONSUMER.RESET.{stream}.{EVENTS_CONSUMER}", {"seq": 1})
+
+
 # --- what the streams are
 
 
@@ -159,11 +170,11 @@ def _inbox(site: str) -> dict[str, Any]:
     return {"name": subjects.inbox(site), "sources": [source], "max_bytes": OUTBOX_BYTES, **_SOURCED}
 
 
-def events_settings() -> dict[str, Any]:
+def events_settings(js: JetStream) -> dict[str, Any]:
     """Those of ``EVENTS``, sourced from the hub's own outbox; sites are added by :func:`add_site`."""
     return {
         "name": EVENTS,
-        "sources": [_source_of_events(subjects.outbox("hub"), "hub")],
+        "sources": [_source_of_events(js, subjects.HUB)],
         "allow_direct": True,
         "max_bytes": EVENTS_BYTES,
         **_SOURCED,
@@ -202,8 +213,18 @@ def _advisories() -> dict[str, Any]:
     }
 
 
-def _source_of_events(stream: str, writer: str) -> dict[str, Any]:
-    """What is not the writer's own does not pass: the filter is that of the consumer."""
+def _source_of_events(js: JetStream, writer: str) -> dict[str, Any]:
+    """What is not the writer's own does not pass: by a filter, which with a durable source is that of the consumer.
+
+    On a single server, ordinary: nobody else would take over, and it is quicker to be there again after a crash.
+    """
+    stream = subjects.outbox(writer) if writer == subjects.HUB else subjects.inbox(writer)
+    if js.bus.settings.replicas == 1:
+        return (
+            {"name": stream}
+            if writer == subjects.HUB
+            else {"name": stream, "filter_subject": subjects.events_of(writer)}
+        )
     return {"name": stream, "consumer": {"name": EVENTS_CONSUMER, "deliver_subject": _to_events(writer)}}
 
 
@@ -277,6 +298,12 @@ async def _delivered(js: JetStream, stream: str, name: str, *, to: str, filter_s
         await js.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 
 
+async def _deliver_to_events(js: JetStream, writer: str) -> None:
+    stream = subjects.outbox(writer) if writer == subjects.HUB else subjects.inbox(writer)
+    own = subjects.events_of(writer)
+    await _delivered(js, stream, EVENTS_CONSUMER, to=_to_events(writer), filter_subject=own)
+
+
 async def _site_commands(js: JetStream, site: str) -> None:
     await _consumer(js, COMMANDS, {"durable_name": site, "filter_subject": subjects.site_commands(site)})
 
@@ -303,13 +330,15 @@ async def _add_source(js: JetStream, site: str) -> None:
         async with _sources_change:
             info = await js.stream(EVENTS)
             if info is None:
-                await keep_stream(js, events_settings())
+                await keep_stream(js, events_settings(js))
                 info = await js.call(f"STREAM.INFO.{EVENTS}")
             sources: list[dict[str, Any]] = info["config"].get("sources") or []
-            if any(source["name"] == name for source in sources):
+            there = next((each for each in sources if each["name"] == name), None)
+            source = there or _source_of_events(js, site)
+            if source.get("consumer"):
+                await _deliver_to_events(js, site)
+            if there is not None:
                 return
-            source = _source_of_events(name, site)
-            await _delivered(js, name, EVENTS_CONSUMER, to=_to_events(site), filter_subject=subjects.events_of(site))
             await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
             logger.info("stream %s sources from %s", EVENTS, name)
         await asyncio.sleep(SOURCE_STAYS_SECONDS)

@@ -35,6 +35,7 @@ from bus.streams import (
 from bus.subscriptions import Places
 from bus.work import WorkQueue
 from hub.adapters.conditions import Conditions
+from hub.adapters.hubs import SERVICE, Hubs
 from hub.adapters.outbound import BusOutbound
 from hub.adapters.subscriptions import Subscriptions
 from hub.adapters.upkeep import Upkeep
@@ -67,6 +68,7 @@ CONNECT_SECONDS = 30.0
 SET_UP_AGAIN_SECONDS = 1.0
 CATCH_UP_SECONDS = 600.0
 STOP_SECONDS = 3.0
+FRESH_SECONDS = 1.0
 CANCEL_AGAIN_SECONDS = 0.2
 AGAIN_SECONDS = 0.3
 COMMANDS_AT_ONCE = 32
@@ -119,6 +121,8 @@ class Hub:
         )
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done, with its exception, when a part fell over that the hub can't be without."""
+        self._run = new_id()
+        self._hubs = Hubs(bus, run=self._run)
         self._members = Members(self.context, seconds=time.monotonic)
         self._sagas = Sagas(self.context)
         self._conditions = Conditions(bus, self.context, self._members, snapshots=self.snapshotter)
@@ -147,6 +151,7 @@ class Hub:
             begin(self.context.projector.run(), "projector")
             await _unless(self.failed, self.context.projector.caught_up(timeout_seconds=CATCH_UP_SECONDS))
             beats = [await self._bus.subscribe(beat(site), self._listener(site)) for site in self._settings.sites]
+            beats.append(await self._bus.subscribe(HUB_BEAT, self._hubs.heard))
             await self._service.start()
             for site in self._settings.sites:
                 begin(add_site(self._bus, site), f"join-{site}")
@@ -211,10 +216,12 @@ class Hub:
         return heard
 
     async def _beat(self) -> None:
-        run, sequence = new_id(), 0
+        sequence = 0
         while True:
             sequence += 1
-            data = Beat(sender=HUB, run=run, sequence=sequence, interval_seconds=BEAT_SECONDS, version=SERVICE_VERSION)
+            data = Beat(
+                sender=HUB, run=self._run, sequence=sequence, interval_seconds=BEAT_SECONDS, version=SERVICE_VERSION
+            )
             try:
                 await self._bus.publish(HUB_BEAT, wrap(data, id=new_id(), source=HUB, time=timestamp(_now())))
             except CalqueError as error:
@@ -228,6 +235,20 @@ class Hub:
             except CalqueError as error:
                 logger.debug("the room in the streams is not known: %s", error)
             await asyncio.sleep(ROOM_SECONDS)
+
+    def _fresh(self, answer: Callable[[Any, Envelope], Awaitable[Any]]) -> Callable[[Any, Envelope], Awaitable[Any]]:
+        """``answer``, from all that is stored when the question arrives, if another hub is there.
+
+        One hub answers a command when its own tables show what followed; the next question may come to another one.
+        """
+
+        async def answered(question: Any, envelope: Envelope) -> Any:
+            if self._hubs.others:
+                with contextlib.suppress(CalqueError):  # a hub that lags answers what it knows
+                    await self.context.projector.caught_up(timeout_seconds=FRESH_SECONDS)
+            return await answer(question, envelope)
+
+        return answered
 
     def _letters(self) -> Letters:
         handlers = {(EVENTS, SAGAS_CONSUMER): self._reactor.handle}
@@ -244,18 +265,20 @@ class Hub:
         queries = Queries(self.context, self._members, name=self._settings.bus.name, conditions=self._conditions)
         service = Service(
             self._bus,
-            name="calque-hub",
+            name=SERVICE,
             version=SERVICE_VERSION,
             description="Catalog of images, state of all sites, operations that span sites",
             source=HUB,
+            metadata={"name": self._settings.bus.name, "run": self._run, "since": timestamp(_now())},
         )
         letters = self._letters()
         js = JetStream(self._bus)
         strays = StrayEvents(self.context, self._strays, forged=lambda site, others: forged(js, site, others=others))
         upkeep = Upkeep(self._bus, self._settings, self.snapshotter, self.context.projector, restart=self._begin_again)
         for what, contract in QUERIES.items():
-            answers = next(each for each in (letters, strays, upkeep, self._room, queries) if hasattr(each, what))
-            service.endpoint(what, query(what), contract.query, contract.reply, getattr(answers, what))
+            rooms = (letters, strays, upkeep, self._room, self._hubs, queries)
+            answers = next(each for each in rooms if hasattr(each, what))
+            service.endpoint(what, query(what), contract.query, contract.reply, self._fresh(getattr(answers, what)))
         for what, contract in LETTER_ACTS.items():
             service.addressed(what, acts(what), contract.query, contract.reply, getattr(letters, what))
         for what, contract in UPKEEP_ACTS.items():

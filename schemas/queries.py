@@ -69,6 +69,7 @@ from schemas.views import AppView as AppView
 from schemas.views import BrokerView as BrokerView
 from schemas.views import ConfiguredView as ConfiguredView
 from schemas.views import DataServiceView as DataServiceView
+from schemas.views import HubView as HubView
 from schemas.views import ImagePartView as ImagePartView
 from schemas.views import ImageView as ImageView
 from schemas.views import OperationView as OperationView
@@ -97,6 +98,16 @@ from schemas.webhooks import (
 )
 
 # --- queries
+
+
+@message("query.hubs")
+class HubsQuery(Query, frozen=True, kw_only=True):
+    """Which hub processes share the work?"""
+
+
+@message("view.hubs")
+class HubsView(View, frozen=True, kw_only=True):
+    hubs: tuple[HubView, ...]
 
 
 @message("query.status")
@@ -340,6 +351,7 @@ class GrantView(View, frozen=True, kw_only=True):
 
 QUERIES: dict[str, QueryContract] = {
     "status": QueryContract(StatusQuery, StatusView),
+    "hubs": QueryContract(HubsQuery, HubsView),
     "templates": QueryContract(TemplatesQuery, TemplatesView),
     "apps": QueryContract(AppsQuery, AppsView),
     "images": QueryContract(ImagesQuery, ImagesView),

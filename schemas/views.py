@@ -201,6 +201,16 @@ class BrokerView(Fact, frozen=True, kw_only=True):
     limits: tuple[str, ...] = ()
 
 
+class HubView(Fact, frozen=True, kw_only=True):
+    """A hub process. ``since`` is when it started; ``answering`` marks the one that answers."""
+
+    name: str
+    id: str
+    version: str
+    since: str = ""
+    answering: bool = False
+
+
 class SiteView(Fact, frozen=True, kw_only=True):
     """A site. ``lag`` is how many of its events the hub has not projected yet, ``None`` while it does not report;
     ``condition`` is what it said of itself last; ``seal_key`` the X25519 key (hex) to which secrets for this site are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +24,7 @@ from schemas.ids import new_id
 from schemas.repositories import AskSigners, SignersView
 from schemas.room import Fill
 from schemas.signals import Beat
-from schemas.subjects import beat, outbox, site_ask
+from schemas.subjects import HUB_BEAT, beat, outbox, site_ask
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.condition import Conditions
 from site_agent.adapters.journal import Journal
@@ -34,6 +35,7 @@ from site_agent.application.answers import Answers
 from site_agent.application.commands import CommandHandler
 from site_agent.application.existing_watch import EXISTING_SECONDS, ExistingWatch
 from site_agent.application.grants import Grants
+from site_agent.application.hub_watch import HubWatch
 from site_agent.application.letter_answers import LetterAnswers
 from site_agent.application.repository_answers import RepositoryAnswers
 from site_agent.application.repository_watch import RepositoryWatch
@@ -60,6 +62,7 @@ COMMANDS_AT_ONCE = 16
 REPOSITORY_SECONDS = 1.0
 """How often it is looked whether it is time to look at the repositories."""
 ASK_SECONDS = 5.0
+HUB_LOOK_SECONDS = 5.0
 
 
 class Heart:
@@ -162,6 +165,9 @@ class _Agent:
         self._runner.resume()
         await self._service.start()
         heart = Heart(self._bus, site=site, conditions=self._conditions)
+        hub_watch = HubWatch(seconds=time.monotonic)
+        if self._settings.hub:
+            await self._bus.subscribe(HUB_BEAT, hub_watch.heard)
         advised = WorkQueue(self._bus, stream=ADVISORIES, consumer=LETTERS_CONSUMER, place=site)
         queues = [WorkQueue(self._bus, stream=JOBS, consumer=JOBS_CONSUMER, place=site)]
         if self._settings.hub:
@@ -173,6 +179,7 @@ class _Agent:
             asyncio.create_task(for_ever(self._health_watch.look, every_seconds=HEALTH_SECONDS), name="health"),
             asyncio.create_task(for_ever(self._existing_watch.look, every_seconds=EXISTING_SECONDS), name="attached"),
             asyncio.create_task(self._watch_repositories(), name="repositories"),
+            asyncio.create_task(for_ever(hub_watch.look, every_seconds=HUB_LOOK_SECONDS), name="hub"),
             *(
                 asyncio.create_task(queue.run(self._commands.handle, concurrency=COMMANDS_AT_ONCE), name="commands")
                 for queue in queues

@@ -20,7 +20,15 @@ from hub.cli.condition_checks import (
 )
 from hub.cli.exits import Exit
 from hub.cli.findings import CHECKS, Finding, ok, problem, skipped
-from hub.cli.hub_checks import check_brokers, check_cleanup, check_clocks, check_events, check_sites, check_versions
+from hub.cli.hub_checks import (
+    check_brokers,
+    check_cleanup,
+    check_clocks,
+    check_events,
+    check_hubs,
+    check_sites,
+    check_versions,
+)
 from hub.cli.local_checks import check_disk, check_home, check_left_behind, check_parts, check_ports
 from hub.cli.message_checks import check_letters, check_room, check_strays
 from hub.cli.options import document_options
@@ -33,7 +41,7 @@ from hub.client.contexts import Choice
 from hub.client.errors import ForbiddenError
 from hub.stack.running import look
 from schemas.problems import CalqueError
-from schemas.queries import SiteView
+from schemas.queries import HubView, SiteView, StatusView
 
 _OF_HUB = (
     *("sites", "brokers", "versions", "events", "clocks", "cleanup", "letters", "strays", "room"),
@@ -101,7 +109,7 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
     try:
         async with session.client() as client:
             status = await client.status()
-            found = [ok("hub", f"{status.hub} answers; {status.events} events")]
+            found = check_hubs(await _hubs(client, status), events=status.events)
             found += check_sites(status.sites)
             brokers, operations = await client.brokers(), await client.operations(limit=1000)
             found += check_brokers(brokers, status.sites)
@@ -121,6 +129,13 @@ async def _remote(session: Session, choice: Choice) -> list[Finding]:
     except CalqueError as error:
         unreachable = problem("hub", choice.name or "", error.problem.message, error.problem.remedy or "see its log")
     return [unreachable, *(skipped(check, "the hub does not answer") for check in _OF_HUB)]
+
+
+async def _hubs(client: Client, status: StatusView) -> tuple[HubView, ...]:
+    try:
+        return await client.hubs()
+    except HubUnreachableError:  # one of a version that is not asked this
+        return (HubView(name=status.hub, id="", version=status.version, answering=True),)
 
 
 async def _messages(client: Client, sites: Sequence[SiteView]) -> list[Finding]:

@@ -11,18 +11,31 @@ from hub.cli.colour import terminal
 from hub.cli.completion import site_names
 from hub.cli.exits import Exit
 from hub.cli.kinds import Column, Kind
-from hub.cli.lists import show_list
-from hub.cli.options import client_options, document_options
+from hub.cli.lists import show_list, show_or_watch
+from hub.cli.options import client_options, document_options, watch_option
 from hub.cli.output import age, seconds, size
 from hub.cli.session import Session, asynchronous, confirm
 from hub.cli.tables import show_table
 from hub.cli.values import Duration
 from hub.client import Client, HubUnreachableError
+from schemas.queries import HubView
 from schemas.signals import Progress
 from schemas.upkeep import RebuildView, SnapshotPlace
 
 LOOK_SECONDS = 0.5
 
+HUBS = Kind[HubView](
+    columns=(
+        Column("name", lambda each: each.name, firm=True),
+        Column("version", lambda each: each.version),
+        Column("age", lambda each: age(each.since)),
+        Column("answers", lambda each: "yes" if each.answering else ""),
+        Column("id", lambda each: each.id, wide=True),
+    ),
+    name=lambda each: each.name,
+    id=lambda each: each.id,
+    empty="no hub answers",
+)
 SNAPSHOTS = Kind[SnapshotPlace](
     columns=(
         Column("generation", lambda each: each.generation, firm=True),
@@ -46,6 +59,15 @@ SNAPSHOTS = Kind[SnapshotPlace](
 @click.group()
 def hub() -> None:
     """The hub itself: snapshots of what it knows, and whether that is what its events say."""
+
+
+@hub.command("list")
+@watch_option
+@client_options
+@asynchronous
+async def list_hubs(session: Session, watch: bool) -> None:
+    """List the hub processes that share the work, as they answer just now."""
+    await show_or_watch(session, HUBS, lambda client: client.hubs(), watch=watch)
 
 
 @hub.command("snapshots")

@@ -8,7 +8,7 @@ from hub.cli.findings import Finding, ok, problem, skipped
 from hub.cli.output import age
 from hub.cli.version import skew
 from hub.client import Client
-from schemas.queries import BrokerView, OperationView, SiteView, StoppedView
+from schemas.queries import BrokerView, HubView, OperationView, SiteView, StoppedView
 
 LISTEN_SECONDS = 5.0
 SKEW_SECONDS = 2.0
@@ -17,6 +17,16 @@ NEEDED = ("dsb", "psb", "crb")
 """The kinds of brokers without which a site can't run and save an app."""
 
 HUB = "hub"
+
+
+def check_hubs(hubs: Collection[HubView], *, events: int) -> list[Finding]:
+    """Who answers; hubs of several versions at once read each other's events."""
+    names = ", ".join(hub.name for hub in hubs)
+    versions = sorted({hub.version for hub in hubs})
+    if len(versions) > 1:
+        said = ", ".join(f"{hub.name} is of {hub.version}" for hub in hubs)
+        return [problem("hub", "", f"hubs of several versions share the work: {said}", "bring them to one version")]
+    return [ok("hub", f"{names} answer{'s' if len(hubs) == 1 else ''}; {events} events")]
 
 
 def check_sites(sites: Collection[SiteView]) -> list[Finding]:

@@ -41,6 +41,8 @@ QUERY_SECONDS = 5.0
 COMMAND_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
+_LOST_SECONDS = 2.0
+"""A question that was in the hands of a hub that died is asked again after this time; another hub may be there."""
 _SITE_AWAY = "site_unavailable"
 
 
@@ -331,6 +333,10 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
         """How it all is."""
         return await self.ask("status", queries.StatusQuery(), queries.StatusView)
 
+    async def hubs(self) -> tuple[queries.HubView, ...]:
+        """The hub processes that share the work."""
+        return (await self.ask("hubs", queries.HubsQuery(), queries.HubsView)).hubs
+
     async def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
         """Template versions, newest last."""
         return (await self.ask("templates", queries.TemplatesQuery(name=name), queries.TemplatesView)).templates
@@ -452,16 +458,27 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
 
     async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
         """Any query; raises :class:`ClientError`. Asked again for as long as a hub may be about to be back."""
-        return await self._ask_on(subjects.query(what), question, reply, seconds=self._query_seconds)
+        seconds = self._query_seconds
+        return await self._ask_on(subjects.query(what), question, reply, seconds=seconds, lost_after=_LOST_SECONDS)
 
     async def _ask_on(
-        self, subject: str, question: queries.Query, reply: type[T], *, seconds: float, give_up: str = ""
+        self,
+        subject: str,
+        question: queries.Query,
+        reply: type[T],
+        *,
+        seconds: float,
+        give_up: str = "",
+        lost_after: float | None = None,
     ) -> T:
         deadline = time.monotonic() + seconds
+        patience = seconds if lost_after is None else lost_after
         while True:
             left = max(deadline - time.monotonic(), 0.05)
             try:
-                return await self._bus.ask(subject, question, reply, source=self._principal, timeout_seconds=left)
+                within = min(left, patience)
+                patience = seconds
+                return await self._bus.ask(subject, question, reply, source=self._principal, timeout_seconds=within)
             except CalqueError as error:
                 # A hub that restarts is back in a moment, and a question may be asked twice.
                 late = time.monotonic() + _RETRY_SECONDS >= deadline

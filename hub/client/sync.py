@@ -277,6 +277,10 @@ class SyncClient:
         """How it all is."""
         return self._background.run(self._client.status())
 
+    def hubs(self) -> tuple[queries.HubView, ...]:
+        """The hub processes that share the work."""
+        return self._background.run(self._client.hubs())
+
     def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
         """Template versions, newest last."""
         return self._background.run(self._client.templates(name))

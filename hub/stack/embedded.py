@@ -30,6 +30,7 @@ from hub.stack.files import private_directory, write_json
 from hub.stack.hubs import Hubs, keep_hubs, wanted_hubs
 from hub.stack.keys import StackKeys, open_keys
 from hub.stack.layout import HomeLayout
+from hub.stack.leafwatch import LeafWatch
 from hub.stack.leftovers import end_leftovers
 from hub.stack.locking import HomeLock
 from hub.stack.metrics_targets import write_targets
@@ -133,6 +134,7 @@ class EmbeddedStack:
         self._book = Ports(self.layout.ports)
         self._metrics_ports: dict[str, int] = {}
         self._supervisor: Supervisor | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.upgraded: Upgrade | None = None
         """The upgrade that the start had to make, if it had to."""
 
@@ -214,6 +216,10 @@ class EmbeddedStack:
                 settings.client_context(self.ports.nats, self.keys.hub.principals[principal], principal=principal),
             )
             await self._supervisor.start()
+            monitors = {site: self.ports.nats.site_monitors[site] for site in self.sites}
+            watched = {site: port for site, port in monitors.items() if f"{site}-nats" in self._supervisor.states}
+            watch = LeafWatch(supervisor=self._supervisor, monitors=watched)
+            self._watching = asyncio.create_task(watch.run(), name="leaf watch")
         except BaseException:
             self._lock.release()
             raise
@@ -228,6 +234,9 @@ class EmbeddedStack:
     async def stop(self, *, within: float = STOP_SECONDS) -> None:
         """Stop everything in at most `within` seconds and free the home; safe to repeat."""
         try:
+            if self._watching is not None:
+                self._watching.cancel()
+                await asyncio.gather(self._watching, return_exceptions=True)
             if self._supervisor is not None:
                 await self._supervisor.stop(within=within)
         finally:

@@ -30,7 +30,9 @@ from schemas.registry import MESSAGES
 
 Role = Literal["operator", "publisher", "subscriber", "viewer"]
 ROLES: tuple[Role, ...] = get_args(Role)
-OPEN_QUERIES = frozenset({"status", "templates", "apps", "images", "operations", "sites", "brokers", "command", "plan"})
+OPEN_QUERIES = frozenset(
+    {"status", "hubs", "templates", "apps", "images", "operations", "sites", "brokers", "command", "plan"}
+)
 """What every principal may ask."""
 PRIVATE_QUERIES = frozenset({"logs", "repositories", "repository", "webhooks", *WEBHOOK_QUERIES})
 """What operators and viewers may ask besides: what an app's services wrote, which may be anything; repositories;

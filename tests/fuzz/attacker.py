@@ -58,8 +58,12 @@ class Attacker:
 
     async def attack(self, seed: int, *, each: bool) -> None:
         """All subjects: every way to spoil a message on each of them, or one way."""
-        hostile = Hostile(seed)
-        work = []
+        # Not in the loop: servers drop who does not answer their pings for long.
+        work = await asyncio.to_thread(self._work, Hostile(seed), each=each)
+        await asyncio.gather(*(self._send(*one) for one in work))
+
+    def _work(self, hostile: Hostile, *, each: bool) -> list[tuple[Target, str, bytes]]:
+        work: list[tuple[Target, str, bytes]] = []
         for target in targets(self._site):
             source = {"principal": ADMIN, "hub": "hub", "agent": self._site}[target.by]
             messages = (
@@ -70,7 +74,7 @@ class Attacker:
             message = hostile.one("calque.command.hub.instance.deploy.v1", source=ADMIN)
             work.append((Target(subject, "", "stored", by), "subject", message.payload))
         hostile.random.shuffle(work)
-        await asyncio.gather(*(self._send(*one) for one in work))
+        return work
 
     async def _send(self, target: Target, what: str, payload: bytes) -> None:
         async with self._slots:

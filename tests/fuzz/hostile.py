@@ -63,10 +63,9 @@ LARGE = 70 * 1024
 
 
 class Message(NamedTuple):
-    """One hostile message: what was done to it, its id (empty when it has none) and its bytes."""
+    """One hostile message: what was done to it, and its bytes."""
 
     what: str
-    id: str
     payload: bytes
 
 
@@ -74,12 +73,13 @@ Spoil = Callable[[dict[str, Any]], dict[str, Any] | bytes]
 
 
 class Hostile:
-    """The messages of one seed. ``prefix`` begins the ids, so that several runs on one stack do not meet."""
+    """The messages of one seed. It stands in their ids, so that several runs on one stack do not meet."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self._seed = seed
         self._number = 0
+        self._samples: dict[str, dict[str, Any]] = {}
 
     def text(self) -> str:
         """A text that something might choke on."""
@@ -90,18 +90,23 @@ class Hostile:
         self._number += 1
         return f"fuzz-{self._seed}-{self._number}"
 
-    def good(self, kind: str, *, source: str, id: str | None = None, **extensions: str) -> dict[str, Any]:
+    def good(self, kind: str, *, source: str) -> dict[str, Any]:
         """An honest sample of a message of this type."""
-        envelope = sample_envelope(message_types()[kind], type_name=kind, source=source, **extensions)
-        return {**envelope, "id": id or self.fresh_id()}
+        if kind not in self._samples:
+            self._samples[kind] = sample_envelope(message_types()[kind], type_name=kind, source=source)
+        return {**self._samples[kind], "source": source, "id": self.fresh_id()}
 
     def one(self, kind: str, *, source: str) -> Message:
         """A sample of ``kind`` spoiled in one way, any."""
-        return self.random.choice(list(self.spoiled(kind, source=source)))
+        return self._made(self.random.choice(self._ways()), self.good(kind, source=source))
 
-    def spoiled(self, kind: str, *, source: str, **extensions: str) -> Iterator[Message]:
+    def spoiled(self, kind: str, *, source: str) -> Iterator[Message]:
         """A sample of ``kind`` spoiled in every way that there is, once."""
-        for spoil in (
+        for spoil in self._ways():
+            yield self._made(spoil, self.good(kind, source=source))
+
+    def _ways(self) -> tuple[Spoil, ...]:
+        return (
             self._cut,
             self._not_utf8,
             self._nul,
@@ -124,16 +129,12 @@ class Hostile:
             self._data_large,
             self._data_list,
             self._twice,
-        ):
-            yield self._made(spoil, self.good(kind, source=source, **extensions))
+        )
 
     def _made(self, spoil: Spoil, message: dict[str, Any]) -> Message:
         spoiled = spoil(copy.deepcopy(message))
-        if isinstance(spoiled, bytes):
-            return Message(spoil.__name__.strip("_"), "", spoiled)
-        id = spoiled.get("id")
-        payload = json.dumps(spoiled).encode("utf-8", "surrogatepass")
-        return Message(spoil.__name__.strip("_"), id if isinstance(id, str) else "", payload)
+        payload = spoiled if isinstance(spoiled, bytes) else json.dumps(spoiled).encode("utf-8", "surrogatepass")
+        return Message(spoil.__name__.strip("_"), payload)
 
     # --- bytes
 

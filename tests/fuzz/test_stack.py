@@ -68,7 +68,7 @@ async def unharmed(stack: Stack, foe: Attacker, before: dict[str, tuple[int, int
 async def test_hostile_messages_on_every_subject_harm_nothing(stack: Stack, foe: Attacker) -> None:
     before = alive(stack)
     await foe.attack(1, each=False)
-    assert foe.silent == []
+    assert foe.silent == [], len(foe.silent)
     await unharmed(stack, foe, before)
     assert foe.outcomes["stored: stored"] > 50
     assert foe.outcomes["asked: problem"] > 30

@@ -24,12 +24,13 @@ __all__ = ["hubs"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TAKEOVER_SECONDS = 5.0
+TAKEOVER_SECONDS = 15.0
+"""Alone on a machine it takes 3 to 4 s (``tests/faults/test_hubs.py`` holds it to 5); this one runs beside others."""
 COMMANDS = 24
 ENDS = ev.OperationSucceeded | ev.OperationFailed | ev.OperationCancelled
 
 
-async def test_what_a_killed_hub_had_in_its_hands_is_carried_on_within_five_seconds(
+async def test_what_a_killed_hub_had_in_its_hands_is_carried_on_by_the_other(
     client: Client, sites: dict[str, FakeSite], hubs: list[HubProcess], nats: Server, tmp_path: Path, bus: Bus
 ) -> None:
     first, _ = await asyncio.gather(*(start_hub(hubs, nats, tmp_path) for _ in range(2)))
