@@ -30,6 +30,7 @@ async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trac
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.endpoint)
             environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+            environment.setattr("tests.e2e.stack.START_SECONDS", 180.0)  # every process loads the SDK as well
             async with running_stack(tmp_path_factory.mktemp("traces") / "home") as stack:
                 await stack.must("template", "apply", "calque.yaml")
                 await stack.must("deploy", "hackathon", "--site", "north", "--name", "ideas")
