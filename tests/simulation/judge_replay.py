@@ -14,8 +14,10 @@ from schemas import events as ev
 from site_agent.domain.site import Site
 from tests.simulation.world import World
 
-NOT_STATE = frozenset({("images", "changed_copies"), ("images", "by_copy")})
-"""What a table notes for its own upkeep, and where the order between writers shows, which is not defined."""
+NOT_STATE = frozenset({("images", "changed_copies")})
+"""What a table notes for its own upkeep."""
+OF_SEVERAL_SITES = frozenset({("images", "by_copy"), ("apps", "by_name"), ("apps", "by_id")})
+"""Indexes whose entries are of several writers: the order between those is not defined, and a snapshot's is another."""
 
 
 def streams(world: World, events: list[Recorded]) -> Iterator[str]:
@@ -66,9 +68,10 @@ def _tables(state: Projections) -> dict[str, Any]:
     found: dict[str, Any] = {"stopped": state.stopped, "position": state.position}
     for name in ("templates", "apps", "images", "operations", "sites"):
         for table, content in vars(getattr(state, name)).items():
-            if (name, table) not in NOT_STATE:
+            if (name, table) in OF_SEVERAL_SITES:
+                found[f"{name}.{table}"] = {key: sorted(entries) for key, entries in content.items()}
+            elif (name, table) not in NOT_STATE:
                 found[f"{name}.{table}"] = content
-    found["images.by_copy"] = {copy: sorted(places) for copy, places in state.images.by_copy.items()}
     return found
 
 
