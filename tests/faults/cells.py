@@ -107,10 +107,11 @@ class Cell:
 
     @property
     def may_fail(self) -> bool:
-        """Whether an operation that fails, and leaves nothing behind, is a good end: when what dies is a server, or a
-        data service broker whose prepared moment dies with it."""
+        """Whether an operation that fails, and leaves nothing behind, is a good end: when what dies is a server, a data
+        service broker whose prepared moment dies with it, or whoever takes part in a step that is tried once."""
         volatile = self.kind == "save" and self.victim == "dsb" and self.step.startswith((plans.PREPARE, plans.COPY))
-        return bool(self.server) or volatile
+        once = {step.id for step in site_steps("save") if step.attempts == 1} if self.kind == "save" else set()
+        return bool(self.server) or volatile or self.step in once
 
     @property
     def fails(self) -> str:
@@ -160,7 +161,11 @@ def cells_of(kind: str) -> Iterator[Cell]:
         return
     if kind in UNDONE_KINDS:
         for step in site_steps(UNDONE_KINDS[kind]):
-            for victim in ("agent", *ASKED.get(step.undo, EVERYBODY)) if step.undo else ():
+            if step.undo is None:
+                continue
+            # The hook that takes `before_copy` back has run as a step of its own, most often, when the last one fails.
+            asked = ASKED.get(step.undo, EVERYBODY) if step.action != plans.ARM else ()
+            for victim in ("agent", *asked):
                 yield Cell(kind, f"{step.id}-undo", victim, AFTER)
         return
     yield from _pairs(kind, ACCEPT, ("hub",))

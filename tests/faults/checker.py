@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bus.events import Recorded
 from hub.client.client import Client
 from schemas.problems import CalqueError
+from schemas.queries import OperationView
 from schemas.subjects import HUB, outbox
 from tests.faults.fold import Fold, Operation
 from tests.faults.outbox import read_outbox, site_bus
@@ -26,6 +27,8 @@ from tests.faults.reality import Reality, look
 
 SETTLE_SECONDS = 30.0
 READ_SECONDS = 20.0
+QUESTIONS_AT_ONCE = 8
+TARGET_OPERATIONS = 200
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
 
 
@@ -99,7 +102,7 @@ class Checker:
     async def _projections(self, fold: Fold) -> list[str]:
         """What the hub answers against the fold."""
         try:
-            told = await self._told()
+            told = await self._told(fold)
         except CalqueError as error:
             return [f"the hub can't be asked: {error}"]
         wanted = _views(fold)
@@ -110,10 +113,21 @@ class Checker:
             if wanted[kind].get(id) != told[kind].get(id)
         ]
 
-    async def _told(self) -> dict[str, dict[str, Any]]:
+    async def _operations(self, fold: Fold) -> list[OperationView]:
+        """All that the hub shows of the targets in the record, one by one: an answer has to fit into a message."""
+        slots = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+        async def about(target: str) -> tuple[OperationView, ...]:
+            async with slots:
+                return await self.client.operations(target=target, limit=TARGET_OPERATIONS)
+
+        targets = sorted({one.accepted.target for one in fold.operations.values()})
+        return [view for views in await asyncio.gather(*map(about, targets)) for view in views]
+
+    async def _told(self, fold: Fold) -> dict[str, dict[str, Any]]:
         apps = await self.client.apps(all=True)
         images = await self.client.images(all=True)
-        operations = await self.client.operations(limit=100_000)
+        operations = await self._operations(fold)
         return {
             "app": {
                 f"{app.site}/{app.id}": (

@@ -209,8 +209,7 @@ class World:
         """Wait until every operation has ended."""
 
         async def all_ended() -> bool:
-            operations = await self.client.operations(limit=100_000)
-            return all(view.state not in ("accepted", "running") for view in operations)
+            return not [*await self.client.operations(state="accepted"), *await self.client.operations(state="running")]
 
         await until(all_ended, seconds=seconds, what="the end of all operations", every_seconds=0.5)
 
