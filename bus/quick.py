@@ -6,6 +6,9 @@ event of a type known here, in the place of such events, by its own writer, noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -29,7 +32,8 @@ class QuickEvent(Protocol):
 QuickDecoder = msgspec.json.Decoder[QuickEvent]
 
 
-def quick_decoders() -> dict[tuple[str, str], QuickDecoder]:
+@cache
+def quick_decoders() -> Mapping[tuple[str, str], QuickDecoder]:
     """By aggregate and event, as they stand in the subject. A decoder raises ``msgspec.DecodeError``,
     ``UnicodeDecodeError`` or ``RecursionError`` for what it does not take; that ``source`` is the writer is left to be
     seen to."""
@@ -41,7 +45,7 @@ def quick_decoders() -> dict[tuple[str, str], QuickDecoder]:
             if key in found:
                 ambiguous.add(key)
             found[key] = msgspec.json.Decoder(_envelope(kind, data))
-    return {key: decoder for key, decoder in found.items() if key not in ambiguous}
+    return MappingProxyType({key: decoder for key, decoder in found.items() if key not in ambiguous})
 
 
 def _envelope(kind: str, data: type[Event]) -> Any:

@@ -44,6 +44,7 @@ class QuickFold:
         refused: list[Recorded] = []
         state, stopped, taken = self.state, self.state.stopped, self.state.taken
         writers, of_hub, of_sites = self._writers, self._of_hub, self._of_sites
+        at, newest = 0, None
         for sequence, subject, payload in batch:
             try:
                 root, kind, site, aggregate, id, name = subject.split(".")
@@ -58,9 +59,11 @@ class QuickFold:
                 self._slowly(sequence, subject, payload, refused)
                 continue
             taken[writer] += 1
-            self.last = (sequence, said.id)
+            at, newest = sequence, said
             if fold is not None and not (stopped and (writer, aggregate, id) in stopped):
                 fold(writer, id, said.data, said.time, said.operationid, said.causationid)
+        if newest is not None and (self.last is None or at > self.last[0]):
+            self.last = (at, newest.id)
         if batch:
             state.position = batch[-1][0]
         return refused
