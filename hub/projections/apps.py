@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
+from schemas import events as ev
 from schemas.configuration import without_parts
-from schemas.events import (
-    DataServiceBound,
-    DataServiceDetached,
-    DataServiceHealthChanged,
-    DataServiceProvisioned,
-    DataServiceRemoved,
-    DataServiceUnbound,
-    Event,
-    InstanceDegraded,
-    InstanceDeleted,
-    InstanceDeleting,
-    InstanceDeploying,
-    InstanceFailed,
-    InstanceRunning,
-    InstanceStarting,
-    InstanceStopped,
-    InstanceStopping,
-    ServiceDeployed,
-    ServiceHealthChanged,
-    ServiceRemoved,
-    ServiceStopped,
-)
+from schemas.events import Event, InstanceDeploying
 from schemas.values import DataServiceSpec, DataServiceState, InstanceState, Origin, ServiceState
 
 
@@ -110,11 +91,16 @@ class Apps:
             row = self.rows[site, id] = AppRow(site=site, id=id, created_at=time, operation=operation)
             self._note_id((site, id))
         row.changed_at = time
-        before = row.name
-        if not _whole(row, event):
-            _part(row, event)
-        elif (now := row.name) != before:
-            self._renamed((site, id), before, now)
+        change = _PART.get(type(event))
+        if change is not None:
+            change(row, event)
+            return
+        change = _WHOLE.get(type(event))
+        if change is not None:
+            before = row.name
+            change(row, event)
+            if (now := row.name) != before:
+                self._renamed((site, id), before, now)
 
     def with_id(self, id: str) -> list[AppRow]:
         """The instances with this id: one, unless two sites claim the same."""
@@ -156,107 +142,171 @@ class Apps:
         )
 
 
-def _whole(row: AppRow, event: Event) -> bool:
-    match event:
-        case InstanceDeploying():
-            template = without_parts(event.template, event.without)
-            row.deploying, row.state = event, "deploying"
-            for name in () if event.adopted else template.services:
-                row.services.setdefault(name, ServiceRow(broker=event.brokers.get(name)))
-            for name, spec in template.data_services.items():
-                row.data_services.setdefault(
-                    name,
-                    DataServiceRow(
-                        state="restoring" if event.image else "provisioning",
-                        spec=spec,
-                        broker=event.brokers.get(name),
-                        plan=event.plans.get(name),
-                        copy=event.copies.get(name),
-                        origin="attached" if name in event.attached else "provisioned",
-                    ),
-                )
-        case InstanceRunning(url=url):
-            row.state, row.url, row.message = "running", url, ""
-        case InstanceDegraded(message=message):
-            row.state, row.message = "degraded", message
-        case InstanceStopping():
-            row.state = "stopping"
-            _services(row, {"running"}, "stopping")
-        case InstanceStopped():
-            row.state, row.message = "stopped", ""
-            _services(row, {"running", "stopping"}, "stopped")
-        case InstanceStarting():
-            row.state = "starting"
-            _services(row, {"stopped", "stopping"}, "deploying")
-        case InstanceDeleting():
-            row.state = "deleting"
-            _services(row, {"running"}, "stopping")
-        case InstanceDeleted():
-            row.state, row.url = "deleted", None
-            for service in row.services.values():
-                service.state, service.healthy = "removed", False
-            for data in row.data_services.values():
-                data.state = "detached" if data.origin == "attached" else "removed"
-                data.binding, data.secret_refs = {}, {}
-        case InstanceFailed(problem=problem, cleaned=cleaned):
-            row.state, row.message, row.cleaned = "failed", problem.sentence(), cleaned
-            if cleaned:
-                row.url = None
-        case _:
-            return False
-    return True
+# What an event changes: of the instance as a whole ...
 
 
-def _services(row: AppRow, states: set[str], after: ServiceState) -> None:
+def _deploying(row: AppRow, event: ev.InstanceDeploying) -> None:
+    template = without_parts(event.template, event.without)
+    row.deploying, row.state = event, "deploying"
+    for name in () if event.adopted else template.services:
+        if name not in row.services:
+            row.services[name] = ServiceRow(broker=event.brokers.get(name))
+    for name, spec in template.data_services.items():
+        if name not in row.data_services:
+            row.data_services[name] = DataServiceRow(
+                state="restoring" if event.image else "provisioning",
+                spec=spec,
+                broker=event.brokers.get(name),
+                plan=event.plans.get(name),
+                copy=event.copies.get(name),
+                origin="attached" if name in event.attached else "provisioned",
+            )
+
+
+def _running(row: AppRow, event: ev.InstanceRunning) -> None:
+    row.state, row.url, row.message = "running", event.url, ""
+
+
+def _degraded(row: AppRow, event: ev.InstanceDegraded) -> None:
+    row.state, row.message = "degraded", event.message
+
+
+def _stopping(row: AppRow, _event: ev.InstanceStopping) -> None:
+    row.state = "stopping"
+    _services(row, ("running",), "stopping")
+
+
+def _stopped(row: AppRow, _event: ev.InstanceStopped) -> None:
+    row.state, row.message = "stopped", ""
+    _services(row, ("running", "stopping"), "stopped")
+
+
+def _starting(row: AppRow, _event: ev.InstanceStarting) -> None:
+    row.state = "starting"
+    _services(row, ("stopped", "stopping"), "deploying")
+
+
+def _deleting(row: AppRow, _event: ev.InstanceDeleting) -> None:
+    row.state = "deleting"
+    _services(row, ("running",), "stopping")
+
+
+def _deleted(row: AppRow, _event: ev.InstanceDeleted) -> None:
+    row.state, row.url = "deleted", None
+    for service in row.services.values():
+        service.state, service.healthy = "removed", False
+    for data in row.data_services.values():
+        data.state = "detached" if data.origin == "attached" else "removed"
+        data.binding, data.secret_refs = {}, {}
+
+
+def _failed(row: AppRow, event: ev.InstanceFailed) -> None:
+    row.state, row.message, row.cleaned = "failed", event.problem.sentence(), event.cleaned
+    if event.cleaned:
+        row.url = None
+
+
+def _services(row: AppRow, states: tuple[ServiceState, ...], after: ServiceState) -> None:
     for service in row.services.values():
         if service.state in states:
             service.state, service.healthy = after, False
 
 
-def _part(row: AppRow, event: Event) -> None:
-    match event:
-        case ServiceDeployed(service=name, broker=broker, url=url):
-            row.services[name] = ServiceRow(state="running", healthy=True, url=url, broker=broker)
-        case ServiceStopped(service=name):
-            service = _service(row, name)
-            service.state, service.healthy = "stopped", False
-        case ServiceRemoved(service=name):
-            service = _service(row, name)
-            service.state, service.healthy, service.url = "removed", False, None
-        case ServiceHealthChanged(service=name, healthy=healthy, message=message):
-            service = _service(row, name)
-            service.healthy, service.message = healthy, message
-        case DataServiceProvisioned(data_service=name):
-            row.data_services[name] = DataServiceRow(
-                state="provisioned",
-                spec=event.spec,
-                broker=event.broker,
-                plan=event.plan,
-                resource=event.resource,
-                copy=event.copy,
-                origin=event.origin,
-                healthy=True if event.origin == "attached" else None,
-            )
-        case DataServiceBound(data_service=name, binding=binding):
-            data = _data_service(row, name)
-            data.state, data.binding, data.secret_refs = "bound", binding.attributes, binding.secret_refs
-        case DataServiceUnbound(data_service=name):
-            data = _data_service(row, name)
-            data.state, data.binding, data.secret_refs = "provisioned", {}, {}
-        case DataServiceRemoved(data_service=name):
-            data = _data_service(row, name)
-            data.state, data.binding, data.secret_refs, data.resource = "removed", {}, {}, {}
-        case DataServiceDetached(data_service=name):
-            data = _data_service(row, name)
-            data.state, data.binding, data.secret_refs, data.healthy = "detached", {}, {}, None
-        case DataServiceHealthChanged(data_service=name, healthy=healthy, message=message):
-            data = _data_service(row, name)
-            data.healthy, data.message = healthy, message
+_WHOLE: dict[type[Event], Callable[[AppRow, Any], None]] = {
+    ev.InstanceDeploying: _deploying,
+    ev.InstanceRunning: _running,
+    ev.InstanceDegraded: _degraded,
+    ev.InstanceStopping: _stopping,
+    ev.InstanceStopped: _stopped,
+    ev.InstanceStarting: _starting,
+    ev.InstanceDeleting: _deleting,
+    ev.InstanceDeleted: _deleted,
+    ev.InstanceFailed: _failed,
+}
+
+# ... and of one of its parts.
+
+
+def _service_deployed(row: AppRow, event: ev.ServiceDeployed) -> None:
+    row.services[event.service] = ServiceRow(state="running", healthy=True, url=event.url, broker=event.broker)
+
+
+def _service_stopped(row: AppRow, event: ev.ServiceStopped) -> None:
+    service = _service(row, event.service)
+    service.state, service.healthy = "stopped", False
+
+
+def _service_removed(row: AppRow, event: ev.ServiceRemoved) -> None:
+    service = _service(row, event.service)
+    service.state, service.healthy, service.url = "removed", False, None
+
+
+def _service_health_changed(row: AppRow, event: ev.ServiceHealthChanged) -> None:
+    service = _service(row, event.service)
+    service.healthy, service.message = event.healthy, event.message
+
+
+def _data_service_provisioned(row: AppRow, event: ev.DataServiceProvisioned) -> None:
+    row.data_services[event.data_service] = DataServiceRow(
+        state="provisioned",
+        spec=event.spec,
+        broker=event.broker,
+        plan=event.plan,
+        resource=event.resource,
+        copy=event.copy,
+        origin=event.origin,
+        healthy=True if event.origin == "attached" else None,
+    )
+
+
+def _data_service_bound(row: AppRow, event: ev.DataServiceBound) -> None:
+    data, binding = _data_service(row, event.data_service), event.binding
+    data.state, data.binding, data.secret_refs = "bound", binding.attributes, binding.secret_refs
+
+
+def _data_service_unbound(row: AppRow, event: ev.DataServiceUnbound) -> None:
+    data = _data_service(row, event.data_service)
+    data.state, data.binding, data.secret_refs = "provisioned", {}, {}
+
+
+def _data_service_removed(row: AppRow, event: ev.DataServiceRemoved) -> None:
+    data = _data_service(row, event.data_service)
+    data.state, data.binding, data.secret_refs, data.resource = "removed", {}, {}, {}
+
+
+def _data_service_detached(row: AppRow, event: ev.DataServiceDetached) -> None:
+    data = _data_service(row, event.data_service)
+    data.state, data.binding, data.secret_refs, data.healthy = "detached", {}, {}, None
+
+
+def _data_service_health_changed(row: AppRow, event: ev.DataServiceHealthChanged) -> None:
+    data = _data_service(row, event.data_service)
+    data.healthy, data.message = event.healthy, event.message
+
+
+_PART: dict[type[Event], Callable[[AppRow, Any], None]] = {
+    ev.ServiceDeployed: _service_deployed,
+    ev.ServiceStopped: _service_stopped,
+    ev.ServiceRemoved: _service_removed,
+    ev.ServiceHealthChanged: _service_health_changed,
+    ev.DataServiceProvisioned: _data_service_provisioned,
+    ev.DataServiceBound: _data_service_bound,
+    ev.DataServiceUnbound: _data_service_unbound,
+    ev.DataServiceRemoved: _data_service_removed,
+    ev.DataServiceDetached: _data_service_detached,
+    ev.DataServiceHealthChanged: _data_service_health_changed,
+}
 
 
 def _service(row: AppRow, name: str) -> ServiceRow:
-    return row.services.setdefault(name, ServiceRow())
+    found = row.services.get(name)
+    if found is None:
+        found = row.services[name] = ServiceRow()
+    return found
 
 
 def _data_service(row: AppRow, name: str) -> DataServiceRow:
-    return row.data_services.setdefault(name, DataServiceRow())
+    found = row.data_services.get(name)
+    if found is None:
+        found = row.data_services[name] = DataServiceRow()
+    return found
