@@ -19,7 +19,7 @@ from contextlib import closing
 import msgspec
 
 from bus.connection import BusSettings
-from bus.jetstream import NANOSECONDS, sequences
+from bus.jetstream import NANOSECONDS
 from bus.reader import StreamReplaced
 from bus.sockets import BlockingConnection, ConnectionLost, publish
 from schemas.ids import new_id
@@ -117,6 +117,7 @@ class _Reading:
         self._inbox = f"{settings.inbox_prefix}.{new_id()}"
         self._position = after
         self._consumed = 0
+        self._before = b" "
         self._buffer = b""
         try:
             self._connection.send(f"SUB {self._inbox}.* 1\r\n".encode())
@@ -211,7 +212,7 @@ class _Reading:
         many the stream holds behind the last one."""
         data = self._buffer + self._connection.receive() if self._buffer else self._connection.receive()
         find, size = data.find, len(data)
-        consumed = self._consumed
+        consumed, before = self._consumed, self._before
         taken: list[Taken] = []
         take = taken.append
         ended, at, reply = 0, 0, b""
@@ -233,11 +234,13 @@ class _Reading:
                 ended += self._status(data[start:end], consumed)
                 continue
             reply = words[3]
-            sequence, number = sequences(reply.decode())
+            if not reply.startswith(before):
+                before = self._before = _before_sequences(reply)
+            sequence, number, _ = reply[len(before) :].split(b".", 2)
             consumed += 1
-            if number != consumed:
-                raise ConnectionLost(f"message {number} of the consumer came in place of {consumed}")
-            take((sequence, words[1].decode(), data[start:end]))
+            if int(number) != consumed:
+                raise ConnectionLost(f"message {int(number)} of the consumer came in place of {consumed}")
+            take((int(sequence), words[1].decode(), data[start:end]))
         self._buffer = data[at:]
         self._consumed = consumed
         return taken, ended, _pending(reply) if taken else -1
@@ -275,6 +278,12 @@ class _Reading:
             self._buffer += self._connection.receive()
         exact, self._buffer = self._buffer[:count], self._buffer[count:]
         return exact
+
+
+def _before_sequences(reply: bytes) -> bytes:
+    """What stands before the sequences in the reply subject of a message: the same in all of a consumer's."""
+    tokens = reply.split(b".")
+    return b".".join(tokens[: 5 if len(tokens) == 9 else 7]) + b"."
 
 
 def _pending(reply: bytes) -> int:

@@ -22,7 +22,8 @@ from bus.connection import BusSettings
 from bus.dialling import DEFAULT_PORT
 from bus.tokens import TokenKey
 
-RECEIVE_BYTES = 256 << 10
+RECEIVE_BYTES = 64 << 10
+"""What is made of so much finds it in the processor's cache; with more, reading takes a third longer."""
 CONNECT_SECONDS = 5.0
 _JWT = re.compile(r"BEGIN NATS USER JWT-+\s*(\S+)")
 _SEED = re.compile(r"BEGIN USER NKEY SEED-+\s*(\S+)")

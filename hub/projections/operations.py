@@ -31,7 +31,7 @@ class StepRow(msgspec.Struct, array_like=True):
     ended: str = ""
     undo_attempt: int = 0
     problem: Problem | None = None
-    result: dict[str, Any] = {}
+    result: dict[str, Any] | None = None
 
 
 class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -97,7 +97,7 @@ class OperationRow(msgspec.Struct, kw_only=True):
                     step=plan[id],
                     status=row.status,
                     attempt=row.attempt,
-                    result=row.result,
+                    result=row.result or {},
                     problem=row.problem,
                     undo_attempt=row.undo_attempt,
                 )
@@ -153,6 +153,22 @@ class Operations:
         if type(event) is ev.CancelRequested and causation is not None:
             self.commands[writer, causation] = CommandRow(writer=writer, cancels=id)
             self._known(causation, writer)
+
+    def fold_of(self, kind: type[Event]) -> Callable[[str, str, Any, str, str | None, str | None], None]:
+        """What does the same as :meth:`apply` for events of one type, with fewer questions."""
+        evolve = _EVOLVE.get(kind)
+        if evolve is None or kind in _ENDS:
+            return self.apply
+        rows, apply = self.rows, self.apply
+
+        def fold(writer: str, id: str, event: Any, time: str, operation: str | None, causation: str | None) -> None:
+            row = rows.get((writer, id))
+            if row is None or row.open is None or row.outcome is not None:
+                apply(writer, id, event, time, operation, causation)
+            else:
+                evolve(row, row.open, event, time)
+
+        return fold
 
     def apply_command(
         self, writer: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
@@ -318,3 +334,4 @@ _EVOLVE: dict[type[Event], Callable[[OperationRow, Progress, Any, str], None]] =
     ev.OperationCancelled: _cancelled,
     ev.OperationCleanedUp: _cleaned_up,
 }
+_ENDS = frozenset({ev.OperationSucceeded, ev.OperationFailed, ev.OperationCancelled, ev.OperationCleanedUp})

@@ -16,9 +16,12 @@ from bus.quick import QuickEvent, quick_decoders
 from bus.records import Recorded, record
 from hub.projections.state import Fold, Projections, may_write
 from schemas.envelope import MAX_EVENT_BYTES
+from schemas.events import Event
+from schemas.registry import MESSAGES
 from schemas.subjects import HUB
 
 Key = tuple[str, str]
+EVENTS = {(each.AGGREGATE, each.EVENT): each for each in MESSAGES.values() if issubclass(each, Event)}
 Reading = tuple[Callable[[bytes], QuickEvent], Fold | None]
 
 
@@ -32,7 +35,10 @@ class QuickFold:
         self._of_hub: dict[Key, Reading] = {}
         self._of_sites: dict[Key, Reading] = {}
         for key, decoder in quick_decoders().items():
-            reading = (decoder.decode, state.folds.get(key[0]))
+            fold = state.folds.get(key[0])
+            if key[0] == "operation":
+                fold = state.operations.fold_of(EVENTS[key])
+            reading = (decoder.decode, fold)
             if may_write(HUB, key[0]):
                 self._of_hub[key] = reading
             if may_write("a-site", key[0]):
