@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.e2e.stack import running_stack, until
+from tests.faults import stand
 from tests.faults.checker import Checker
 from tests.faults.reality import look
 from tests.faults.record import recording
@@ -19,8 +20,8 @@ from tests.faults.world import APP, SITES, World
 @asynccontextmanager
 async def running_world(home: Path, *, options: tuple[str, ...] = ()) -> AsyncIterator[World]:
     """A stack, started with ``options`` of ``calque up``, with the application at north. At the end nothing of the
-    application is left."""
-    async with running_stack(home, sites=SITES, options=options) as stack:
+    application is left. Its parts can be told when to die (:mod:`tests.faults.armed`)."""
+    async with running_stack(home, sites=SITES, options=options, module=stand.__name__) as stack:
         clean = {site: await look(home, site) for site in SITES}
         timeout = aiohttp.ClientTimeout(total=60)
         async with (
