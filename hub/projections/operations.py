@@ -20,6 +20,8 @@ from schemas.values import Cleanup, OperationState
 Key = tuple[str, str]
 Outcome = Literal["succeeded", "failed", "cancelled"]
 NOTHING = msgspec.Raw(b"null")
+UNWRITABLE = (OverflowError, TypeError, ValueError, RecursionError)
+"""What is raised for values that could be read and can't be written: a number of fifty digits."""
 
 
 class StepRow(msgspec.Struct, array_like=True):
@@ -35,16 +37,25 @@ class StepRow(msgspec.Struct, array_like=True):
 
 
 class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What :class:`schemas.saga.Operation` has besides the fields of :class:`OperationRow`; steps by their ids."""
+    """What :class:`schemas.saga.Operation` has besides the fields of :class:`OperationRow`; steps by their ids.
 
-    accepted: OperationAccepted
+    ``begin`` is the acceptance as JSON: seldom asked for, and big.
+    """
+
+    begin: msgspec.Raw
     steps: dict[str, StepRow]
     phase: Literal["running", "undoing", "ended"] = "running"
     problem: Problem | None = None
     cancelled: bool = False
     result: dict[str, Any] = {}
 
+    @property
+    def accepted(self) -> OperationAccepted:
+        """How it began, with its plan; read anew each time."""
+        return _accepted.decode(self.begin)
 
+
+_accepted = msgspec.json.Decoder(OperationAccepted)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Progress)
 
@@ -88,10 +99,11 @@ class OperationRow(msgspec.Struct, kw_only=True):
     def operation(self) -> Operation:
         """The whole of it, put together anew."""
         now = self.progress
-        plan = {step.id: step for step in now.accepted.steps}
+        accepted = now.accepted
+        plan = {step.id: step for step in accepted.steps}
         return Operation(
             id=self.id,
-            accepted=now.accepted,
+            accepted=accepted,
             steps={
                 id: StepState(
                     step=plan[id],
@@ -192,7 +204,7 @@ class Operations:
             name=event.name,
             parent=event.parent,
             created_at=time,
-            open=Progress(accepted=event, steps={step.id: StepRow() for step in event.steps}),
+            open=Progress(begin=_begin(event), steps={step.id: StepRow() for step in event.steps}),
         )
         self.live.add(key)
         if event.parent is not None:
@@ -205,7 +217,7 @@ class Operations:
         self.live.discard(key)
         try:
             row.closed = msgspec.Raw(_encoder.encode(row.open))
-        except (OverflowError, TypeError, ValueError, RecursionError):
+        except UNWRITABLE:
             return  # a result that only just could be read; it stays as it is
         row.open = None
 
@@ -252,6 +264,13 @@ class Operations:
         return [
             row.id for row in self.live_rows() if row.outcome is None and image in _images_of(row.progress.accepted)
         ]
+
+
+def _begin(event: OperationAccepted) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(_encoder.encode(event))
+    except UNWRITABLE:
+        return msgspec.Raw(_encoder.encode(msgspec.structs.replace(event, request={})))
 
 
 def _images_of(accepted: OperationAccepted) -> set[str]:
