@@ -139,13 +139,6 @@ def hub_sends_each_attempt_under_one_id(patch: Patch) -> None:
     patch.setattr(children, "effect_id", lambda operation, step, attempt: f"{operation}/{step}/1")
 
 
-def hub_ignores_late_arrivals(patch: Patch) -> None:
-    async def nothing(self: Reactor, *arguments: Any, **named: Any) -> None:
-        return None
-
-    patch.setattr(Reactor, "_forget", nothing)
-
-
 def forged_events_count(patch: Patch) -> None:
     patch.setattr(records, "_refusal", lambda *arguments: None)
 

@@ -196,15 +196,3 @@ def site_records_a_failure_as_success(patch: Patch) -> None:
         return saga.succeeded(operation, step, attempt, {})
 
     patch.setattr(saga, "failed", failed)
-
-
-def site_undoes_in_the_order_of_doing(patch: Patch) -> None:
-    """All compensations at once, whatever was built on what."""
-    patch.setattr(saga, "_undoable", lambda operation, state: True)
-
-
-def site_leaves_the_attempt_that_it_gave_up(patch: Patch) -> None:
-    async def nothing(self: Actions, *arguments: Any) -> None:
-        return None
-
-    patch.setattr(Actions, "stop_attempts", nothing)
