@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hub.projections.sharing import SharedTemplates
 from schemas import events as ev
 from schemas.configuration import without_parts
 from schemas.events import Event, InstanceDeploying
@@ -72,7 +73,8 @@ class AppRow(msgspec.Struct, kw_only=True):
 class Apps:
     """All instances of all sites, also those that are gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedTemplates) -> None:
+        self._shared = shared
         self.rows: dict[Key, AppRow] = {}
         self.by_id: dict[str, tuple[Key, ...]] = {}
         self.by_name: dict[str, tuple[Key, ...]] = {}
@@ -81,6 +83,8 @@ class Apps:
     def index(self) -> None:
         """Make what follows from the rows, after they were loaded."""
         for key, row in self.rows.items():
+            if row.deploying is not None:
+                self._share(row.deploying)
             self._note_id(key)
             self._renamed(key, None, row.name)
 
@@ -95,6 +99,8 @@ class Apps:
         if change is not None:
             change(row, event)
             return
+        if type(event) is InstanceDeploying:
+            self._share(event)
         change = _WHOLE.get(type(event))
         if change is not None:
             before = row.name
@@ -112,6 +118,10 @@ class Apps:
         if found := self.with_id(name_or_id):
             return found
         return [self.rows[key] for key in self.by_name.get(name_or_id, ())]
+
+    def _share(self, event: InstanceDeploying) -> None:
+        """Have it refer to a template that was there before: it stays what it was."""
+        msgspec.structs.force_setattr(event, "template", self._shared.one(event.template))
 
     def _note_id(self, key: Key) -> None:
         self.by_id[key[1]] = (*self.by_id.get(key[1], ()), key)

@@ -8,6 +8,7 @@ import msgspec
 
 from hub.domain import catalog
 from hub.domain.catalog import CatalogState
+from hub.projections.sharing import SharedTemplates
 from schemas.events import (
     CatalogDeleted,
     CatalogWithdrawn,
@@ -61,7 +62,8 @@ class CopyRow(msgspec.Struct, kw_only=True):
 class Images:
     """Four tables; the keys of those that sites feed begin with the site."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedTemplates) -> None:
+        self._shared = shared
         self.entries: dict[str, EntryRow] = {}
         self.contents: dict[tuple[str, str], ContentRow] = {}
         self.copies: dict[tuple[str, str], CopyRow] = {}
@@ -103,8 +105,10 @@ class Images:
             case ImageSaving():
                 row.saving = event
             case ImageSaved(content=content):
+                self._shared.in_content(content)
                 row.content = content
             case ImageFound(content=content):
+                self._shared.in_content(content)
                 row.content, row.found = row.content or content, event
             case ImageFailed(problem=problem):
                 row.problem = problem
@@ -154,6 +158,10 @@ class Images:
         self.by_command.update((row.command, id) for id, row in self.entries.items() if row.command is not None)
         for key, location in self.locations.items():
             self.by_copy[location.copy] = (*self.by_copy.get(location.copy, ()), key)
+        for row in self.contents.values():
+            for content in (row.content, row.found.content if row.found else None):
+                if content is not None:
+                    self._shared.in_content(content)
         self.changed.update(self.entries)
 
     def holders(self, copy: str) -> frozenset[str]:

@@ -13,6 +13,7 @@ from hub.projections.image_index import ImageIndex
 from hub.projections.images import Images
 from hub.projections.operations import Operations
 from hub.projections.secrets import Secrets
+from hub.projections.sharing import SharedTemplates
 from hub.projections.sites import Sites
 from hub.projections.templates import Templates
 from hub.projections.webhooks import Webhooks
@@ -37,8 +38,9 @@ class Projections:
     def __init__(self) -> None:
         self.templates = Templates()
         self.webhooks = Webhooks()
-        self.apps = Apps()
-        self.images = Images()
+        shared = SharedTemplates()
+        self.apps = Apps(shared)
+        self.images = Images(shared)
         self.operations = Operations()
         self.sites = Sites()
         self.secrets = Secrets()

@@ -70,7 +70,7 @@ def _tables(state: Projections) -> dict[str, Any]:
         for table, content in vars(getattr(state, name)).items():
             if (name, table) in OF_SEVERAL_SITES:
                 found[f"{name}.{table}"] = {key: sorted(entries) for key, entries in content.items()}
-            elif (name, table) not in NOT_STATE:
+            elif (name, table) not in NOT_STATE and not table.startswith("_"):
                 found[f"{name}.{table}"] = content
     return found
 

@@ -37,7 +37,7 @@ def tables(state: Projections) -> dict[str, Any]:
     found: dict[str, Any] = {"stopped": state.stopped, "taken": state.taken}
     for name, part in vars(state).items():
         if hasattr(part, "__dict__") and name != "_image_index":
-            found.update({f"{name}.{table}": content for table, content in vars(part).items()})
+            found.update({f"{name}.{table}": content for table, content in vars(part).items() if table[0] != "_"})
     del found["images.changed"], found["images.changed_copies"]
     for name, index in (
         ("images.by_copy", state.images.by_copy),

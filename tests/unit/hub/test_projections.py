@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from schemas.commands import Answer
 from schemas.events import Event
 from schemas.operations import Step
 from schemas.queries import AppView
-from schemas.values import Attachment
+from schemas.values import Attachment, Template
 from tests.unit.hub.scenes import (
     BY,
     PROBLEM,
@@ -274,3 +275,19 @@ def test_an_operation_is_what_the_state_machine_of_sagas_makes_of_it(events: lis
     assert (row.state, row.live, row.outcome) == (wanted.state, wanted.live, wanted.outcome)
     assert (("north", "o") in state.operations.live) == wanted.live
     assert (row.open is None) == (not wanted.live)
+
+
+def test_templates_are_shared_by_what_carries_them_and_no_number_stops_that() -> None:
+    huge = msgspec.structs.replace(SHOP, services={"web": msgspec.structs.replace(SHOP.services["web"], port=10**40)})
+    told: list[Told] = [
+        ("instance", f"i{number}", ev.InstanceDeploying(name=f"shop-{number}", by=BY, template=copied))
+        for number, copied in enumerate((msgspec.json.decode(msgspec.json.encode(SHOP), type=Template), SHOP, huge))
+    ]
+    state = project(recorded("north", [*told, ("image", "img", ev.ImageSaved(content=content("img")))]))
+    first, second, third = (row.deploying.template for row in state.apps.rows.values() if row.deploying is not None)
+    assert first is second
+    assert third == huge
+    saved = state.images.contents["north", "img"].content
+    assert saved == content("img")
+    assert saved is not None
+    assert saved.instances[0].configuration.template is first
