@@ -145,9 +145,15 @@ class Reactor:
             await self._withdraw(image, problem, causation=id)
 
     async def _entered(self, image: str, event: CatalogEntered, *, command: str | None) -> None:
-        saving = self._context.state.child(event.site, command) if command is not None else None
+        if command is None:
+            return
+        saving = self._context.state.child(event.site, command)
         if saving is not None and saving.ended and saving.state != "succeeded":
             await self._withdraw(image, saving.problem, causation=command)
+        refused = self._context.state.child(HUB, command)
+        if refused is not None and refused.state == "rejected":
+            # The entry was stored late, by a hub that is gone: another one had rejected the command by then.
+            await self._withdraw(image, refused.problem, causation=command)
 
     async def _found(self, site: str, image: str, event: ImageFound) -> None:
         """A site came upon an image. One that is in the catalog, or was, keeps the entry that it has."""

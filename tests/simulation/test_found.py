@@ -6,11 +6,11 @@ import asyncio
 
 from schemas import commands as cmd
 from schemas.envelope import encode, wrap
-from schemas.events import CommandRejected
-from schemas.names import template_token
+from schemas.events import CatalogEntered, ClaimTaken, CommandRejected, Event
+from schemas.names import claim_token, template_token
 from schemas.problems import invalid
 from schemas.subjects import event as event_subject
-from schemas.values import TemplateRef
+from schemas.values import Requester, TemplateRef
 from tests.simulation.run import simulate
 from tests.simulation.storage import key_of
 from tests.simulation.streams import DUPLICATES_SECONDS
@@ -199,6 +199,29 @@ def test_what_an_earlier_run_of_an_agent_stored_late_was_never_known_to_the_next
         await asyncio.sleep(5.0)
         world.sources["north"].cut = False
         world.sources["north"].move()
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+
+
+def test_the_entry_of_a_save_that_a_dead_hub_stored_after_another_had_rejected_it_stayed() -> None:
+    async def story(world: World, client: Client) -> None:
+        await deployed(world, client)
+        save = await client.send("i9", cmd.SaveInstance(image="m9", name="image-9"))  # there is no such app
+        await until(lambda: bool(client.answers.get(save)))
+        by = Requester(principal="admin", team="default")
+        entered = CatalogEntered(name="image-9", site="north", instance="i9", by=by)
+        late: list[tuple[str, str, Event]] = [
+            ("catalog", "m9", entered),
+            ("claim", claim_token("default", "image", "image-9"), ClaimTaken(owner="m9")),
+        ]
+        batch: list[tuple[str, bytes, str]] = []
+        for aggregate, id, event in late:
+            subject = event_subject(writer="hub", aggregate=aggregate, id=id, event=event.EVENT)
+            told = wrap(event, id=f"hub/late-{aggregate}", source="hub", time="2026-01-01T00:00:00Z", causationid=save)
+            batch.append((subject, encode(told), told.id))
+        world.own["hub"].append(batch, key=key_of)
+        await asyncio.sleep(5.0)
 
     verdict = simulate(1, story)
     assert not verdict.complaints, verdict.report()
