@@ -210,19 +210,22 @@ class ImagesView(View, frozen=True, kw_only=True):
 
 @message("query.operations")
 class OperationsQuery(Query, frozen=True, kw_only=True):
-    """Operations, newest first; one by ``id``."""
+    """Operations, newest first; one by ``id``. A page has at most ``limit``, and no more than fits into a message;
+    ``after`` is what ``next`` of the page before said."""
 
     id: str | None = None
     state: OperationState | None = None
     target: str | None = None
     limit: int = 100
+    after: str | None = None
 
 
 @message("view.operations")
 class OperationsView(View, frozen=True, kw_only=True):
-    """Operations."""
+    """A page of operations. ``next`` is the place of the page that follows, if there is one."""
 
     operations: tuple[OperationView, ...]
+    next: str | None = None
 
 
 @message("query.sites")

@@ -48,15 +48,19 @@ def place(key: tuple[str, ...]) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode()
 
 
+def key_of(place: str) -> tuple[str, ...]:
+    """The key that :func:`place` made a text of. Raises :class:`CalqueError` (invalid)."""
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(place), type=tuple[str, ...])
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        problem = invalid("after", "this is no place in a list", "use what `next` of the page before says")
+        raise CalqueError(problem) from None
+
+
 def page_of(keys: Sequence[tuple[str, ...]], *, limit: int, after: str | None) -> Page:
     """The page of items with these ascending keys that follows ``after``. Raises :class:`CalqueError` (invalid)."""
     check_limit(limit)
     first = 0
     if after is not None:
-        try:
-            key = msgspec.json.decode(base64.urlsafe_b64decode(after), type=tuple[str, ...])
-        except (msgspec.MsgspecError, binascii.Error, ValueError):
-            problem = invalid("after", "this is no place in a list", "use what `next` of the page before says")
-            raise CalqueError(problem) from None
-        first = bisect_right(keys, key)
+        first = bisect_right(keys, key_of(after))
     return Page(first, min(first + limit, len(keys)), len(keys))

@@ -8,13 +8,14 @@ from itertools import islice
 from hub.application.aggregates import load
 from hub.application.context import Context
 from hub.application.members import Members
-from hub.application.paging import check_limit, fits, page_of, place
+from hub.application.paging import MOST_ON_A_PAGE, check_limit, fits, key_of, page_of, place
 from hub.application.planning import Planner
 from hub.application.ports import Conditions
 from hub.domain.children import operation_of
 from hub.domain.grants import check_grant
 from hub.projections import status, views
 from hub.projections.apps import AppRow
+from hub.projections.operations import OperationRow
 from hub.projections.repositories import repository_views
 from schemas import saga
 from schemas.brokers import SERVICE_VERSION
@@ -68,6 +69,10 @@ from schemas.webhooks import WebhooksQuery, WebhooksView
 
 MOST_LINES = 10_000
 STOPPED_SHOWN = 100
+
+
+def _age_of_operation(row: OperationRow) -> tuple[str, ...]:
+    return (row.created_at, row.id, row.writer)
 
 
 def _order_of_app(row: AppRow) -> tuple[str, ...]:
@@ -152,10 +157,16 @@ class Queries:
         found = [
             row for row in rows if query.state in (None, row.state) and query.target in (None, row.target, row.name)
         ]
-        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
-        return OperationsView(
-            operations=tuple(views.operation_view(self._context.state, row) for row in found[: query.limit])
+        if query.after is not None:
+            newest = key_of(query.after)
+            found = [row for row in found if _age_of_operation(row) < newest]
+        found.sort(key=_age_of_operation, reverse=True)
+        shown = tuple(
+            views.operation_view(self._context.state, row) for row in found[: min(query.limit, MOST_ON_A_PAGE)]
         )
+        fitting = fits(shown)
+        next = place(_age_of_operation(found[fitting - 1])) if fitting < len(found) else None
+        return OperationsView(operations=shown[:fitting], next=next)
 
     async def sites(self, _query: SitesQuery, _envelope: Envelope) -> SitesView:
         """``sites``"""

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self, TypeVar
 
+import msgspec
+
 from bus.connection import Bus, BusSettings, Message
 from hub.client.bindings import OneTimeKey, OpenedBinding
 from hub.client.catalog import Catalog
@@ -359,7 +361,13 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
     ) -> tuple[queries.OperationView, ...]:
         """Operations, newest first."""
         question = queries.OperationsQuery(state=state, target=target, limit=limit)
-        return (await self.ask("operations", question, queries.OperationsView)).operations
+        found: list[queries.OperationView] = []
+        while True:
+            page = await self.ask("operations", question, queries.OperationsView)
+            found += page.operations
+            if page.next is None or len(found) >= limit:
+                return tuple(found)
+            question = msgspec.structs.replace(question, after=page.next, limit=limit - len(found))
 
     async def operation(self, id: str) -> queries.OperationView:
         """One operation."""

@@ -30,7 +30,16 @@ from schemas.envelope import Envelope
 from schemas.ids import new_id
 from schemas.operations import effect_id
 from schemas.problems import CalqueError, conflict, permanent
-from schemas.queries import AskGrant, CommandQuery, GrantView, SiteGrant, SitesQuery, SitesView
+from schemas.queries import (
+    AskGrant,
+    CommandQuery,
+    GrantView,
+    OperationsQuery,
+    OperationsView,
+    SiteGrant,
+    SitesQuery,
+    SitesView,
+)
 from schemas.secrets import Sealed
 from schemas.values import TemplateRef
 from tests.integration.hub.conftest import Client, HubProcess, Server, hub_settings, until
@@ -72,6 +81,22 @@ async def online(client: Client) -> None:
         return all(site.state == "online" for site in found)
 
     await until(both, what="both sites are online")
+
+
+@pytest.mark.usefixtures("running_hub")
+async def test_operations_come_in_pages_newest_first(client: Client, sites: Sites) -> None:
+    await client.apply()
+    for name in ("one", "two", "three"):
+        await client.deploy(name)
+    names: list[str] = []
+    question = OperationsQuery(limit=2)
+    while True:
+        page = await client.query("operations", question, OperationsView)
+        names += [each.name for each in page.operations]
+        if page.next is None:
+            break
+        question = OperationsQuery(limit=2, after=page.next)
+    assert names == ["three", "two", "one"]
 
 
 @pytest.mark.usefixtures("running_hub")
