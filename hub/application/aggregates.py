@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeVar
 
 from bus.events import NewEvent, Recorded
 from hub.application.ports import EventLog
-from schemas.events import Event
+from hub.domain.received import Received
+from schemas.events import CommandAccepted, Event
 from schemas.problems import CalqueError, permanent
 
 S = TypeVar("S")
@@ -61,6 +62,12 @@ class Loaded(NamedTuple):
 async def load(log: EventLog, aggregate: str, id: str) -> Loaded:
     """One aggregate of the hub."""
     return Loaded((aggregate, id), await log.load(aggregate, id))
+
+
+def accepting(received: Received) -> tuple[Loaded, Sequence[Event]]:
+    """That a command is accepted, to be appended together with what it leads to: in the aggregate that a rejection
+    would stand in, so that two hubs that decide at once never do both."""
+    return Loaded(("command", received.id), []), [CommandAccepted(kind=received.envelope.type)]
 
 
 async def append(

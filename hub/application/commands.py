@@ -30,7 +30,7 @@ from hub.domain.received import ID, Received, foreign_inbox, read, reply_subject
 from hub.projections.views import answer_of
 from schemas.commands import Answer, SiteCommand, Timed
 from schemas.envelope import Envelope, decode, timestamp, wrap
-from schemas.events import CommandForwarded, CommandRejected
+from schemas.events import CommandAccepted, CommandForwarded, CommandRejected
 from schemas.expiry import by_own_clock
 from schemas.problems import CalqueError, Problem, invalid, permanent
 from schemas.registry import MESSAGES
@@ -46,6 +46,8 @@ PASSED_ON = frozenset({("instance", "deploy"), ("instance", "stop"), ("instance"
 """Of these, nothing is stored but that they were rejected or passed on. The append of that finds what became of them
 before, so it is not looked up first when they are delivered for the first time."""
 
+Became = CommandRejected | CommandForwarded | CommandAccepted
+"""What is recorded of a command itself: one of these, and never a second."""
 Decide = Callable[[Context, Received], Awaitable[Outcome]]
 
 DECISIONS: dict[str, Decide] = {
@@ -175,23 +177,26 @@ class CommandHandler:
         """The answer that this command was given before."""
         return await self._answer(id, await self._became(id))
 
-    async def _became(self, id: str) -> CommandRejected | CommandForwarded | None:
+    async def _became(self, id: str) -> Became | None:
         """What is recorded of the command itself."""
         if ID.fullmatch(id):
             for event in (await load(self._context.events, "command", id)).events:
-                if isinstance(event, CommandRejected | CommandForwarded):
+                if isinstance(event, Became):
                     return event
         return None
 
-    async def _answer(self, id: str, became: CommandRejected | CommandForwarded | None) -> Answer | None:
+    async def _answer(self, id: str, became: Became | None) -> Answer | None:
         if isinstance(became, CommandRejected):
             return Answer(command=id, state="rejected", problem=became.problem)
         if not ID.fullmatch(id):
             return None
-        if became is None and (await load(self._context.events, "operation", id)).recorded:
+        forwarded = isinstance(became, CommandForwarded)
+        if not forwarded and (await load(self._context.events, "operation", id)).recorded:
             return Answer(command=id, state="accepted", operation=id)
         answer = answer_of(self._context.state, id)
-        return answer if answer is not None and answer.state != "queued" else None
+        if answer is not None and answer.state != "queued":
+            return answer
+        return Answer(command=id, state="accepted") if isinstance(became, CommandAccepted) else None
 
     async def _reject(self, envelope: Envelope, problem: Problem, *, kind: str) -> Answer | None:
         """The rejection, recorded; ``None`` when the command was passed on before, so that it can't be rejected."""

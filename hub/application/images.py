@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus.events import Conflict
-from hub.application.aggregates import append, load
+from hub.application.aggregates import accepting, append, load
 from hub.application.context import TRIES, Context, contended
 from hub.application.instances import IMAGE, NOT_ENTERED, check_new_instance, check_values
 from hub.application.outcome import Forward, Outcome
@@ -112,6 +112,7 @@ async def _begin(context: Context, received: Received, accepted: OperationAccept
         try:
             appended = await append(
                 context.events,
+                accepting(received),
                 (operation, saga.accept(accepted)),
                 causation=received.id,
                 operation=received.id,
@@ -145,6 +146,7 @@ async def edit(context: Context, received: Received) -> Outcome:
         try:
             appended = await append(
                 context.events,
+                accepting(received),
                 (entry, change.catalog),
                 (before, change.released),
                 (wanted, change.claimed),
@@ -176,6 +178,7 @@ async def delete(context: Context, received: Received) -> Outcome:
         try:
             appended = await append(
                 context.events,
+                accepting(received),
                 (entry, change.catalog),
                 (name, change.claim),
                 (operation, saga.accept(domain.plan_delete(image, by=received.by))),

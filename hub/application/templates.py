@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus.events import Conflict
-from hub.application.aggregates import append, load
+from hub.application.aggregates import accepting, append, load
 from hub.application.context import TRIES, Context, contended
 from hub.application.outcome import Outcome
 from hub.domain import template as domain
@@ -31,6 +31,7 @@ async def apply(context: Context, received: Received) -> Outcome:
         try:
             appended = await append(
                 context.events,
+                accepting(received),
                 (loaded, events),
                 causation=received.id,
                 correlation=received.envelope.correlationid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus.events import Conflict
-from hub.application.aggregates import Loaded, append, load
+from hub.application.aggregates import Loaded, accepting, append, load
 from hub.application.context import TRIES, Context, contended
 from hub.application.outcome import Outcome
 from hub.domain import webhook as domain
@@ -26,6 +26,7 @@ async def change(context: Context, received: Received) -> Outcome:
         try:
             appended = await append(
                 context.events,
+                accepting(received),
                 (loaded, events),
                 causation=received.id,
                 correlation=received.envelope.correlationid,

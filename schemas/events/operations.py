@@ -127,7 +127,7 @@ class CommandRejected(Event, frozen=True, kw_only=True):
 
 @event("command", "accepted")
 class CommandAccepted(Event, frozen=True, kw_only=True):
-    """A site accepted a command: stored together with what it led to, in the aggregate that a rejection would stand in,
+    """A command was accepted: stored together with what it led to, in the aggregate that a rejection would stand in,
     so that a command is never both."""
 
     kind: str

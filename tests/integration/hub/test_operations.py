@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from bus.connection import Bus
+from bus.events import Conflict, EventStore, NewEvent
 from bus.service import Service
 from hub.domain import membership
 from hub.process import hub
@@ -22,6 +23,7 @@ from schemas.commands import (
     DeleteImage,
     DeleteInstance,
     DeployInstance,
+    EditImage,
     RunImage,
     SaveInstance,
     SiteTransferImage,
@@ -97,6 +99,24 @@ async def test_operations_come_in_pages_newest_first(client: Client, sites: Site
             break
         question = OperationsQuery(limit=2, after=page.next)
     assert names == ["three", "two", "one"]
+
+
+@pytest.mark.usefixtures("running_hub")
+async def test_what_a_hub_accepted_no_other_hub_rejects(client: Client, sites: Sites) -> None:
+    """A hub that decided at the same time, and comes later, finds the place of its rejection taken."""
+    _, image = await prepared(client)
+    await online(client)
+    answers = [
+        await client.ask(RunImage(instance=new_id(), name="two", site="south"), image),
+        await client.ask(EditImage(comment="before the upgrade"), image),
+    ]
+    store = EventStore(client.bus, writer=subjects.HUB)
+    for answer in answers:
+        assert answer.state == "accepted"
+        late = NewEvent("command", answer.command, ev.CommandRejected(problem=conflict("image", "late"), kind="late"))
+        with pytest.raises(Conflict):
+            await store.append([late], expected={("command", answer.command): 0})
+    assert (await client.ended(answers[0].command)).state == "succeeded"
 
 
 @pytest.mark.usefixtures("running_hub")
