@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -150,6 +151,7 @@ class Hub:
         try:
             begin(self.context.projector.run(), "projector")
             await _unless(self.failed, self.context.projector.caught_up(timeout_seconds=CATCH_UP_SECONDS))
+            gc.freeze()  # what was read stays: looking through it again and again would hold everybody up
             beats = [await self._bus.subscribe(beat(site), self._listener(site)) for site in self._settings.sites]
             beats.append(await self._bus.subscribe(HUB_BEAT, self._hubs.heard))
             await self._service.start()

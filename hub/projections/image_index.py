@@ -153,6 +153,7 @@ class ImageIndex:
             self._unsorted = False
             for name, key in _KEYS.items():
                 self._orders[name] = sorted((key(known), id) for id, known in self._known.items())
+            self._texts.join()
         return False
 
     def _forget(self, id: str) -> None:

@@ -31,8 +31,7 @@ class Texts:
 
     def with_text(self, part: str, *, most: int) -> list[str] | None:
         """The ids with ``part`` in their text; ``None`` when there are more than ``most``."""
-        if len(self._changed) > JOINED_ANEW:
-            self._join()
+        self.join()
         found = [id for id in self._changed if part in self._texts.get(id, "")]
         at = self._joined.find(part)
         while at >= 0:
@@ -47,7 +46,10 @@ class Texts:
             at = self._joined.find(part, self._starts[place + 1])
         return found if len(found) <= most else None
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Join all anew, if enough changed; else the next question does."""
+        if len(self._changed) <= JOINED_ANEW:
+            return
         self._ids, self._starts = list(self._texts), []
         at = 0
         for text in self._texts.values():
