@@ -12,7 +12,7 @@ from datetime import datetime
 from weakref import WeakValueDictionary
 
 from bus import tracing
-from bus.events import Conflict
+from bus.events import Conflict, Recorded
 from bus.scope import scope
 from hub.application import measure
 from hub.application.aggregates import Loaded, append, load
@@ -33,6 +33,8 @@ AGAIN_AT_MOST_SECONDS = 3600.0
 """A command that no site has taken up is sent again after a while: the stream it waits in keeps it for days only."""
 SWEEP_SECONDS = 1.0
 STEPS_AT_ONCE = 100
+Ahead = tuple[str, int]
+"""Operation and sequence of an event from a time that has not come yet."""
 
 
 class Sagas:
@@ -41,6 +43,7 @@ class Sagas:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._sent: dict[str, tuple[float, float]] = {}
+        self._ahead: dict[Ahead, float] = {}
         self._driving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self) -> None:
@@ -72,7 +75,7 @@ class Sagas:
             if operation is None:
                 return
             trace = measure.trace_of(loaded)
-            clock = _clock(loaded, self._context.clock())
+            clock = _clock(loaded, self._context.clock(), self._ahead)
             events = advance(operation, self._child, clock=clock)
             if not events:
                 await self._send(operation, clock, trace)
@@ -95,7 +98,7 @@ class Sagas:
     async def _send(self, operation: Operation, clock: Clockwork, trace: Trace | None) -> None:
         for each in outgoing(operation, self._child, clock=clock):
             due, interval = self._sent.get(each.id, (0.0, AGAIN_SECONDS / 2))
-            if clock.now < due:
+            if due - interval <= clock.now < due:  # earlier still: the clock was set back
                 continue
             await self._publish(operation, each, trace)
             interval = min(interval * 2, AGAIN_AT_MOST_SECONDS)
@@ -103,6 +106,8 @@ class Sagas:
         if not operation.live:
             for id in [id for id in self._sent if id.startswith(f"{operation.id}/")]:
                 del self._sent[id]
+            for ahead in [ahead for ahead in self._ahead if ahead[0] == operation.id]:
+                del self._ahead[ahead]
 
     async def _publish(self, operation: Operation, each: Outgoing, trace: Trace | None) -> None:
         command = each.command
@@ -129,8 +134,8 @@ class Sagas:
         return self._context.state.child(site, id)
 
 
-def _clock(loaded: Loaded, now: datetime) -> Clockwork:
-    times = [_seconds(each.envelope.time, now) for each in loaded.readable]
+def _clock(loaded: Loaded, now: datetime, ahead: dict[Ahead, float]) -> Clockwork:
+    times = [_seconds(each, now, ahead) for each in loaded.readable]
     changed: dict[str, float] = {}
     undoing: float | None = None
     for each, time in zip(loaded.readable, times, strict=True):
@@ -144,8 +149,12 @@ def _clock(loaded: Loaded, now: datetime) -> Clockwork:
     )
 
 
-def _seconds(text: str, now: datetime) -> float:
+def _seconds(recorded: Recorded, now: datetime, ahead: dict[Ahead, float]) -> float:
+    """When an event was recorded. One from a clock that was set back since counts from when it was looked at first:
+    else what it begins would wait until the clock is there again."""
+    here = now.timestamp()
     try:
-        return parse_timestamp(text).timestamp()
+        at = parse_timestamp(recorded.envelope.time).timestamp()
     except ValueError:
-        return now.timestamp()
+        return here
+    return at if at <= here else ahead.setdefault((recorded.id, recorded.sequence), here)

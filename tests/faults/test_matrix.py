@@ -22,7 +22,7 @@ QUICK = frozenset(
     {
         "deploy/provision-rows/agent/after",
         "deploy/provision-blobs/dsb/after",
-        "deploy/deploy-web/psb/before",
+        "stop/stop-pen/psb/before",
         "save/prepare-blobs/agent/before",
         "save/commit-rows/crb/after",
         "stop/stop-pen/psb/after",

@@ -74,6 +74,7 @@ async def test_hostile_messages_on_every_subject_harm_nothing(stack: Stack, foe:
     assert foe.outcomes["asked: problem"] > 30
 
 
+@pytest.mark.full
 async def test_they_are_counted_by_reason_and_shown(stack: Stack, foe: Attacker) -> None:
     letters = (await stack.must("dlq", "list", "-o", "json")).json
     assert {letter["site"] for letter in letters} == {"hub", SITE}

@@ -6,11 +6,14 @@ import asyncio
 import json
 from urllib.request import urlopen
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.metrics import METRICS
 from tests.e2e.main_job.conftest import Told
 from tests.e2e.stack import Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
 Shown = dict[str, list[tuple[dict[str, str], float]]]
 

@@ -71,6 +71,7 @@ async def test_a_saved_image_is_told_to_a_receiver_tried_again_put_aside_and_rep
             await must(stack, "webhook", "remove", "images", "--yes")
 
 
+@pytest.mark.full
 async def test_a_killed_process_loses_nothing(stack: Stack) -> None:
     async with receiving() as receiver:
         await must(stack, "webhook", "add", "all", "--url", receiver.url, "--type", "webhook.*")

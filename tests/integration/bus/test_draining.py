@@ -98,6 +98,7 @@ async def test_the_server_is_killed_while_the_hub_catches_up(
         await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.mark.full
 async def test_a_reader_stops_when_it_is_told_to_and_ends_where_it_should(filled: tuple[Server, Bus]) -> None:
     server, bus = filled
     settings = BusSettings(servers=[server.url])
