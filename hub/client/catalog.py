@@ -1,40 +1,34 @@
-"""Apps and images as the hub lists them."""
+"""Apps, images and operations as the hub lists them."""
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
+from hub.client.asking import Asking
+from hub.client.errors import NotFoundError
 from hub.client.names import only_app, only_image
 from schemas import queries
-from schemas.values import ImageState
+from schemas.problems import not_found
+from schemas.values import ImageState, OperationState
 
-T = TypeVar("T", bound=queries.View)
+Item = TypeVar("Item")
+Page = TypeVar("Page", queries.AppsView, queries.ImagesView, queries.OperationsView)
 
 ON_A_PAGE = 1000
 
 
-class Catalog(abc.ABC):
+class Catalog(Asking):
     """Lists come in pages; these methods put them together."""
-
-    @abc.abstractmethod
-    async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T: ...
 
     async def apps(
         self, *, name: str | None = None, site: str | None = None, all: bool = False, configuration: bool = False
     ) -> tuple[queries.AppView, ...]:
         """Apps; deleted ones with ``all``, every variable of theirs with ``configuration``."""
         question = queries.AppsQuery(name=name, site=site, all=all, configuration=configuration)
-        found: list[queries.AppView] = []
-        while True:
-            page = await self.ask("apps", question, queries.AppsView)
-            found += page.apps
-            if page.next is None:
-                return tuple(found)
-            question = msgspec.structs.replace(question, after=page.next)
+        return await self._pages("apps", question, queries.AppsView, lambda page: page.apps)
 
     async def app(self, name: str, *, site: str | None = None, configuration: bool = False) -> queries.AppView:
         """One app by id, or the one that holds the name now; what is gone is found by its id only."""
@@ -74,14 +68,47 @@ class Catalog(abc.ABC):
             descending=descending,
             limit=ON_A_PAGE if limit is None else min(max(limit, 1), ON_A_PAGE),
         )
-        found: list[queries.ImageView] = []
-        while True:
-            page = await self.ask("images", question, queries.ImagesView)
-            found += page.images
-            if page.next is None or (limit is not None and len(found) >= limit):
-                return tuple(found if limit is None else found[:limit])
-            question = msgspec.structs.replace(question, after=page.next)
+        return await self._pages("images", question, queries.ImagesView, lambda page: page.images, limit=limit)
 
     async def image(self, name: str) -> queries.ImageView:
         """One image by name or id, in whatever state."""
         return only_image(name, await self.images(name=name, all=True))
+
+    async def operations(
+        self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100
+    ) -> tuple[queries.OperationView, ...]:
+        """Operations, newest first."""
+        question = queries.OperationsQuery(state=state, target=target, limit=limit)
+        return await self._pages(
+            "operations", question, queries.OperationsView, lambda page: page.operations, limit=limit
+        )
+
+    async def operation(self, id: str) -> queries.OperationView:
+        """One operation."""
+        found = await self._look(id)
+        if found is None:
+            message = f"there is no operation {id!r}"
+            raise NotFoundError(not_found("operation", message, "see 'calque operation list'"), correlation=id)
+        return found
+
+    async def _look(self, id: str) -> queries.OperationView | None:
+        found = await self.ask("operations", queries.OperationsQuery(id=id), queries.OperationsView)
+        return found.operations[0] if found.operations else None
+
+    async def _pages(
+        self,
+        what: str,
+        question: Any,
+        reply: type[Page],
+        items: Callable[[Page], Sequence[Item]],
+        *,
+        limit: int | None = None,
+    ) -> tuple[Item, ...]:
+        """The items of as many pages as it takes."""
+        found: list[Item] = []
+        while True:
+            page = await self.ask(what, question, reply)
+            found += items(page)
+            if page.next is None or (limit is not None and len(found) >= limit):
+                return tuple(found[:limit])
+            question = msgspec.structs.replace(question, after=page.next)

@@ -1,17 +1,14 @@
-"""The client: every verb and every query of the hub, over NATS."""
+"""The client: a connection to a hub, and what it can be asked. Its verbs are in :mod:`hub.client.verbs`."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Self, TypeVar
-
-import msgspec
 
 from bus.connection import Bus, BusSettings, Message
 from hub.client.bindings import OneTimeKey, OpenedBinding
-from hub.client.catalog import Catalog
 from hub.client.commands import Commands
 from hub.client.context import Context
 from hub.client.dead_letters import LetterVerbs
@@ -20,22 +17,21 @@ from hub.client.events import EventVerbs
 from hub.client.history import applied_template
 from hub.client.repositories import RepositoryVerbs
 from hub.client.secrets import sealed_for
-from hub.client.started import Started, derived_id
+from hub.client.started import Started
 from hub.client.upkeep import UpkeepVerbs
+from hub.client.verbs import Verbs
 from hub.client.watching import Observer, watch
 from hub.client.webhooks import WebhookClient
-from schemas import commands, queries, subjects
-from schemas.attachment import check_attachment
+from schemas import queries, subjects
 from schemas.commands import Command
 from schemas.conditions import ConditionQuery, ConditionView
 from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
-from schemas.names import check_name, template_token
 from schemas.problems import CalqueError, not_found
 from schemas.secrets import Secret
 from schemas.signals import LogLine
 from schemas.site_secrets import RemoveSecret, SecretChanged, SecretsQuery, SecretsView, SecretView, SetSecret
-from schemas.values import Artifact, Attachment, OperationState, Template, TemplateRef, Value
+from schemas.values import Template
 
 T = TypeVar("T", bound=queries.View)
 
@@ -48,7 +44,7 @@ _LOST_SECONDS = 2.0
 _SITE_AWAY = "site_unavailable"
 
 
-class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
+class Client(Verbs, RepositoryVerbs, EventVerbs, LetterVerbs, UpkeepVerbs):
     """A connection to a hub. Made with :meth:`connect`; an asynchronous context manager.
 
     Names may be ids. Every method raises subclasses of :class:`hub.client.errors.ClientError`: invalid, not
@@ -106,213 +102,6 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
         """Events sent on as HTTP requests."""
         return WebhookClient(send=self._send, ask=self.ask, act=self._act)
 
-    # --- verbs
-
-    async def apply_template(self, template: Template, *, command: str | None = None) -> Started:
-        """Record a version of a template; the same content again is no change."""
-        token = template_token(template.name, template.version)
-        return await self._send(commands.ApplyTemplate(template=template), target=token, command=command)
-
-    async def deploy(
-        self,
-        template: TemplateRef,
-        *,
-        name: str,
-        site: str,
-        environment: Mapping[str, Mapping[str, Value]] | None = None,
-        plans: Mapping[str, str] | None = None,
-        environment_name: str | None = None,
-        without: Sequence[str] = (),
-        including: Sequence[str] = (),
-        artifacts: Mapping[str, Artifact] | None = None,
-        attach: Mapping[str, Attachment] | None = None,
-        adopted: bool = False,
-        expected_plan: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Deploy a template blank at ``site`` as ``name``; the target is the new instance's id.
-
-        ``attach`` names data services that were there before; ``adopted``: the app services run somewhere else. A URL
-        with a password in it is refused here, since the command is stored.
-        """
-        self._named(name, field="name")
-        for service, attachment in (attach or {}).items():
-            if problem := check_attachment(attachment, field=f"attach.{service}"):
-                raise client_error(problem)
-        id = command or new_id()
-        data = commands.DeployInstance(
-            name=name,
-            site=site,
-            template=template,
-            environment={service: dict(values) for service, values in (environment or {}).items()},
-            plans=dict(plans or {}),
-            environment_name=environment_name,
-            without=tuple(without),
-            including=tuple(including),
-            artifacts=dict(artifacts or {}),
-            attach=dict(attach or {}),
-            adopted=adopted,
-            expected_plan=expected_plan,
-            deadline_seconds=deadline_seconds,
-        )
-        return await self._send(data, target=derived_id(id, "instance"), command=id)
-
-    async def save(
-        self,
-        app: str,
-        *,
-        name: str,
-        tags: Sequence[str] = (),
-        comment: str = "",
-        site: str | None = None,
-        repository: str | None = None,
-        expected_plan: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Save an app as the image ``name``; the target is the new image's id.
-
-        Without a ``repository`` of its site, that site's policy picks one.
-        """
-        self._named(name, field="name")
-        found = await self.app(app, site=site)
-        id = command or new_id()
-        image = derived_id(id, "image")
-        data = commands.SaveInstance(
-            image=image,
-            name=name,
-            tags=tuple(tags),
-            comment=comment,
-            repository=repository,
-            expected_plan=expected_plan,
-            deadline_seconds=deadline_seconds,
-        )
-        started = await self._send(data, target=found.id, command=id)
-        return started._replace(target=image)
-
-    async def run(
-        self,
-        image: str,
-        *,
-        name: str,
-        site: str,
-        environment: Mapping[str, Mapping[str, Value]] | None = None,
-        plans: Mapping[str, str] | None = None,
-        environment_name: str | None = None,
-        without: Sequence[str] = (),
-        including: Sequence[str] = (),
-        artifacts: Mapping[str, Artifact] | None = None,
-        repository: str | None = None,
-        expected_plan: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Run an image at ``site`` as ``name``; the target is the new instance's id.
-
-        Copies that have to be fetched go into ``repository``, else where the site's policy says.
-        """
-        self._named(name, field="name")
-        found = await self.image(image)
-        id = command or new_id()
-        instance = derived_id(id, "instance")
-        data = commands.RunImage(
-            instance=instance,
-            name=name,
-            site=site,
-            environment={service: dict(values) for service, values in (environment or {}).items()},
-            plans=dict(plans or {}),
-            environment_name=environment_name,
-            without=tuple(without),
-            including=tuple(including),
-            artifacts=dict(artifacts or {}),
-            repository=repository,
-            expected_plan=expected_plan,
-            deadline_seconds=deadline_seconds,
-        )
-        started = await self._send(data, target=found.id, command=id)
-        return started._replace(target=instance)
-
-    async def transfer_image(
-        self,
-        image: str,
-        *,
-        site: str,
-        repository: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says."""
-        found = await self.image(image)
-        data = commands.TransferImage(site=site, repository=repository, deadline_seconds=deadline_seconds)
-        return await self._send(data, target=found.id, command=command)
-
-    async def stop(
-        self,
-        app: str,
-        *,
-        site: str | None = None,
-        expected_plan: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Stop the app services; data is kept."""
-        found = await self.app(app, site=site)
-        data = commands.StopInstance(expected_plan=expected_plan, deadline_seconds=deadline_seconds)
-        return await self._send(data, target=found.id, command=command)
-
-    async def start(
-        self,
-        app: str,
-        *,
-        site: str | None = None,
-        expected_plan: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Start a stopped app."""
-        found = await self.app(app, site=site)
-        data = commands.StartInstance(expected_plan=expected_plan, deadline_seconds=deadline_seconds)
-        return await self._send(data, target=found.id, command=command)
-
-    async def delete(
-        self,
-        app: str,
-        *,
-        site: str | None = None,
-        expected_plan: str | None = None,
-        deadline_seconds: float | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Remove an app with its data."""
-        found = await self.app(app, site=site)
-        data = commands.DeleteInstance(expected_plan=expected_plan, deadline_seconds=deadline_seconds)
-        return await self._send(data, target=found.id, command=command)
-
-    async def edit_image(
-        self,
-        image: str,
-        *,
-        name: str | None = None,
-        tags: Sequence[str] | None = None,
-        comment: str | None = None,
-        command: str | None = None,
-    ) -> Started:
-        """Change an image's name, tags (all of them) or comment; what is ``None`` stays."""
-        found = await self.image(image)
-        data = commands.EditImage(name=name, tags=None if tags is None else tuple(tags), comment=comment)
-        return await self._send(data, target=found.id, command=command)
-
-    async def delete_image(self, image: str, *, command: str | None = None) -> Started:
-        """Delete an image and its copies."""
-        found = await self.image(image)
-        return await self._send(commands.DeleteImage(), target=found.id, command=command)
-
-    async def cancel(self, operation: str, *, command: str | None = None) -> Started:
-        """Cancel a running operation; what it did is undone."""
-        found = await self.operation(operation)
-        return await self._send(commands.CancelOperation(), target=found.id, command=command)
-
     async def wait(
         self, operation: str, *, timeout: float | None = None, observer: Observer | None = None
     ) -> queries.OperationView:
@@ -355,27 +144,6 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
     async def condition(self) -> ConditionView:
         """How the hub that answers is: who reads its streams, and what it has made of them."""
         return await self.ask("condition", ConditionQuery(), ConditionView)
-
-    async def operations(
-        self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100
-    ) -> tuple[queries.OperationView, ...]:
-        """Operations, newest first."""
-        question = queries.OperationsQuery(state=state, target=target, limit=limit)
-        found: list[queries.OperationView] = []
-        while True:
-            page = await self.ask("operations", question, queries.OperationsView)
-            found += page.operations
-            if page.next is None or len(found) >= limit:
-                return tuple(found)
-            question = msgspec.structs.replace(question, after=page.next, limit=limit - len(found))
-
-    async def operation(self, id: str) -> queries.OperationView:
-        """One operation."""
-        found = await self._look(id)
-        if found is None:
-            message = f"there is no operation {id!r}"
-            raise NotFoundError(not_found("operation", message, "see 'calque operation list'"), correlation=id)
-        return found
 
     async def sites(self) -> tuple[queries.SiteView, ...]:
         """All sites."""
@@ -460,10 +228,6 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
         # A queued command starts an operation under its own id once the site takes it.
         return Started(command=id, target=target, operation=answer.operation or (id if queued else None), queued=queued)
 
-    async def _look(self, id: str) -> queries.OperationView | None:
-        found = await self.ask("operations", queries.OperationsQuery(id=id), queries.OperationsView)
-        return found.operations[0] if found.operations else None
-
     async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
         """Any query; raises :class:`ClientError`. Asked again for as long as a hub may be about to be back."""
         seconds = self._query_seconds
@@ -493,10 +257,6 @@ class Client(RepositoryVerbs, EventVerbs, Catalog, LetterVerbs, UpkeepVerbs):
                 if late or not error.problem.temporary or error.problem.code == give_up:
                     raise client_error(error.problem) from None
             await asyncio.sleep(_RETRY_SECONDS)
-
-    def _named(self, name: str, *, field: str) -> None:
-        if problem := check_name(name, field=field):
-            raise client_error(problem)
 
 
 def unseen(told: Sequence[str], heard: Sequence[str]) -> Sequence[str]:

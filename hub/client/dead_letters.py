@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Sequence
 from typing import TypeVar
 
+from hub.client.asking import Asking
 from schemas import queries
 from schemas.letters import (
     MOST_LETTERS,
@@ -24,14 +24,8 @@ from schemas.strays import StraysQuery, StraysView
 T = TypeVar("T", bound=queries.View)
 
 
-class LetterVerbs(abc.ABC):
+class LetterVerbs(Asking):
     """Dead letters lie where they failed: at the hub, or at a site. Their ids say where."""
-
-    @abc.abstractmethod
-    async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T: ...
-
-    @abc.abstractmethod
-    async def _act(self, what: str, data: queries.Query, reply: type[T]) -> T: ...
 
     async def dead_letters(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import AsyncIterator, Awaitable, Collection
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -11,6 +10,7 @@ from bus.connection import Bus
 from bus.events import Recorded
 from hub.client.app_events import AppEvents
 from hub.client.beats import Heard, listen
+from hub.client.catalog import Catalog
 from hub.client.history import EventFilter, read_events
 from hub.client.subscriptions import Subscription, Takes, moment
 from schemas import queries
@@ -29,16 +29,10 @@ from schemas.subscriptions import (
 T = TypeVar("T", bound=queries.View)
 
 
-class EventVerbs(abc.ABC):
+class EventVerbs(Catalog):
     """Events are read in the order of the record; that holds per site, and is arbitrary between sites."""
 
     _bus: Bus
-
-    @abc.abstractmethod
-    async def _act(self, what: str, data: queries.Query, reply: type[T]) -> T: ...
-
-    @abc.abstractmethod
-    async def _look(self, id: str) -> queries.OperationView | None: ...
 
     async def events(
         self,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Sequence
 from typing import TypeVar
 
+from hub.client.asking import Asking
 from hub.client.started import Started
 from schemas import commands, queries
-from schemas.commands import Command
 from schemas.names import repository_token
 from schemas.repositories import (
     RepositoriesQuery,
@@ -23,14 +22,8 @@ from schemas.repositories import (
 T = TypeVar("T", bound=queries.View)
 
 
-class RepositoryVerbs(abc.ABC):
+class RepositoryVerbs(Asking):
     """A repository is named by its site and its name there."""
-
-    @abc.abstractmethod
-    async def _send(self, data: Command, *, target: str, command: str | None) -> Started: ...
-
-    @abc.abstractmethod
-    async def ask(self, what: str, question: queries.Query, reply: type[T]) -> T: ...
 
     async def import_repository(
         self, name: str, *, site: str, trust: Sequence[str] = (), command: str | None = None

@@ -66,6 +66,74 @@ class SyncClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def wait(
+        self, operation: str, *, timeout: float | None = None, observer: Observer | None = None
+    ) -> queries.OperationView:
+        """Wait until the operation ends, at most ``timeout`` seconds; ``observer`` sees each change.
+
+        Raises :class:`OperationFailedError`, :class:`WaitTimedOutError`, or what its command was rejected for."""
+        return self._background.run(self._client.wait(operation, timeout=timeout, observer=observer))
+
+    def status(self) -> queries.StatusView:
+        """How it all is."""
+        return self._background.run(self._client.status())
+
+    def hubs(self) -> tuple[queries.HubView, ...]:
+        """The hub processes that share the work."""
+        return self._background.run(self._client.hubs())
+
+    def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
+        """Template versions, newest last."""
+        return self._background.run(self._client.templates(name))
+
+    def template(self, name: str, *, version: str | None = None) -> Template:
+        """The whole content of a template; of the newest version without ``version``."""
+        return self._background.run(self._client.template(name, version=version))
+
+    def condition(self) -> ConditionView:
+        """How the hub that answers is: who reads its streams, and what it has made of them."""
+        return self._background.run(self._client.condition())
+
+    def sites(self) -> tuple[queries.SiteView, ...]:
+        """All sites."""
+        return self._background.run(self._client.sites())
+
+    def brokers(self, *, site: str | None = None) -> tuple[queries.BrokerView, ...]:
+        """Brokers, of one site or of all."""
+        return self._background.run(self._client.brokers(site=site))
+
+    def logs(
+        self, app: str, *, service: str | None = None, lines: int = 100, site: str | None = None
+    ) -> queries.LogsView:
+        """The last lines of an app service; of the entry point without ``service``."""
+        return self._background.run(self._client.logs(app, service=service, lines=lines, site=site))
+
+    def follow_logs(
+        self, app: str, *, service: str | None = None, lines: int = 10, site: str | None = None
+    ) -> Iterator[str]:
+        """The last lines, then those that come, without end."""
+        return self._background.iterate(self._client.follow_logs(app, service=service, lines=lines, site=site))
+
+    def binding(self, app: str, data_service: str, *, site: str | None = None) -> OpenedBinding:
+        """How an app reaches one of its data services, with the secrets, sealed on the way to a one-time key."""
+        return self._background.run(self._client.binding(app, data_service, site=site))
+
+    def secrets(self, *, site: str | None = None) -> tuple[SecretView, ...]:
+        """The secrets that people gave to sites, without their values."""
+        return self._background.run(self._client.secrets(site=site))
+
+    def set_secret(self, name: str, value: Secret, *, site: str, command: str | None = None) -> SecretChanged:
+        """Give ``site`` a secret, sealed to its key. Not queued: a site that is offline is a temporary error."""
+        return self._background.run(self._client.set_secret(name, value, site=site, command=command))
+
+    def remove_secret(self, name: str, *, site: str, command: str | None = None) -> SecretChanged:
+        """Take a secret away from ``site``."""
+        return self._background.run(self._client.remove_secret(name, site=site, command=command))
+
+    def ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
+        """Any query; raises :class:`ClientError`. Asked again for as long as a hub may be about to be back."""
+        return self._background.run(self._client.ask(what, question, reply))
+
     def apply_template(self, template: Template, *, command: str | None = None) -> Started:
         """Record a version of a template; the same content again is no change."""
         return self._background.run(self._client.apply_template(template, command=command))
@@ -265,84 +333,6 @@ class SyncClient:
         """Cancel a running operation; what it did is undone."""
         return self._background.run(self._client.cancel(operation, command=command))
 
-    def wait(
-        self, operation: str, *, timeout: float | None = None, observer: Observer | None = None
-    ) -> queries.OperationView:
-        """Wait until the operation ends, at most ``timeout`` seconds; ``observer`` sees each change.
-
-        Raises :class:`OperationFailedError`, :class:`WaitTimedOutError`, or what its command was rejected for."""
-        return self._background.run(self._client.wait(operation, timeout=timeout, observer=observer))
-
-    def status(self) -> queries.StatusView:
-        """How it all is."""
-        return self._background.run(self._client.status())
-
-    def hubs(self) -> tuple[queries.HubView, ...]:
-        """The hub processes that share the work."""
-        return self._background.run(self._client.hubs())
-
-    def templates(self, name: str | None = None) -> tuple[queries.TemplateView, ...]:
-        """Template versions, newest last."""
-        return self._background.run(self._client.templates(name))
-
-    def template(self, name: str, *, version: str | None = None) -> Template:
-        """The whole content of a template; of the newest version without ``version``."""
-        return self._background.run(self._client.template(name, version=version))
-
-    def condition(self) -> ConditionView:
-        """How the hub that answers is: who reads its streams, and what it has made of them."""
-        return self._background.run(self._client.condition())
-
-    def operations(
-        self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100
-    ) -> tuple[queries.OperationView, ...]:
-        """Operations, newest first."""
-        return self._background.run(self._client.operations(state=state, target=target, limit=limit))
-
-    def operation(self, id: str) -> queries.OperationView:
-        """One operation."""
-        return self._background.run(self._client.operation(id))
-
-    def sites(self) -> tuple[queries.SiteView, ...]:
-        """All sites."""
-        return self._background.run(self._client.sites())
-
-    def brokers(self, *, site: str | None = None) -> tuple[queries.BrokerView, ...]:
-        """Brokers, of one site or of all."""
-        return self._background.run(self._client.brokers(site=site))
-
-    def logs(
-        self, app: str, *, service: str | None = None, lines: int = 100, site: str | None = None
-    ) -> queries.LogsView:
-        """The last lines of an app service; of the entry point without ``service``."""
-        return self._background.run(self._client.logs(app, service=service, lines=lines, site=site))
-
-    def follow_logs(
-        self, app: str, *, service: str | None = None, lines: int = 10, site: str | None = None
-    ) -> Iterator[str]:
-        """The last lines, then those that come, without end."""
-        return self._background.iterate(self._client.follow_logs(app, service=service, lines=lines, site=site))
-
-    def binding(self, app: str, data_service: str, *, site: str | None = None) -> OpenedBinding:
-        """How an app reaches one of its data services, with the secrets, sealed on the way to a one-time key."""
-        return self._background.run(self._client.binding(app, data_service, site=site))
-
-    def secrets(self, *, site: str | None = None) -> tuple[SecretView, ...]:
-        """The secrets that people gave to sites, without their values."""
-        return self._background.run(self._client.secrets(site=site))
-
-    def set_secret(self, name: str, value: Secret, *, site: str, command: str | None = None) -> SecretChanged:
-        """Give ``site`` a secret, sealed to its key. Not queued: a site that is offline is a temporary error."""
-        return self._background.run(self._client.set_secret(name, value, site=site, command=command))
-
-    def remove_secret(self, name: str, *, site: str, command: str | None = None) -> SecretChanged:
-        """Take a secret away from ``site``."""
-        return self._background.run(self._client.remove_secret(name, site=site, command=command))
-
-    def ask(self, what: str, question: queries.Query, reply: type[T]) -> T:
-        """Any query; raises :class:`ClientError`. Asked again for as long as a hub may be about to be back."""
-        return self._background.run(self._client.ask(what, question, reply))
-
     def import_repository(
         self, name: str, *, site: str, trust: Sequence[str] = (), command: str | None = None
     ) -> Started:
@@ -472,6 +462,16 @@ class SyncClient:
     def image(self, name: str) -> queries.ImageView:
         """One image by name or id, in whatever state."""
         return self._background.run(self._client.image(name))
+
+    def operations(
+        self, *, state: OperationState | None = None, target: str | None = None, limit: int = 100
+    ) -> tuple[queries.OperationView, ...]:
+        """Operations, newest first."""
+        return self._background.run(self._client.operations(state=state, target=target, limit=limit))
+
+    def operation(self, id: str) -> queries.OperationView:
+        """One operation."""
+        return self._background.run(self._client.operation(id))
 
     def dead_letters(
         self,

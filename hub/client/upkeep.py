@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from bus.connection import Bus, Message
+from hub.client.asking import Asking
 from schemas import queries, subjects
 from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
@@ -30,16 +30,11 @@ SNAPSHOT_SECONDS = 60.0
 VERIFY_SECONDS = 3600.0
 
 
-class UpkeepVerbs(abc.ABC):
+class UpkeepVerbs(Asking):
     """Snapshots, and whether the hub knows what a replay of its events makes."""
 
     _bus: Bus
     _principal: str
-
-    @abc.abstractmethod
-    async def _ask_on(
-        self, subject: str, question: queries.Query, reply: type[T], *, seconds: float, give_up: str = ""
-    ) -> T: ...
 
     async def snapshots(self) -> tuple[SnapshotPlace, ...]:
         """The snapshots that lie at the hub, newest first, with what is wrong with them."""
