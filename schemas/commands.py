@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from schemas.base import Demand, Fact
+from schemas.masking import Masking
 from schemas.problems import Problem
 from schemas.registry import command, message
 from schemas.values import Artifact, Attachment, Choices, ImageContent, Requester, Template, TemplateRef, Value
@@ -71,13 +72,19 @@ class DeployInstance(Planned, frozen=True, kw_only=True):
 @command("hub", "instance", "save")
 class SaveInstance(Planned, frozen=True, kw_only=True):
     """Save the instance as a new image; ``image`` is the new image's id. Its copies go into ``repository`` of the
-    instance's site, else where that site's policy says."""
+    instance's site, else where that site's policy says.
+
+    With ``masked`` every data service is masked as its data leaves: by its rules in ``masking``, or those of the
+    template when there is no ``masking`` at all.
+    """
 
     image: str
     name: str
     tags: tuple[str, ...] = ()
     comment: str = ""
     repository: str | None = None
+    masked: bool = False
+    masking: dict[str, Masking] = {}
 
 
 @command("hub", "instance", "stop")
@@ -248,6 +255,8 @@ class SiteSaveInstance(SiteCommand, frozen=True, kw_only=True):
     image: str
     copies: dict[str, str] = {}
     repository: str | None = None
+    masked: bool = False
+    masking: dict[str, Masking] = {}
 
 
 @command("site", "instance", "stop")

@@ -8,7 +8,7 @@ from schemas.base import Fact
 from schemas.questions import Query, View
 from schemas.registry import message
 
-FoundStatus = Literal["known", "new", "untrusted", "incomplete", "damaged"]
+FoundStatus = Literal["known", "new", "untrusted", "incomplete", "damaged", "unmasked"]
 
 
 class RepositoryView(Fact, frozen=True, kw_only=True):
@@ -90,7 +90,8 @@ class ScannedImage(Fact, frozen=True, kw_only=True):
     """An image whose manifest lies in a repository. ``size`` in bytes.
 
     ``new`` ones are recorded at the next look or import; ``untrusted`` ones only when the key ``signer`` is trusted;
-    ``incomplete`` ones lack copies, ``damaged`` ones hold others than the manifest says: ``message`` says which.
+    ``incomplete`` ones lack copies, ``damaged`` ones hold others than the manifest says, ``unmasked`` ones come to a
+    site that takes masked images only: ``message`` says which.
     """
 
     image: str

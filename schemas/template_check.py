@@ -17,6 +17,7 @@ from schemas.choices_check import check_choices, check_environments, check_overr
 from schemas.configuration import parts
 from schemas.environment_check import check_variables, unknown
 from schemas.hook_check import check_health, check_hooks, is_duration, no_duration
+from schemas.masking_rules import check_masking
 from schemas.names import check_name, check_version
 from schemas.problems import Problem, invalid
 from schemas.references import MalformedReference, Reference, references, resolve
@@ -170,6 +171,8 @@ def _data_service(template: Template, name: str, service: DataServiceSpec) -> It
             yield problem
     if service.requires is not None:
         yield from _range(service.requires.version, field=f"{field}.requires.version")
+    if service.masking is not None:
+        yield from check_masking(service.masking, field=f"{field}.masking")
 
 
 def _range(wanted: str, *, field: str) -> Iterator[Problem]:

@@ -7,12 +7,15 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from schemas.base import Fact
+from schemas.masking import Masked, Masking
 
 ServiceType = Literal["public", "private", "worker"]
 DataServiceType = Literal["database", "objectstore", "volume", "messaging", "cache", "search", "mail", "other"]
 BrokerKind = Literal["dsb", "psb", "crb", "arb"]
 DataClass = Literal["public", "internal", "personal", "restricted"]
 Level = Literal["application", "paused", "crash"]
+AcceptedImages = Literal["any", "masked"]
+"""Which images a site lets in."""
 
 InstanceState = Literal[
     "pending",
@@ -151,7 +154,8 @@ class DataServiceRequirement(Fact, frozen=True, kw_only=True):
 
 
 class DataServiceSpec(Fact, frozen=True, kw_only=True):
-    """A data service as the template describes it; ``broker`` may be left to the site."""
+    """A data service as the template describes it; ``broker`` may be left to the site. ``masking`` are the rules for
+    masked saves of it."""
 
     type: DataServiceType
     broker: str | None = None
@@ -160,6 +164,7 @@ class DataServiceSpec(Fact, frozen=True, kw_only=True):
     data_class: DataClass = "restricted"
     optional: bool = False
     requires: DataServiceRequirement | None = None
+    masking: Masking | None = None
 
 
 class ServiceEnvironment(Fact, frozen=True, kw_only=True):
@@ -279,7 +284,7 @@ class CopySummary(Fact, frozen=True, kw_only=True):
 
 
 class ImagePart(Fact, frozen=True, kw_only=True):
-    """One data service of an image and the copy that holds its state."""
+    """One data service of an image and the copy that holds its state; ``masked`` says by what it was masked."""
 
     data_service: str
     type: DataServiceType
@@ -295,6 +300,7 @@ class ImagePart(Fact, frozen=True, kw_only=True):
     stored: int = 0
     data_class: DataClass = "restricted"
     origin: Origin = "provisioned"
+    masked: Masked | None = None
 
 
 class InstanceConfiguration(Fact, frozen=True, kw_only=True):
@@ -332,6 +338,11 @@ class ImageContent(Fact, frozen=True, kw_only=True):
     writers_wait_seconds: float = 0.0
     parent: str | None = None
     saved_at: str = ""
+
+    @property
+    def masked(self) -> bool:
+        """Whether every part was masked, or said to be harmless as a whole, when it was copied."""
+        return all(part.masked is not None for one in self.instances for part in one.parts)
 
 
 class Requester(Fact, frozen=True, kw_only=True):

@@ -115,7 +115,9 @@ class _Agent:
         self._settings = settings
         self._seal_key = SealKey(settings.seal_key_file)
         policy = settings.repositories.policy()
-        self._journal = Journal(EventStore(bus, writer=settings.site), site=settings.site, policy=policy)
+        self._journal = Journal(
+            EventStore(bus, writer=settings.site), site=settings.site, policy=policy, images=settings.images
+        )
         secrets = SecretStore(settings.state_dir / "secrets", key_file=settings.secrets_key_file)
         brokers = Brokers(bus, site=settings.site)
         grants = Grants(lambda: self._journal.site, bus=bus, brokers=brokers, key=self._seal_key)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bus.settings import ProcessSettings, Section
-from schemas.values import DataClass, DataServiceType
+from schemas.values import AcceptedImages, DataClass, DataServiceType
 from site_agent.domain.repositories import Policy, Rule
 
 
@@ -53,7 +53,8 @@ class RepositorySection(Section):
 
 
 class AgentSettings(ProcessSettings):
-    """``seal_key_file`` and ``secrets_key_file`` hold 32 bytes each; ``hub``: joins a hub."""
+    """``seal_key_file`` and ``secrets_key_file`` hold 32 bytes each; ``hub``: joins a hub; ``images``: which of them
+    come in, all (``any``) or only ``masked`` ones."""
 
     PROCESS = "agent"
 
@@ -62,4 +63,5 @@ class AgentSettings(ProcessSettings):
     seal_key_file: Path
     secrets_key_file: Path
     hub: bool = True
+    images: AcceptedImages = "any"
     repositories: RepositorySection = RepositorySection()

@@ -159,6 +159,8 @@ def forward_save(received: Received, row: AppRow) -> Forward:
         image=command.image,
         copies=copies,
         repository=command.repository,
+        masked=command.masked,
+        masking=command.masking,
         expected_plan=command.expected_plan,
     )
     return Forward(row.site, row.id, told)

@@ -22,6 +22,7 @@ from schemas.events import (
     Event,
     ImageFound,
 )
+from schemas.masking_rules import check_masking
 from schemas.names import TAG, check_name
 from schemas.problems import Problem, conflict, invalid
 from schemas.values import ImageContent, Requester
@@ -96,6 +97,11 @@ def check_save(command: SaveInstance) -> Problem | None:
     """What is wrong with the fields of a save, if anything."""
     if problem := check_id(command.image, field="image") or check_name(command.name, field="name"):
         return problem
+    if command.masking and not command.masked:
+        return invalid("masking", "there are rules, and the save is not to be masked", "set 'masked' too")
+    for name, rules in command.masking.items():
+        for problem in check_masking(rules, field=f"masking.{name}"):
+            return problem
     return _check_tags(command.tags)
 
 

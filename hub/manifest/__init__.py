@@ -2,5 +2,6 @@
 
 from hub.manifest.faults import Fault, ManifestError
 from hub.manifest.load import load_template, resolve_artifact
+from hub.manifest.masking import load_rules
 
-__all__ = ["Fault", "ManifestError", "load_template", "resolve_artifact"]
+__all__ = ["Fault", "ManifestError", "load_rules", "load_template", "resolve_artifact"]

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from hub.manifest.document import Document, field_name
 from hub.manifest.faults import Fault
@@ -44,13 +44,13 @@ _EXPECTED = {
 }
 
 
-def type_fault(document: Document, error: Mapping[str, Any]) -> Fault:
-    """One error of pydantic's as a fault."""
+def type_fault(document: Document, error: Mapping[str, Any], *, model: type[BaseModel] = TemplateFile) -> Fault:
+    """One error of pydantic's as a fault; ``model`` is what the file was to be."""
     path = _path(error)
     field = field_name(path)
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
-        known = _known_keys(path[:-1])
+        known = _known_keys(path[:-1], model)
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(known)}"
         return document.fault(invalid(field, "unknown key", remedy), at_key=True)
@@ -101,9 +101,10 @@ def _wrong_value(kind: str, given: Any, context: Mapping[str, Any], path: tuple[
     return f"{shown} is not possible here", f"write {_EXPECTED.get(kind, 'another value')}"
 
 
-def _known_keys(path: tuple[str | int, ...]) -> list[str]:
-    """The keys that the mapping at ``path`` may have."""
-    model: Any = TemplateFile
+def _known_keys(path: tuple[str | int, ...], model: Any) -> list[str]:
+    """The keys that the mapping at ``path`` of a ``model`` may have."""
+    if issubclass(model, RootModel):
+        model = model.model_fields["root"].annotation
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[str(part)].annotation

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from hub.manifest.document import read_document
 from hub.manifest.faults import Fault, ManifestError
 from hub.manifest.form import type_fault, without_faults
+from hub.manifest.masking import masking_fields
 from hub.manifest.models import ArtifactModel, TemplateFile
 from schemas.artifact_digest import tree_digest
 from schemas.problems import CalqueError, Problem, invalid, not_found
@@ -80,6 +81,9 @@ def _template(model: TemplateFile) -> Template:
         artifacts = service.pop("artifacts")
         if artifacts:
             service["artifact"], *service["alternatives"] = artifacts
+    for data_service in written["data_services"].values():
+        if data_service["masking"] is not None:
+            data_service["masking"] = masking_fields(data_service["masking"])
     return msgspec.convert(written, Template)
 
 

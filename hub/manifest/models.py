@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from schemas.masking import Unclassified
+from schemas.masking_rules import WORDS
 from schemas.values import DataClass, DataServiceType, ServiceType
 
 TEXT, SECRET = "<text>", "<secret>"
@@ -117,6 +119,20 @@ class DataServiceRequirementModel(Written):
     version: str = Field(default="", description="range of its version: '>=15,<18'")
 
 
+class MaskingModel(Written):
+    """How a data service is masked in masked saves."""
+
+    columns: dict[str, str | None] = Field(
+        default={},
+        description="[schema.]table.column[->key.key]: transformer; the first that fits a column counts. One of: "
+        + WORDS,
+    )
+    unclassified: Unclassified = Field(
+        default="keep", description="what becomes of columns that no rule fits; refuse: the save is refused"
+    )
+    keep: bool = Field(default=False, description="all that it holds is harmless and is copied as it is")
+
+
 class DataServiceModel(Written):
     """A data service: the stateful part."""
 
@@ -127,6 +143,7 @@ class DataServiceModel(Written):
     data_class: DataClass = "restricted"
     optional: bool = Field(default=False, description="it may be left out: --without NAME")
     requires: DataServiceRequirementModel | None = None
+    masking: MaskingModel | None = Field(default=None, description="rules for masked saves: calque save --masked")
 
 
 class ServiceEnvironmentModel(Written):

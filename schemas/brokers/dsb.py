@@ -6,6 +6,8 @@ from typing import Literal
 
 from schemas.base import Fact
 from schemas.brokers.every import Change, Reply, Request
+from schemas.masking import Masked, Masking, MaskingOrder
+from schemas.problems import Problem
 from schemas.registry import message
 from schemas.secrets import Secret
 from schemas.values import (
@@ -22,7 +24,7 @@ class DsbInfo(Reply, frozen=True, kw_only=True):
     """``attributes`` and ``secret_attributes`` are the names that bindings offer to templates.
 
     ``can_attach``: data services that were there before may be bound and copied through it. ``limits`` says in words
-    what it can't do here, such as for want of privileges.
+    what it can't do here, such as for want of privileges. ``can_mask``: it masks copies as their data leaves.
     """
 
     name: str
@@ -37,6 +39,7 @@ class DsbInfo(Reply, frozen=True, kw_only=True):
     engine_version: str = ""
     can_attach: bool = False
     limits: tuple[str, ...] = ()
+    can_mask: bool = False
 
 
 class CopyGrant(Fact, frozen=True, kw_only=True):
@@ -157,11 +160,16 @@ class Unbind(Change, frozen=True, kw_only=True):
 
 @message("request.dsb.stage_copy")
 class StageCopy(Change, frozen=True, kw_only=True):
-    """Copy ahead what can be copied before the moment is fixed. Long; may do nothing."""
+    """Copy ahead what can be copied before the moment is fixed. Long; may do nothing.
+
+    With ``masking`` nothing may be copied ahead that is not masked. What speaks against these rules, as far as that
+    can be told before the copy, is said here: nobody waits yet.
+    """
 
     service_id: str
     copy: str
     existing: Existing | None = None
+    masking: Masking | None = None
 
 
 @message("request.dsb.prepare_copy")
@@ -169,13 +177,14 @@ class PrepareCopy(Change, frozen=True, kw_only=True):
     """Fix the copy's moment and return. The prepared moment is dropped by itself after ``hold_seconds``.
 
     Again with the same copy while the moment is held: the same answer. When the moment was lost (the broker
-    restarted): the permanent problem ``moment_lost``, never a new moment.
+    restarted): the permanent problem ``moment_lost``, never a new moment. With ``masking`` the copy will be masked.
     """
 
     service_id: str
     copy: str
     hold_seconds: float = 600.0
     existing: Existing | None = None
+    masking: Masking | None = None
 
 
 @message("reply.dsb.prepare_copy")
@@ -190,12 +199,17 @@ class Prepared(Reply, frozen=True, kw_only=True):
 
 @message("request.dsb.copy")
 class CopyData(Change, frozen=True, kw_only=True):
-    """Stream the copy from its prepared moment to the repository behind ``grant``. Long."""
+    """Stream the copy from its prepared moment to the repository behind ``grant``. Long.
+
+    With ``masking`` the data is masked as it leaves its source, and the reply says by what; data that the rules say
+    nothing of may not leave unmasked when they say so.
+    """
 
     service_id: str
     copy: str
     grant: CopyGrant
     existing: Existing | None = None
+    masking: MaskingOrder | None = None
 
 
 @message("reply.dsb.copy")
@@ -206,6 +220,7 @@ class Copied(Reply, frozen=True, kw_only=True):
     parts: tuple[CopyPart, ...]
     engine: str = ""
     engine_version: str = ""
+    masked: Masked | None = None
 
 
 @message("request.dsb.discard_copy")
@@ -213,6 +228,49 @@ class DiscardCopy(Change, frozen=True, kw_only=True):
     """Let go of the prepared moment and whatever was staged. Unknown is done."""
 
     copy: str
+
+
+@message("request.dsb.preview_masking")
+class PreviewMasking(Request, frozen=True, kw_only=True):
+    """What would these rules do? Nothing is stored. ``rows`` of each table that they change are shown masked, with
+    ``before`` also as they are."""
+
+    service_id: str
+    masking: MaskingOrder
+    rows: int = 0
+    before: bool = False
+    existing: Existing | None = None
+
+
+class ClassifiedColumn(Fact, frozen=True, kw_only=True):
+    """A column, and the ``rule`` (its left side) that says what becomes of it; empty when none does."""
+
+    table: str
+    column: str
+    type: str
+    rule: str = ""
+    transformer: str = ""
+
+
+class MaskedRows(Fact, frozen=True, kw_only=True):
+    """Some rows of a table: the masked columns, ``before`` (if that was asked for) and ``after``; ``None`` is NULL."""
+
+    table: str
+    columns: tuple[str, ...]
+    after: tuple[tuple[str | None, ...], ...] = ()
+    before: tuple[tuple[str | None, ...], ...] = ()
+
+
+@message("reply.dsb.preview_masking")
+class MaskingPreview(Reply, frozen=True, kw_only=True):
+    """``unused`` are the rules that fit no column, ``problems`` what would refuse a copy, ``notes`` what is worth to be
+    known before."""
+
+    columns: tuple[ClassifiedColumn, ...] = ()
+    unused: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    rows: tuple[MaskedRows, ...] = ()
 
 
 @message("request.dsb.describe")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from schemas.events.base import Event
 from schemas.registry import event
 from schemas.values import (
+    AcceptedImages,
     BrokerKind,
     Plan,
     Requester,
@@ -48,6 +49,7 @@ class BrokerRegistered(Event, frozen=True, kw_only=True):
     hooks: tuple[str, ...] = ("http",)
     can_attach: bool = False
     limits: tuple[str, ...] = ()
+    can_mask: bool = False
 
 
 @event("broker", "lost")
@@ -64,7 +66,7 @@ class SiteAnnounced(Event, frozen=True, kw_only=True):
 
     ``seal_key`` is the public X25519 key (hex) to which secrets for this site are sealed;
     ``crb_fingerprint`` the SHA-256 (hex) of its copy repository's certificate, ``crb_fingerprints`` that of each
-    of them by the repository's name.
+    of them by the repository's name. ``images`` says which images come in: ``any``, or only ``masked`` ones.
     """
 
     version: str
@@ -72,3 +74,4 @@ class SiteAnnounced(Event, frozen=True, kw_only=True):
     crb_fingerprint: str = ""
     crb_fingerprints: dict[str, str] = {}
     accepts: tuple[str, ...] = ("public", "internal", "personal", "restricted")
+    images: AcceptedImages = "any"

@@ -18,6 +18,7 @@ from schemas.problems import CalqueError, Problem, temporary
 from schemas.room import Fill
 from schemas.subjects import outbox
 from schemas.traces import Trace, operation_trace, parse
+from schemas.values import AcceptedImages
 from site_agent.adapters import measure
 from site_agent.domain.repositories import NO_POLICY, Policy
 from site_agent.domain.site import Draft, Site
@@ -35,8 +36,10 @@ CONFLICTS = 8
 class Journal:
     """``site`` is the fold of the stream; it changes only here."""
 
-    def __init__(self, store: EventStore, *, site: str, policy: Policy = NO_POLICY) -> None:
-        self.site = Site(site, policy=policy)
+    def __init__(
+        self, store: EventStore, *, site: str, policy: Policy = NO_POLICY, images: AcceptedImages = "any"
+    ) -> None:
+        self.site = Site(site, policy=policy, images_accepted=images)
         self.room = Fill(site, outbox(site))
         """What is known of the room in the outbox; renewed by who looks at the site's condition."""
         self._store = store

@@ -23,6 +23,7 @@ from site_agent.application.environments import Environments, deployment, labels
 from site_agent.application.existing import existing_of
 from site_agent.application.grants import Grants
 from site_agent.application.hook_actions import HOOK_STEPS, HookActions
+from site_agent.application.masking_actions import MaskingActions, asked_of, masked_by
 from site_agent.application.repository_actions import RepositoryActions
 from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.site_secrets import SiteSecrets
@@ -53,6 +54,7 @@ class Actions:
         self._grants = grants
         self._given = given
         self._environments = Environments(self._bindings, given)
+        self._masking = MaskingActions(secrets)
         self._actions: dict[str, Callable[[Call], Awaitable[Result]]] = {
             plans.PROVISION: self._provision,
             plans.RESTORE: self._restore,
@@ -70,6 +72,7 @@ class Actions:
             plans.THAW: self._thaw,
             plans.COPY: self._copy,
             plans.DISCARD: self._discard,
+            **self._masking.actions,
             **HookActions(site, brokers=brokers, environments=self._environments, stop=self.stop_attempts).actions,
             **RepositoryActions(site, brokers=brokers, grants=grants, repositories=repositories).actions,
         }
@@ -218,6 +221,7 @@ class Actions:
             service_id=instance.service_id(call.part),
             copy=call.request["copies"][call.part],
             existing=self._existing(instance, call.part),
+            masking=asked_of(call),
         )
         await self._brokers.run("dsb", instance.data_services[call.part].broker, "stage_copy", request, wire.Done)
         return {}
@@ -295,6 +299,7 @@ class Actions:
             copy=call.request["copies"][call.part],
             hold_seconds=MOMENT_SECONDS,
             existing=self._existing(instance, call.part),
+            masking=asked_of(call),
         )
         broker = instance.data_services[call.part].broker
         prepared = await self._brokers.call("dsb", broker, "prepare_copy", request, wire.Prepared, on=call.operation.id)
@@ -304,6 +309,7 @@ class Actions:
         instance = self._instance(call.operation)
         service = instance.data_services[call.part]
         copy = call.request["copies"][call.part]
+        order = self._masking.order(call)
         source = wire.CopySource(
             site=self._site().name,
             instance=instance.id,
@@ -325,9 +331,12 @@ class Actions:
             copy=copy,
             grant=granted.grant,
             existing=self._existing(instance, call.part),
+            masking=order,
         )
         copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
-        return {"copied": msgspec.to_builtins(copied)}
+        masked = masked_by(call, copied)
+        result: Result = {"copied": msgspec.to_builtins(copied)}
+        return result if masked is None else {**result, "masked": msgspec.to_builtins(masked)}
 
     async def _discard(self, call: Call) -> Result:
         instance = self._instance(call.operation)

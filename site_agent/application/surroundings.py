@@ -97,6 +97,7 @@ class BrokerWatch:
                     engine_version=dsb.engine_version,
                     can_attach=dsb.can_attach,
                     limits=dsb.limits,
+                    can_mask=dsb.can_mask,
                 )
             case "psb":
                 psb = await self._brokers.once(kind, name, "info", asked, wire.PsbInfo)
@@ -146,7 +147,13 @@ def announcement(site: Site, *, version: str, seal_key: str, fingerprints: dict[
     first = next((merged[name] for name in site.repository_order if name in merged), "")
     if not first and site.announced is not None:
         first = site.announced.crb_fingerprint
-    return ev.SiteAnnounced(version=version, seal_key=seal_key, crb_fingerprint=first, crb_fingerprints=merged)
+    return ev.SiteAnnounced(
+        version=version,
+        seal_key=seal_key,
+        crb_fingerprint=first,
+        crb_fingerprints=merged,
+        images=site.images_accepted,
+    )
 
 
 class Doubts:

@@ -14,6 +14,7 @@ import msgspec
 from schemas import events as ev
 from schemas import saga
 from schemas.envelope import parse_timestamp
+from schemas.masking import Masked
 from schemas.problems import Problem, permanent
 from schemas.values import (
     Binding,
@@ -321,6 +322,7 @@ def writers_wait(site: Site, operation: saga.Operation) -> float:
 def _part(instance: Instance, name: str, copy: str, results: dict[str, dict[str, Any]]) -> ImagePart:
     service = instance.data_services[name]
     copied = results[plans.step_id(plans.COPY, name)]["copied"]
+    masked = results[plans.step_id(plans.COPY, name)].get("masked")
     summary = msgspec.convert(results[plans.step_id(plans.COMMIT, name)]["summary"], CopySummary)
     return ImagePart(
         data_service=name,
@@ -337,4 +339,5 @@ def _part(instance: Instance, name: str, copy: str, results: dict[str, dict[str,
         stored=summary.stored,
         data_class=service.spec.data_class,
         origin="attached" if service.attached else "provisioned",
+        masked=msgspec.convert(masked, Masked) if masked is not None else None,
     )

@@ -6,6 +6,9 @@ Pure, and made from the site's own state alone: no projection of anybody else ta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from schemas import commands as cmd
 from schemas import events as ev
@@ -20,6 +23,7 @@ from schemas.values import Choices, ImageContent, ImagePart, Template
 from site_agent.domain import attachments, consequences, decide_images, decide_repositories, plans
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
+from site_agent.domain.masking import not_accepted, rules_for
 from site_agent.domain.repositories import home
 from site_agent.domain.site import Draft, Site
 
@@ -165,6 +169,8 @@ def _run(site: Site, command: cmd.SiteRunImage, id: str, target: str) -> Decisio
     choices = inherited(source.configuration, asked)
     absent = left_out(template, choices)
     parts = [part for part in source.parts if part.data_service not in absent]
+    if problem := not_accepted(site, parts):
+        return problem
     accepted = site.announced.accepts if site.announced else ()
     for part in parts:
         if part.data_class not in accepted:
@@ -218,6 +224,9 @@ def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> De
     placed = decide_images.place_save(site, instance, command.repository)
     if isinstance(placed, Problem):
         return placed
+    masking = rules_for(site, instance, command)
+    if isinstance(masking, Problem):
+        return masking
     copies = {name: command.copies[name] for name in data}
     drafts = [
         Draft(
@@ -244,12 +253,14 @@ def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> De
                 ),
             )
         )
-    request = {
+    request: dict[str, Any] = {
         "image": command.image,
         "copies": copies,
         "repository": home(wanted=command.repository, policy=site.policy, there=site.repositories()),
         "repositories": placed,
     }
+    if command.masked:
+        request["masking"] = msgspec.to_builtins(masking)
     return [
         *drafts,
         *accept(
@@ -259,7 +270,7 @@ def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> De
             kind="save",
             target=target,
             name=instance.name,
-            steps=plans.save(instance),
+            steps=plans.save(instance, masked=command.masked),
             request=request,
         ),
     ]

@@ -10,6 +10,7 @@ from schemas.values import ImageContent
 from site_agent.domain import plans
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
+from site_agent.domain.masking import not_accepted
 from site_agent.domain.repositories import Item, home, place
 from site_agent.domain.site import Site
 
@@ -17,6 +18,8 @@ from site_agent.domain.site import Site
 def transfer(site: Site, command: cmd.SiteTransferImage, id: str, target: str) -> Decision:
     """Fetch what is missing: at the site or, when the command names one, in that repository."""
     content, wanted = command.content, command.repository
+    if problem := not_accepted(site, [part for one in content.instances for part in one.parts]):
+        return problem
     copies = copies_of(content)
     missing = [
         name

@@ -15,6 +15,7 @@ from schemas import events as ev
 from schemas.brokers import ListedImage
 from schemas.repositories import FoundStatus, ScannedImage
 from schemas.values import CopySummary, ImageContent, ImagePart
+from site_agent.domain.masking import not_accepted
 from site_agent.domain.site import Draft, Site
 
 
@@ -53,6 +54,8 @@ def judge(site: Site, listed: ListedImage, listings: Collection[Listing], truste
         return Verdict("known")
     if listed.signed_by not in trusted:
         return Verdict("untrusted", f"signed by {listed.signed_by}")
+    if problem := not_accepted(site, parts_of(listed.content)):
+        return Verdict("unmasked", problem.message)
     if lacking:
         return Verdict("incomplete", f"no copy of {', '.join(lacking)}")
     return Verdict("new")

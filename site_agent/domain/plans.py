@@ -40,6 +40,8 @@ FETCH: Final = "fetch"
 SCAN: Final = "scan"
 VERIFY: Final = "verify"
 COLLECT: Final = "collect"
+MAKE_KEY: Final = "make_key"
+DROP_KEY: Final = "drop_key"
 
 BEFORE_COPY: Final = "before_copy"
 AFTER_COPY: Final = "after_copy"
@@ -52,6 +54,7 @@ ACTIONS: Final = frozenset(
     {
         PROVISION, RESTORE, DEPROVISION, ATTACH, DETACH, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE,
         THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH, SCAN, VERIFY, COLLECT,
+        MAKE_KEY, DROP_KEY,
         BEFORE_COPY, AFTER_COPY, ARM, BEFORE_RESTORE, AFTER_RESTORE, LET_BE,
     }
 )  # fmt: skip
@@ -146,12 +149,14 @@ def writers(template: Template) -> tuple[str, ...]:
     return tuple(name for name, spec in template.services.items() if _reaches_data(spec, template))
 
 
-def save(instance: Instance) -> tuple[Step, ...]:
+def save(instance: Instance, *, masked: bool = False) -> tuple[Step, ...]:
     """Stage, quiesce, prepare, thaw, copy, commit, and the image's manifest beside the copies; around it the hooks of
     a copy.
 
     ``arm`` does nothing. Its undo is the hook that runs after the copy: it begins together with the hook before the
     copy and nothing is built on it, so however the save goes back, that hook runs, and waits for nothing else.
+
+    A ``masked`` save has a key, made before the first copy begins and forgotten when all are made.
     """
     template = instance.template
     data = tuple(template.data_services)
@@ -160,6 +165,10 @@ def save(instance: Instance) -> tuple[Step, ...]:
     before_copy = hooks(template, BEFORE_COPY) if running else {}
     after_copy = hooks(template, AFTER_COPY) if running else {}
     steps: list[Step] = [_step(ARM, name, undo=AFTER_COPY) for name in after_copy]
+    keyed: tuple[str, ...] = ()
+    if masked:
+        steps.append(_step(MAKE_KEY, "image", undo=DROP_KEY))
+        keyed = ids(MAKE_KEY, ("image",))
     steps += [_step(BEFORE_COPY, name, undo=LET_BE, **_of_hook(hook)) for name, hook in before_copy.items()]
     first = ids(BEFORE_COPY, before_copy)
     steps += [_step(STAGE, name, needs=first, undo=DISCARD, timeout_seconds=BULK_SECONDS) for name in data]
@@ -171,10 +180,12 @@ def save(instance: Instance) -> tuple[Step, ...]:
     steps += [_step(THAW, name, needs=prepared, attempts=20, timeout_seconds=12.0) for name in held]
     thawed = ids(THAW, held) or prepared
     for name in data:
-        steps.append(_step(COPY, name, needs=thawed, undo=ABORT, attempts=3, timeout_seconds=BULK_SECONDS))
+        steps.append(_step(COPY, name, needs=(*thawed, *keyed), undo=ABORT, attempts=3, timeout_seconds=BULK_SECONDS))
         steps.append(_step(DISCARD, name, needs=ids(COPY, (name,)), timeout_seconds=30.0))
         steps.append(_step(COMMIT, name, needs=ids(COPY, (name,)), undo=DROP, timeout_seconds=BULK_SECONDS))
     copied = ids(COPY, data) or thawed
+    if masked:
+        steps.append(_step(DROP_KEY, "image", needs=(*copied, *keyed)))
     steps += [_step(AFTER_COPY, name, needs=copied, undo=LET_BE, **_of_hook(hook)) for name, hook in after_copy.items()]
     steps.append(_step(RECORD, "image", needs=ids(COMMIT, data) or thawed, undo=FORGET, timeout_seconds=30.0))
     return tuple(steps)

@@ -15,7 +15,7 @@ from schemas.envelope import parse_timestamp, timestamp
 from schemas.expiry import REMEMBERED
 from schemas.names import location_token
 from schemas.problems import Problem, permanent
-from schemas.values import CopyState, CopySummary, ImageContent, ImageState, Level
+from schemas.values import AcceptedImages, CopyState, CopySummary, ImageContent, ImageState, Level
 from site_agent.domain import instance as instances
 from site_agent.domain.instance import Instance
 from site_agent.domain.repositories import NO_POLICY, Policy
@@ -65,10 +65,12 @@ class SiteSecret(Fact, frozen=True, kw_only=True):
 
 @dataclass
 class Site:
-    """What the agent knows of its own site. Changed by :meth:`apply` alone; ``policy`` is what its operator set."""
+    """What the agent knows of its own site. Changed by :meth:`apply` alone; ``policy`` and ``images_accepted`` are what
+    its operator set."""
 
     name: str
     policy: Policy = NO_POLICY
+    images_accepted: AcceptedImages = "any"
     instances: dict[str, Instance] = field(default_factory=dict)
     operations: dict[str, saga.Operation] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from schemas import brokers as wire
+from schemas.masking import Masked, rules_digest
 from schemas.secrets import Secret
 from schemas.values import CopyPart, DataServiceType, Plan
 from tests.simulation.loop import Process
@@ -85,6 +86,7 @@ class DataBroker(SimBroker):
             protocols=("http",),
             copy_formats=(FORMAT,),
             can_attach=True,
+            can_mask=self._offers == "database",
         )
 
     async def attach(self, request: wire.Attach, _reporter: Reporter) -> wire.Attachable:
@@ -196,7 +198,8 @@ class DataBroker(SimBroker):
             self._repositories.write(request.grant, part, by=self.around.site)
             parts.append(part)
         await self.point("copy", "after")
-        return wire.Copied(copy_format=FORMAT, parts=tuple(parts))
+        masked = Masked(rules=rules_digest(request.masking.rules), columns=1) if request.masking else None
+        return wire.Copied(copy_format=FORMAT, parts=tuple(parts), masked=masked)
 
     async def discard_copy(self, request: wire.DiscardCopy) -> wire.Done:
         await self.point("discard_copy", "before")

@@ -12,6 +12,7 @@ import msgspec
 from schemas import commands as cmd
 from schemas.commands import Answer, Command
 from schemas.envelope import Envelope, encode, timestamp, unwrap, wrap
+from schemas.masking import Masking, MaskingRule
 from schemas.names import repository_token, template_token
 from schemas.problems import CalqueError
 from schemas.subjects import hub_command, reply_prefix, site_command
@@ -36,6 +37,8 @@ from tests.simulation.world import CHAOS_SECONDS, REPOSITORIES, SITES, World
 PRINCIPAL = "admin"
 SECRET = "chat-token"
 SECRET_TRIES = 4
+RULES = Masking(columns=(MaskingRule(column="*.*", transformer="hash"),), unclassified="refuse")
+KEPT = Masking(keep=True)
 HOOKS = Hooks(quiesce=Hook(http="POST /quiesce"), thaw=Hook(http="POST /thaw"))
 ALL_HOOKS = Hooks(
     quiesce=Hook(http="POST /quiesce"),
@@ -61,13 +64,16 @@ TEMPLATES = (
             "web": _process(type="public", environment={"URI": "${db.uri}", "API": "${api.url}"}, hooks=HOOKS),
             "api": _process(environment={"URI": "${db.uri}", "FILES": "${files.uri}"}, hooks=ALL_HOOKS),
         },
-        data_services={"db": DataServiceSpec(type="database"), "files": DataServiceSpec(type="objectstore")},
+        data_services={
+            "db": DataServiceSpec(type="database", masking=RULES),
+            "files": DataServiceSpec(type="objectstore", masking=KEPT),
+        },
     ),
     Template(
         name="blog",
         version="1.0.0",
         services={"web": _process(environment={"URI": "${db.uri}"}, hooks=HOOKS)},
-        data_services={"db": DataServiceSpec(type="database")},
+        data_services={"db": DataServiceSpec(type="database", masking=RULES)},
     ),
     Template(name="page", version="1.0.0", services={"web": _process()}),
     Template(
@@ -90,13 +96,15 @@ TEMPLATES = (
             "log": _process(environment={"URI": "${db.uri}"}, optional=True),
         },
         data_services={
-            "bus": DataServiceSpec(type="messaging"),
-            "db": DataServiceSpec(type="database", optional=True),
+            "bus": DataServiceSpec(type="messaging", masking=KEPT),
+            "db": DataServiceSpec(type="database", optional=True, masking=RULES),
         },
     ),
 )
 
 
+MASKED_EACH = 3
+"""So many saves are there to a masked one."""
 MOODS = ("mixed", "mixed", "travelling", "regretful")
 """What a run has more of: runs at other sites, or cancellations soon after."""
 
@@ -201,7 +209,12 @@ class Client:
         elif roll < 0.42:
             image = f"m{len(self.images) + 1}"
             self.images.append(image)
-            command = cmd.SaveInstance(image=image, name=self._name("image"), repository=self._repository())
+            command = cmd.SaveInstance(
+                image=image,
+                name=self._name("image"),
+                repository=self._repository(),
+                masked=len(self.images) % MASKED_EACH == 0,
+            )
             await self._regret(await self.send(self._living(), command))
         elif roll < 0.62 and self.images:
             instance = self._instance()

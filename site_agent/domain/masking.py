@@ -1,0 +1,65 @@
+"""Masked saves, and sites that take masked images only. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas import commands as cmd
+from schemas.masking import Masking
+from schemas.masking_rules import check_all
+from schemas.problems import Problem, conflict, invalid
+from schemas.values import ImagePart
+from site_agent.domain.instance import Instance
+from site_agent.domain.site import Site
+
+
+def rules_for(site: Site, instance: Instance, command: cmd.SiteSaveInstance) -> dict[str, Masking] | Problem:
+    """Data service -> its rules in a save that masks; nothing in one that does not. A data service that nothing is
+    said of, or whose broker can't mask, is a problem: nothing leaves unmasked because it was forgotten."""
+    if not command.masked:
+        if command.masking:
+            return invalid("masking", "there are rules, and the save is not to be masked", "ask for a masked save")
+        return {}
+    written = instance.written.data_services
+    for problem in check_all(command.masking, data_services=written, field="masking"):
+        return problem
+    services = instance.template.data_services
+    given = command.masking or {name: spec.masking for name, spec in services.items() if spec.masking is not None}
+    for name in services:
+        rules = given.get(name)
+        if rules is None:
+            return invalid(
+                f"masking.{name}",
+                f"no rule says how data service {name!r} is masked",
+                "write rules for it, or 'keep: true' if all that it holds is harmless",
+            )
+        broker = instance.data_services[name].broker
+        known = site.brokers.get(f"dsb-{broker}")
+        if not rules.keep and not (known is not None and known.can_mask):
+            return conflict(
+                f"masking.{name}",
+                f"broker {broker!r} of data service {name!r} can't mask",
+                "say 'keep: true' of it if all that it holds is harmless, or save without masking",
+            )
+    return {name: given[name] for name in services}
+
+
+def not_accepted(site: Site, parts: Iterable[ImagePart]) -> Problem | None:
+    """Why these parts of an image may not come to this site, as far as masking goes."""
+    if site.images_accepted != "masked":
+        return None
+    return next((unmasked(site.name, part) for part in parts if part.masked is None), None)
+
+
+def unmasked(site: str, part: ImagePart) -> Problem:
+    """A site that takes masked images only does not take this part."""
+    return conflict(
+        f"data_services.{part.data_service}",
+        f"site {site} takes masked images only, and data service {part.data_service!r} of this one is not masked",
+        "save the app again with --masked, or use another site",
+    )
+
+
+def key_reference(image: str) -> str:
+    """Where the site's store keeps the key of an image while it is saved."""
+    return f"secret:masking/{image}"
