@@ -138,12 +138,13 @@ class RepositoryBroker(Broker, abc.ABC):
         return Repositories(repositories=(self.settings.name,))
 
     async def open_write(self, request: OpenWrite) -> Granted:
+        parent = ""
         try:
-            await in_thread(self._store.open_write, request.copy, summaries.opening(request.source))
+            parent = await in_thread(self._begin, request)
         except AlreadyCommitted:
             # A request that comes again late: the grant opens nothing any more.
             logger.info("copy %s is committed already", request.copy)
-        return Granted(grant=self._issuer.issue(request.copy, "write", seconds=request.ttl_seconds))
+        return Granted(grant=self._issuer.issue(request.copy, "write", seconds=request.ttl_seconds, parent=parent))
 
     async def commit(self, request: CommitCopy, reporter: Reporter) -> Committed:
         committed = await in_thread(self._commit, request)
@@ -268,6 +269,21 @@ class RepositoryBroker(Broker, abc.ABC):
             raise CalqueError(self._missing)
         return self._served
 
+    def _begin(self, request: OpenWrite) -> str:
+        """Opens the copy. The parent that counts: the one that was asked for, if it is sound and here."""
+        opened = self._store.open_write(request.copy, summaries.opening(request.source))
+        parent = request.parent
+        if parent:
+            try:
+                fits = summaries.same_service(request.source, self._store.committed(parent))
+            except CalqueError as error:
+                logger.info("copy %s is not taken on top of %s: %s", request.copy, parent, error)
+                fits = False
+            if not fits or parent in self._open.endpoint.unfit:
+                parent = ""
+        opened.take_on(parent)
+        return parent
+
     def _commit(self, request: CommitCopy) -> CommittedCopy:
         store = self._store
         named = _by_name(request.copied.parts)
@@ -283,7 +299,8 @@ class RepositoryBroker(Broker, abc.ABC):
         opened = store.writing(request.copy)
         _same_parts(named, _by_name(tuple(summaries.copy_part(part) for part in opened.sealed().values())))
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return store.commit(request.copy, info=summaries.closing(opened.info.source, request, created=created))
+        info = summaries.closing(opened.info.source, request, created=created, parent=opened.parent)
+        return store.commit(request.copy, info=info)
 
     def _summaries(self) -> tuple[CopySummary, ...]:
         found = []

@@ -17,17 +17,19 @@ import msgspec
 from aiohttp import web
 
 from brokers.repository.endpoint_errors import problems, storage_problem, token_problem
-from brokers.repository.errors import CopyNotFound, InvalidPart
+from brokers.repository.errors import CopyNotFound, InvalidPart, KeptGone
+from brokers.repository.kept import earlier, known_pieces
 from brokers.repository.manifest import Part
 from brokers.repository.opened import ChunkLayout, CopyRepository
 from brokers.repository.summaries import copy_part
-from brokers.repository.tokens import Purpose, TokenKey, TokenRefused
+from brokers.repository.tokens import Claims, Purpose, TokenKey, TokenRefused
 from brokers.sdk.copystream import MEDIA_TYPE_HEADER
 from brokers.sdk.copystream_tls import certificate_fingerprint
 from brokers.sdk.digests import Buffer, is_digest
 from brokers.sdk.frames import (
     CHUNKS_TYPE,
     ENTRIES_TYPE,
+    KNOWN_TYPE,
     RAW_TYPE,
     STREAM_TYPE,
     Data,
@@ -83,6 +85,8 @@ class Endpoint:
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="repository")
         self._digests: collections.OrderedDict[str, Container[bytes]] = collections.OrderedDict()
         self._runner: web.AppRunner | None = None
+        self.unfit: set[str] = set()
+        """Copies that turned out damaged or gone when a writer kept entries of them: no parents any more."""
         self.served_bytes = 0
         """Bytes of stored chunks given to peers since the start."""
 
@@ -92,6 +96,7 @@ class Endpoint:
         path = "/v0/copies/{copy}"
         application.router.add_put(f"{path}/parts/{{part}}", self._put_part, expect_handler=self._expect)
         application.router.add_get(f"{path}/parts/{{part}}", self._get_part, allow_head=False)
+        application.router.add_get(f"{path}/parts/{{part}}/known", self._get_known, allow_head=False)
         application.router.add_get(f"{path}/manifest", self._get_manifest, allow_head=False)
         application.router.add_get(f"{path}/layout", self._get_layout, allow_head=False)
         application.router.add_post(f"{path}/chunks", self._post_chunks)
@@ -122,6 +127,9 @@ class Endpoint:
 
     def _authorize(self, request: web.Request, purpose: Purpose) -> str:
         """The copy that the request may touch. Raises TokenRefused."""
+        return self._claims(request, purpose).copy
+
+    def _claims(self, request: web.Request, purpose: Purpose) -> Claims:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenRefused("a bearer token is needed", known=False)
@@ -130,8 +138,7 @@ class Endpoint:
         tls = transport.get_extra_info("ssl_object") if transport is not None else None
         der = tls.getpeercert(binary_form=True) if tls is not None else None
         client = certificate_fingerprint(der) if der else None
-        self._tokens.check(token, copy=copy, purpose=purpose, client=client, now=self._clock())
-        return copy
+        return self._tokens.check(token, copy=copy, purpose=purpose, client=client, now=self._clock())
 
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
         # Refused before the writer sends its first byte.
@@ -144,12 +151,14 @@ class Endpoint:
         return None
 
     async def _put_part(self, request: web.Request) -> web.StreamResponse:
-        copy = self._authorize(request, "write")
+        claims = self._claims(request, "write")
+        copy = claims.copy
         name = request.match_info["part"]
         layout, framed = _layout_of(request, copy=copy, part=name)
         media_type = request.headers.get(MEDIA_TYPE_HEADER, RAW_TYPE)[:200]
         opened = await self._run(self._repository.writing, copy)
-        writer = opened.begin_part(name, layout=layout, media_type=media_type, framed=framed)
+        before = earlier(self._repository, parent=claims.parent, name=name)
+        writer = opened.begin_part(name, layout=layout, media_type=media_type, framed=framed, earlier=before)
         try:
             try:
                 # The reader's buffer fills while a block is hashed, compressed and written; then it stops reading.
@@ -161,8 +170,13 @@ class Endpoint:
                 raise InvalidPart("the body was cut short", copy=copy, part=name)
             part = await self._run(writer.seal)
             await self._run(opened.seal_part, part)
+        except KeptGone:
+            self.unfit.add(claims.parent)
+            raise
         finally:
             opened.end_part(name)
+            if before is not None:
+                before.close()
         return web.Response(body=msgspec.json.encode(copy_part(part)), status=201, content_type="application/json")
 
     async def _get_part(self, request: web.Request) -> web.StreamResponse:
@@ -178,6 +192,20 @@ class Endpoint:
         if not framed:
             response.content_length = part.size
         return await self._stream(request, response, self._part_pieces(copy, part, framed=framed), framed=framed)
+
+    async def _get_known(self, request: web.Request) -> web.StreamResponse:
+        claims = self._claims(request, "write")
+        response = web.StreamResponse()
+        response.content_type = KNOWN_TYPE
+        pieces = self._known_pieces(claims.parent, request.match_info["part"])
+        return await self._stream(request, response, pieces, framed=True)
+
+    def _known_pieces(self, parent: str, name: str) -> Iterator[Buffer]:
+        try:
+            yield from known_pieces(self._repository, parent=parent, name=name)
+        except KeptGone:
+            self.unfit.add(parent)
+            raise
 
     async def _get_manifest(self, request: web.Request) -> web.StreamResponse:
         copy = self._authorize(request, "read")

@@ -68,6 +68,14 @@ class IncompleteCopy(RepositoryError):
     remedy = "write the part again, then commit"
 
 
+class KeptGone(RepositoryError):
+    """An entry can't be kept: the copy that had it is gone, or damaged. The part can be written without it."""
+
+    code = "kept_gone"
+    actor = Actor.ENVIRONMENT
+    remedy = "write the part again with another grant"
+
+
 class CorruptManifest(RepositoryError):
     """The manifest was changed after it was signed, or is no manifest."""
 

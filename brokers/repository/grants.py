@@ -27,11 +27,20 @@ class Grants:
         self._ca = ca.read_text()
         self.fingerprint = file_fingerprint(certificate)
 
-    def issue(self, copy: str, purpose: Purpose, *, seconds: float, client_fingerprint: str | None = None) -> CopyGrant:
-        """A grant for one copy. With a fingerprint, only who shows that client certificate can use it."""
+    def issue(
+        self,
+        copy: str,
+        purpose: Purpose,
+        *,
+        seconds: float,
+        client_fingerprint: str | None = None,
+        parent: str = "",
+    ) -> CopyGrant:
+        """A grant for one copy. With a fingerprint, only who shows that client certificate can use it. With a
+        `parent`, who writes may refer to entries of that copy."""
         check_name(copy, what="copy id")
         expires = self._clock() + seconds
-        token = self._tokens.issue(Claims(copy, purpose, expires, client_fingerprint))
+        token = self._tokens.issue(Claims(copy, purpose, expires, client_fingerprint, parent))
         return CopyGrant(
             copy=copy,
             purpose=purpose,
@@ -41,4 +50,5 @@ class Grants:
             ca=self._ca,
             expires_at=datetime.fromtimestamp(expires, UTC).isoformat(timespec="seconds"),
             client_fingerprint=client_fingerprint,
+            parent=parent,
         )

@@ -80,7 +80,7 @@ class DataServiceInfo(msgspec.Struct, frozen=True):
 
 class CopyInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the one who opens a copy says about it. No secrets: all of this is readable in the repository.
-    `created` is RFC 3339, UTC; `source` names site, instance and data service."""
+    `created` is RFC 3339, UTC; `source` names site, instance and data service; `parent` the copy before."""
 
     data_service: DataServiceInfo = DataServiceInfo()
     data_class: str = "restricted"
@@ -88,6 +88,7 @@ class CopyInfo(msgspec.Struct, frozen=True, kw_only=True):
     source: dict[str, str] = {}
     created: str = ""
     attributes: dict[str, Any] = {}
+    parent: str = ""
 
 
 class Signature(msgspec.Struct, frozen=True):

@@ -8,14 +8,17 @@ store raises (a :class:`schemas.problems.CalqueError`).
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from brokers.repository.manifest import ChunkRef, CopyInfo, Manifest, Part
+from brokers.repository.manifest import ChunkRef, CopyInfo, IndexEntry, Manifest, Part
 from brokers.sdk.digests import Buffer, digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, Layout
 from schemas.values import ImageContent
+
+if TYPE_CHECKING:
+    from brokers.repository.kept import Earlier
 
 RESERVED_FREE_BYTES = 64 << 20
 """Writing is refused when the store has less left: a full disk also stops the others on it."""
@@ -138,6 +141,13 @@ class OpenCopy(Protocol):
     def writing(self) -> frozenset[str]:
         """The parts that a connection is writing now."""
 
+    @property
+    def parent(self) -> str:
+        """The copy that this one is taken on top of, as it was said last; empty if none was."""
+
+    def take_on(self, parent: str) -> None:
+        """Records the parent."""
+
     def sealed(self) -> dict[str, Part]:
         """The parts that arrived whole."""
 
@@ -149,8 +159,10 @@ class OpenCopy(Protocol):
         media_type: str,
         framed: bool,
         progress: Callable[[int], None] | None = None,
+        earlier: Earlier | None = None,
     ) -> PartWriting:
-        """Starts a part anew; its earlier body counts until the new one is sealed. `end_part` must follow."""
+        """Starts a part anew; its earlier body counts until the new one is sealed. It may refer to entries in
+        `earlier`. `end_part` must follow."""
 
     def seal_part(self, part: Part) -> None:
         """Records that the part is whole."""
@@ -210,6 +222,9 @@ class CopyRepository(Protocol):
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
         """The part, every chunk checked as it is read. Raises CorruptChunk, CorruptPart in place of its END."""
+
+    def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
+        """The entries of an entries part, in order, without their bytes. Raises CorruptChunk, CorruptPart."""
 
     def chunk_names(self, copy: str) -> Container[bytes]:
         """The names of all chunks of a committed copy."""

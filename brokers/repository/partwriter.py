@@ -1,13 +1,14 @@
 """Takes the body of one part, in frames or as raw bytes, and turns it into chunks and a sealed `Part`."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from brokers.repository.chunking import Chunker
-from brokers.repository.errors import InvalidPart
+from brokers.repository.errors import InvalidPart, KeptGone, RepositoryError
+from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, IndexEntry, Part
 from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
@@ -18,6 +19,8 @@ from brokers.sdk.frames import (
     Failure,
     FrameDecoder,
     FrameError,
+    Kept,
+    KeptEntry,
     Layout,
     entry_line,
 )
@@ -35,6 +38,10 @@ class ChunkSink(Protocol):
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
         """Takes a chunk, copying the view. Calling the answer waits until the chunk is stored (or was known), gives
         its name and size, and raises what went wrong with it."""
+
+    def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
+        """Takes chunks that lie in the repository already, as if they had come again: from here on no collection
+        frees them. The first of them that isn't there, or can't be relied upon."""
 
 
 class PartWriter:
@@ -54,7 +61,9 @@ class PartWriter:
         framed: bool,
         sink: ChunkSink,
         progress: Callable[[int], None] | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
+        """`earlier`: what the part may refer to."""
         self._copy = copy
         self._name = name
         self._layout = layout
@@ -62,6 +71,7 @@ class PartWriter:
         self._decoder = FrameDecoder(layout) if framed else None
         self._sink = sink
         self._progress = progress
+        self._earlier = earlier
         self._chunker = Chunker(self._store_chunk)
         self._index_chunker = Chunker(self._store_index_chunk)
         self._index: list[Callable[[], ChunkRef]] = []
@@ -93,6 +103,8 @@ class PartWriter:
                         self._entry_size = 0
                     case EntryEnd():
                         self._end_entry(event)
+                    case Kept(entries):
+                        self._keep(entries)
                     case End():
                         self._check_end(event)
                     case Failure():
@@ -188,8 +200,41 @@ class PartWriter:
         self._entries += 1
         self._entry = None
 
+    def _keep(self, entries: list[KeptEntry]) -> None:
+        """Entries whose chunks are those of entries of the parent."""
+        found = [self._kept(entry) for entry in entries]
+        refs = [ref for entry in found for ref in entry.chunks]
+        lost = self._sink.lost(refs)
+        if lost is not None:
+            key = next(entry.key for entry in found if lost in entry.chunks)
+            raise KeptGone(f"entry {key!r} can't be kept: a chunk of it is gone", copy=self._copy, part=self._name)
+        for entry in found:
+            self._queue(entry, 0)
+            self._part_hasher.update(
+                entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest)
+            )
+            self._size += entry.size
+            self._chunk_count += len(entry.chunks)
+            if self._progress is not None:
+                self._progress(entry.size)
+        self._entries += len(found)
+
+    def _kept(self, entry: KeptEntry) -> IndexEntry:
+        if self._earlier is None:
+            raise self._invalid(f"entry {entry.key!r} is one of a parent, and the grant names none")
+        before = entry.of if entry.of is not None else entry.key
+        try:
+            found = self._earlier.find(before)
+        except RepositoryError as error:
+            raise KeptGone(f"entry {entry.key!r} can't be kept: {error}", copy=self._copy, part=self._name) from error
+        if found is None or (found.size, found.digest) != (entry.size, entry.digest):
+            told = "has no such entry" if found is None else "has other bytes"
+            raise self._invalid(f"entry {entry.key!r} can't be kept: {before!r} of the parent {told}")
+        return IndexEntry(entry.key, entry.size, entry.digest, found.chunks, entry.metadata)
+
     def _index_entry(self, entry: IndexEntry) -> None:
-        record = msgspec.structs.replace(entry, chunks=tuple(self._chunks))
+        # A kept one brings its chunks along.
+        record = entry if entry.chunks else msgspec.structs.replace(entry, chunks=tuple(self._chunks))
         self._chunks.clear()
         self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
 

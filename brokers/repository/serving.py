@@ -25,7 +25,7 @@ class Served:
     def __init__(self, repository: CopyRepository, endpoint: Endpoint, grants: Grants) -> None:
         self.repository = repository
         self.grants = grants
-        self._endpoint = endpoint
+        self.endpoint = endpoint
 
     @classmethod
     async def begin(cls, config: RepositorySettings, open_repository: Callable[[], CopyRepository]) -> Served:
@@ -63,7 +63,7 @@ class Served:
         return cls(repository, endpoint, grants)
 
     async def close(self) -> None:
-        await self._endpoint.stop()
+        await self.endpoint.stop()
         self.repository.close()
 
 

@@ -35,7 +35,13 @@ def opening(source: CopySource) -> CopyInfo:
     return CopyInfo(source=_strings(msgspec.to_builtins(source)), data_class=source.data_class)
 
 
-def closing(source: dict[str, str], request: CommitCopy, *, created: str) -> CopyInfo:
+def same_service(source: CopySource, parent: CommittedCopy) -> bool:
+    """Whether a copy is one of the same data service."""
+    before = parent.manifest.source
+    return (before.get("instance"), before.get("data_service")) == (source.instance, source.data_service)
+
+
+def closing(source: dict[str, str], request: CommitCopy, *, created: str, parent: str) -> CopyInfo:
     """What the manifest of a copy says, known when it is committed. `created` is RFC 3339, UTC."""
     return CopyInfo(
         data_service=DataServiceInfo(source.get("broker", ""), request.copied.engine, request.copied.engine_version),
@@ -44,6 +50,7 @@ def closing(source: dict[str, str], request: CommitCopy, *, created: str) -> Cop
         source=source,
         created=created,
         attributes={"copy_format": request.copied.copy_format},
+        parent=parent,
     )
 
 
@@ -58,6 +65,7 @@ def description(committed: CommittedCopy) -> CopyDescription:
             moment=str(manifest.level.get("moment", "")),
             level=msgspec.convert(manifest.level.get("reached", "crash"), Level),
             created_at=manifest.created,
+            parent=manifest.parent,
         )
     except msgspec.ValidationError as error:
         raise CorruptManifest(f"its source can't be read: {error}", copy=manifest.copy) from error

@@ -27,12 +27,13 @@ class TokenRefused(Exception):
 
 class Claims(msgspec.Struct, frozen=True):
     """What a token says. `expires` is a Unix time in seconds; `client` the SHA-256 of the one client certificate
-    that may use it, None for any."""
+    that may use it, None for any. `parent` is the one other copy whose entries a writer may see and refer to."""
 
     copy: str
     purpose: Purpose
     expires: float
     client: str | None = None
+    parent: str = ""
 
 
 class TokenKey:
@@ -55,9 +56,9 @@ class TokenKey:
         body = _encode(msgspec.json.encode(claims))
         return f"{body}.{_encode(self._mac(body))}"
 
-    def check(self, token: str, *, copy: str, purpose: Purpose, client: str | None, now: float) -> None:
-        """Raises TokenRefused unless the token is ours, in time, for this copy and purpose, and shown with the
-        client certificate that it is bound to."""
+    def check(self, token: str, *, copy: str, purpose: Purpose, client: str | None, now: float) -> Claims:
+        """What it says. Raises TokenRefused unless the token is ours, in time, for this copy and purpose, and shown
+        with the client certificate that it is bound to."""
         body, _, mac = token.partition(".")
         try:
             if not hmac.compare_digest(_decode(mac), self._mac(body)):
@@ -73,6 +74,7 @@ class TokenKey:
             raise TokenRefused(f"the token is not for {'reading' if purpose == 'read' else 'writing'}", known=True)
         if claims.client is not None and claims.client != client:
             raise TokenRefused("the token is bound to another client certificate", known=True)
+        return claims
 
     def _mac(self, body: str) -> bytes:
         return hmac.new(self._key, body.encode(), hashlib.sha256).digest()

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 import msgspec
 
+from brokers.sdk.copystream_events import read_events
 from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request, send_guarded
 from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
@@ -21,19 +22,21 @@ from brokers.sdk.frames import (
     EntryBegin,
     EntryEnd,
     Event,
-    Failure,
-    FrameDecoder,
-    FrameError,
+    KeptEntry,
+    Known,
+    KnownEntry,
     Layout,
     data_header,
     encode,
     entry_line,
+    kept_frame,
+    kept_line,
 )
 from schemas.brokers import CopyGrant
-from schemas.problems import Problem, permanent, temporary
+from schemas.problems import temporary
 from schemas.values import CopyPart
 
-__all__ = ["CopyHead", "CopyReader", "CopyStreamError", "CopyWriter", "PartHead"]
+__all__ = ["CopyHead", "CopyReader", "CopyStreamError", "CopyWriter", "KeptEntry", "KnownEntry", "PartHead"]
 
 Progress = Callable[[int], None]
 """Called with the bytes of plaintext that passed since the last call."""
@@ -110,12 +113,34 @@ class CopyWriter:
         """
         return await self._put(part, self._stream_body(blocks), layout=Layout.STREAM, media_type=media_type)
 
-    async def write_entries(
-        self, part: str, entries: AsyncIterator[EntrySource], *, media_type: str = ENTRIES_TYPE
-    ) -> CopyPart:
-        """Writes a list of entries in the order given. Each must have exactly the size it was announced with.
+    async def known(self, part: str) -> AsyncGenerator[KnownEntry, None]:
+        """The entries that this part had in the copy before (the grant's `parent`), in the order in which they were
+        written; nothing when there is none, or it lacks the part. What didn't change since can be written as a
+        `KeptEntry`.
 
         Raises CopyStreamError.
+        """
+        if not self._grant.parent:
+            return
+        hasher, size, count = Hasher(), 0, 0
+        async for event in read_events(self._grant, part, Layout.KNOWN, path=f"parts/{part}/known"):
+            if isinstance(event, Known):
+                hasher.update(event.lines)
+                for entry in event.entries():
+                    size += entry.size
+                    count += 1
+                    yield entry
+            elif isinstance(event, End) and (event.size, event.digest, event.entries) != (size, hasher.hex(), count):
+                raise damaged(part, "the list of the known entries did not arrive as it was stored")
+
+    async def write_entries(
+        self, part: str, entries: AsyncIterator[EntrySource | KeptEntry], *, media_type: str = ENTRIES_TYPE
+    ) -> CopyPart:
+        """Writes a list of entries in the order given. Each must have exactly the size it was announced with. Those
+        that are kept must be entries of this part that `known` told.
+
+        Raises CopyStreamError; with the temporary problem `kept_gone` when an entry can't be kept, since the copy
+        before was deleted or is damaged: another grant knows better.
         """
         return await self._put(part, self._entries_body(part, entries), layout=Layout.ENTRIES, media_type=media_type)
 
@@ -139,9 +164,28 @@ class CopyWriter:
             self._passed(len(block))
         yield encode(End(size, hasher.hex()))
 
-    async def _entries_body(self, part: str, entries: AsyncIterator[EntrySource]) -> AsyncIterator[bytes]:
+    async def _entries_body(self, part: str, entries: AsyncIterator[EntrySource | KeptEntry]) -> AsyncIterator[bytes]:
         part_hasher, total, count, gatherer = Hasher(), 0, 0, _Gatherer()
-        async for key, metadata, size, blocks in entries:
+        kept = bytearray()
+        async for entry in entries:
+            count += 1
+            if isinstance(entry, KeptEntry):
+                kept += kept_line(entry)
+                part_hasher.update(
+                    entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest)
+                )
+                total += entry.size
+                if len(kept) >= _GATHER_BYTES:
+                    for ready in gatherer.add(kept_frame(kept)):
+                        yield ready
+                    kept.clear()
+                self._passed(entry.size)
+                continue
+            if kept:
+                for ready in gatherer.add(kept_frame(kept)):
+                    yield ready
+                kept.clear()
+            key, metadata, size, blocks = entry
             for ready in gatherer.add(encode(EntryBegin(key, size, dict(metadata)))):
                 yield ready
             hasher, sent = Hasher(), 0
@@ -158,8 +202,10 @@ class CopyWriter:
             digest = hasher.hex()
             part_hasher.update(entry_line(key=key, size=size, metadata=metadata, digest=digest))
             total += size
-            count += 1
             for ready in gatherer.add(encode(EntryEnd(size, digest))):
+                yield ready
+        if kept:
+            for ready in gatherer.add(kept_frame(kept)):
                 yield ready
         for ready in gatherer.add(encode(End(total, part_hasher.hex(), count))):
             yield ready
@@ -261,36 +307,5 @@ class CopyReader:
                 digest.append(event.digest)
                 return
 
-    async def _events(self, part: str, layout: Layout) -> AsyncIterator[Event]:
-        decoder = FrameDecoder(layout)
-        async with (
-            connection(self._grant) as session,
-            request(
-                session,
-                "GET",
-                f"{self._grant.url}/parts/{part}",
-                part=part,
-                headers={"Accept": layout.media_type},
-            ) as response,
-        ):
-            if response.content_type != layout.media_type:
-                raise CopyStreamError(
-                    permanent("wrong_layout", f"the part is {response.content_type}, not {layout.value}", field=part)
-                )
-            try:
-                async for block in response.content.iter_any():
-                    for event in decoder.feed(block):
-                        if isinstance(event, Failure):
-                            raise CopyStreamError(_failure(part, event))
-                        yield event
-                decoder.finish()
-            except FrameError as error:
-                if decoder.done:
-                    raise damaged(part, str(error)) from error
-                raise broken(part, error) from error
-
-
-def _failure(part: str, failure: Failure) -> Problem:
-    if failure.temporary:
-        return temporary(failure.code, failure.message, field=part)
-    return permanent(failure.code, failure.message, field=part)
+    def _events(self, part: str, layout: Layout) -> AsyncIterator[Event]:
+        return read_events(self._grant, part, layout, path=f"parts/{part}")

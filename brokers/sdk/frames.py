@@ -5,8 +5,9 @@ repositories. Values in, values out: no socket here. Described for other languag
 A frame is one byte of kind, four bytes of length (big endian) and the payload. A body is, by its layout:
 
     stream    DATA* END
-    entries   (ENTRY DATA* ENTRY_END)* END
+    entries   (ENTRY DATA* ENTRY_END | KEPT)* END
     chunks    CHUNK* END
+    known     KNOWN* END
 
 FAILURE may stand in the place of any frame and is the last one. A body that stops before END or FAILURE was cut
 short, whatever the transport says about it.
@@ -23,12 +24,13 @@ from brokers.sdk.digests import DIGEST_BYTES, Buffer
 STREAM_TYPE = "application/vnd.calque.stream"
 ENTRIES_TYPE = "application/vnd.calque.entries"
 CHUNKS_TYPE = "application/vnd.calque.chunks"
+KNOWN_TYPE = "application/vnd.calque.known"
 RAW_TYPE = "application/octet-stream"
 
 MAX_CONTROL_BYTES = 1 << 20
 """The longest ENTRY, ENTRY_END, END or FAILURE payload."""
 MAX_DATA_BYTES = 16 << 20
-"""The longest DATA or CHUNK payload."""
+"""The longest DATA, CHUNK, KEPT or KNOWN payload."""
 
 _HEADER = struct.Struct(">BI")
 
@@ -40,18 +42,30 @@ class FrameKind(IntEnum):
     END = 4
     FAILURE = 5
     CHUNK = 6
+    KEPT = 7
+    KNOWN = 8
 
 
 class Layout(Enum):
-    """What a body holds: one opaque byte stream, an ordered list of entries, or stored chunks."""
+    """What a body holds: one opaque byte stream, an ordered list of entries, stored chunks, or what is known of the
+    entries of an earlier copy."""
 
     STREAM = "stream"
     ENTRIES = "entries"
     CHUNKS = "chunks"
+    KNOWN = "known"
 
     @property
     def media_type(self) -> str:
-        return {Layout.STREAM: STREAM_TYPE, Layout.ENTRIES: ENTRIES_TYPE, Layout.CHUNKS: CHUNKS_TYPE}[self]
+        return _MEDIA_TYPES[self]
+
+
+_MEDIA_TYPES = {
+    Layout.STREAM: STREAM_TYPE,
+    Layout.ENTRIES: ENTRIES_TYPE,
+    Layout.CHUNKS: CHUNKS_TYPE,
+    Layout.KNOWN: KNOWN_TYPE,
+}
 
 
 class FrameError(ValueError):
@@ -102,7 +116,50 @@ class StoredChunk(msgspec.Struct, frozen=True):
     data: Buffer
 
 
-Event = EntryBegin | Data | EntryEnd | End | Failure | StoredChunk
+class KnownEntry(msgspec.Struct, frozen=True):
+    """An entry of an earlier copy: what an entry line says. Size in bytes, digest BLAKE3 of its bytes."""
+
+    key: str
+    size: int
+    metadata: dict[str, str]
+    digest: str
+
+
+class KeptEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An entry whose bytes are those of an entry of the parent copy, and are not sent: `key` and `metadata` as they
+    are now, `size` and `digest` as they were and are. `of` is the key that it had there, if that was another one."""
+
+    key: str
+    metadata: dict[str, str]
+    size: int
+    digest: str
+    of: str | None = None
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Some entries that are kept, in order."""
+
+    entries: list[KeptEntry]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The lines of some entries, as they count into the digest of the part."""
+
+    lines: Buffer
+
+    def entries(self) -> list[KnownEntry]:
+        """Raises FrameError."""
+        try:
+            return _KNOWN_DECODER.decode_lines(self.lines)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise FrameError(f"a KNOWN frame can't be read: {error}") from error
+
+
+_KNOWN_DECODER = msgspec.json.Decoder(KnownEntry)
+_KEPT_DECODER = msgspec.json.Decoder(KeptEntry)
+_LISTS = (FrameKind.DATA, FrameKind.CHUNK, FrameKind.KEPT, FrameKind.KNOWN)
+
+Event = EntryBegin | Data | EntryEnd | End | Failure | StoredChunk | Kept | Known
 
 _CONTROL: dict[FrameKind, type[EntryBegin] | type[EntryEnd] | type[End] | type[Failure]] = {
     FrameKind.ENTRY: EntryBegin,
@@ -123,6 +180,21 @@ def chunk_header(digest: bytes, length: int) -> bytes:
     return _HEADER.pack(FrameKind.CHUNK, DIGEST_BYTES + length) + digest
 
 
+def kept_line(entry: KeptEntry) -> bytes:
+    """One line of a KEPT frame."""
+    return msgspec.json.encode(entry) + b"\n"
+
+
+def kept_frame(lines: Buffer) -> bytes:
+    """Lines of kept entries as one frame."""
+    return _HEADER.pack(FrameKind.KEPT, len(lines)) + lines
+
+
+def known_frame(lines: Buffer) -> bytes:
+    """Entry lines as one frame."""
+    return _HEADER.pack(FrameKind.KNOWN, len(lines)) + lines
+
+
 def encode(event: EntryBegin | EntryEnd | End | Failure) -> bytes:
     """One control frame. Raises FrameError if it is longer than MAX_CONTROL_BYTES."""
     payload = msgspec.json.encode(event)
@@ -136,6 +208,14 @@ def entry_line(*, key: str, size: int, metadata: Mapping[str, str], digest: str)
     so that both ends can take it while the bytes pass."""
     record = {"digest": digest, "key": key, "metadata": dict(metadata), "size": size}
     return msgspec.json.encode(record, order="deterministic") + b"\n"
+
+
+_BETWEEN = {
+    Layout.STREAM: (FrameKind.DATA,),
+    Layout.ENTRIES: (FrameKind.ENTRY, FrameKind.KEPT),
+    Layout.CHUNKS: (FrameKind.CHUNK,),
+    Layout.KNOWN: (FrameKind.KNOWN,),
+}
 
 
 class _State(Enum):
@@ -197,7 +277,7 @@ class FrameDecoder:
             kind = FrameKind(number)
         except ValueError:
             raise FrameError(f"unknown frame kind {number}") from None
-        limit = MAX_DATA_BYTES if kind in (FrameKind.DATA, FrameKind.CHUNK) else MAX_CONTROL_BYTES
+        limit = MAX_DATA_BYTES if kind in _LISTS else MAX_CONTROL_BYTES
         if length > limit:
             raise FrameError(f"a {kind.name} frame of {length} bytes is longer than the limit of {limit}")
         if not self._allowed(kind):
@@ -212,12 +292,7 @@ class FrameDecoder:
             return kind in (FrameKind.DATA, FrameKind.ENTRY_END)
         if kind is FrameKind.END:
             return True
-        first = {
-            Layout.STREAM: FrameKind.DATA,
-            Layout.ENTRIES: FrameKind.ENTRY,
-            Layout.CHUNKS: FrameKind.CHUNK,
-        }
-        return kind is first[self._layout]
+        return kind in _BETWEEN[self._layout]
 
     def _finish_frame(self) -> Iterator[Event]:
         kind, self._kind = self._kind, None
@@ -228,6 +303,15 @@ class FrameDecoder:
             if len(payload) < DIGEST_BYTES:
                 raise FrameError("a CHUNK frame is shorter than its digest")
             yield StoredChunk(bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:])
+            return
+        if kind is FrameKind.KNOWN:
+            yield Known(payload)
+            return
+        if kind is FrameKind.KEPT:
+            try:
+                yield Kept(_KEPT_DECODER.decode_lines(payload))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise FrameError(f"a KEPT frame can't be read: {error}") from error
             return
         try:
             event = msgspec.json.decode(payload, type=_CONTROL[kind])

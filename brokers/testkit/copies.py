@@ -18,9 +18,21 @@ import msgspec
 from aiohttp import web
 
 from brokers.sdk.copystream import MEDIA_TYPE_HEADER, CopyHead, PartHead
-from brokers.sdk.frames import ENTRIES_TYPE, RAW_TYPE, STREAM_TYPE, FrameError, Layout
+from brokers.sdk.digests import digest_hex
+from brokers.sdk.frames import (
+    ENTRIES_TYPE,
+    KNOWN_TYPE,
+    RAW_TYPE,
+    STREAM_TYPE,
+    End,
+    FrameError,
+    Layout,
+    encode,
+    entry_line,
+    known_frame,
+)
 from brokers.testkit.certificate import Certificate, own_certificate
-from brokers.testkit.parts import StoredPart, judged, unframed
+from brokers.testkit.parts import StoredEntry, StoredPart, entries_of, judged, unframed
 from schemas.brokers import CopyGrant
 from schemas.envelope import timestamp
 from schemas.problems import CalqueError, Problem, conflict, forbidden, invalid, not_found
@@ -39,6 +51,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     copy: str
     purpose: Purpose
     expires: float
+    parent: str = ""
 
 
 class HeldCopy:
@@ -96,6 +109,8 @@ class CopyServer:
         path = "/v0/copies/{copy}"
         application.router.add_put(f"{path}/parts/{{part}}", self._handler("write", self._put))
         application.router.add_get(f"{path}/parts/{{part}}", self._handler("read", self._get), allow_head=False)
+        known = f"{path}/parts/{{part}}/known"
+        application.router.add_get(known, self._handler("write", self._known), allow_head=False)
         application.router.add_get(f"{path}/manifest", self._handler("read", self._manifest), allow_head=False)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.05)
         await runner.setup()
@@ -114,11 +129,11 @@ class CopyServer:
         """The copy, made when it is new."""
         return self.copies.setdefault(copy, HeldCopy(copy))
 
-    def grant(self, copy: str, purpose: Purpose, *, seconds: float = 600.0) -> CopyGrant:
-        """Access to one copy."""
+    def grant(self, copy: str, purpose: Purpose, *, seconds: float = 600.0, parent: str = "") -> CopyGrant:
+        """Access to one copy; for writing with the ``parent`` of which entries may be kept."""
         token = secrets.token_urlsafe(24)
         expires = time.time() + seconds
-        self.tokens[token] = Token(copy=copy, purpose=purpose, expires=expires)
+        self.tokens[token] = Token(copy=copy, purpose=purpose, expires=expires, parent=parent)
         return CopyGrant(
             copy=copy,
             purpose=purpose,
@@ -127,6 +142,7 @@ class CopyServer:
             fingerprint=self.certificate.fingerprint,
             ca=self.certificate.pem,
             expires_at=timestamp(datetime.fromtimestamp(expires, UTC)),
+            parent=parent,
         )
 
     # --- requests
@@ -175,8 +191,11 @@ class CopyServer:
             raise CalqueError(not_found("copy", f"{copy} is not open"))
         if held.committed and not self._lenient("crb.commit.sealed"):
             raise CalqueError(conflict("copy", f"{copy} is committed"))
+        parent = self._parent(request, name)
         try:
-            stored = judged(name, body if framed else unframed(body), layout=layout, media_type=media_type)
+            stored = judged(
+                name, body if framed else unframed(body), layout=layout, media_type=media_type, parent=parent
+            )
         except FrameError as error:
             lenient = "cut short" in str(error) and self._lenient("crb.part.cut_short")
             if not lenient and not self._lenient("crb.part.damaged"):
@@ -186,6 +205,32 @@ class CopyServer:
             stored = held.parts[name]
         held.parts[name] = stored
         return web.Response(status=201, body=msgspec.json.encode(stored.part), content_type="application/json")
+
+    def _parent(self, request: web.Request, part: str) -> dict[str, StoredEntry]:
+        """The entries that the token lets the writer of a part refer to."""
+        _, _, given = request.headers.get("Authorization", "").partition(" ")
+        token = self.tokens.get(given)
+        held = self.copies.get(token.parent) if token is not None and token.parent else None
+        seen = [held] if held is not None and held.committed else []
+        if self._lenient("crb.kept.other"):
+            seen = list(self.copies.values())
+        found: dict[str, StoredEntry] = {}
+        for copy in seen:
+            stored = copy.parts.get(part)
+            if stored is not None and stored.layout is Layout.ENTRIES:
+                found = {**entries_of(stored), **found}
+        return found
+
+    async def _known(self, request: web.Request, _copy: str) -> web.StreamResponse:
+        lines, size, count = bytearray(), 0, 0
+        for each in self._parent(request, request.match_info["part"]).values():
+            entry = each.entry
+            digest = "0" * 64 if self._lenient("crb.kept.known") else entry.digest
+            lines += entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=digest)
+            size += entry.size
+            count += 1
+        body = (known_frame(lines) if lines else b"") + encode(End(size, digest_hex(lines), count))
+        return web.Response(body=body, content_type=KNOWN_TYPE)
 
     async def _get(self, request: web.Request, copy: str) -> web.StreamResponse:
         stored = self._readable(copy).parts.get(request.match_info["part"])

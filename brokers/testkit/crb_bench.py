@@ -107,9 +107,9 @@ class CrbBench(Bench):
             image="conformance",
         )
 
-    async def open_write(self, copy: str, *, ttl_seconds: float = 600.0) -> CopyGrant:
+    async def open_write(self, copy: str, *, ttl_seconds: float = 600.0, parent: str = "") -> CopyGrant:
         """Begin a copy."""
-        request = OpenWrite(id=new_id(), copy=copy, source=self.source, ttl_seconds=ttl_seconds)
+        request = OpenWrite(id=new_id(), copy=copy, source=self.source, ttl_seconds=ttl_seconds, parent=parent)
         return (await self.talk.ask("open_write", request, Granted)).grant
 
     async def open_read(self, copy: str, *, ttl_seconds: float = 600.0) -> CopyGrant:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from brokers.testkit import (  # noqa: F401 - importing them registers the checks
     checks_crb,
+    checks_crb_kept,
     checks_crb_tokens,
     checks_dsb,
     checks_dsb_attach,

@@ -57,11 +57,16 @@ class CopySource(Fact, frozen=True, kw_only=True):
 
 @message("request.crb.open_write")
 class OpenWrite(Change, frozen=True, kw_only=True):
-    """Begin (or resume) a copy. Answers a write grant; its token lives for ``ttl_seconds``."""
+    """Begin (or resume) a copy. Answers a write grant; its token lives for ``ttl_seconds``.
+
+    ``parent`` is the copy before of the same data service: its entries may be kept instead of sent again, and the
+    manifest names it. One that is not committed here is ignored; the grant says which parent counts.
+    """
 
     copy: str
     source: CopySource
     ttl_seconds: float = 3600.0
+    parent: str = ""
 
 
 @message("reply.crb.grant")
@@ -161,7 +166,7 @@ class DescribeCopy(Request, frozen=True, kw_only=True):
 
 @message("reply.crb.describe")
 class CopyDescription(Reply, frozen=True, kw_only=True):
-    """A committed copy and where it comes from."""
+    """A committed copy and where it comes from. ``parent`` is the copy that it was taken on top of, if any."""
 
     summary: CopySummary
     source: CopySource
@@ -169,6 +174,7 @@ class CopyDescription(Reply, frozen=True, kw_only=True):
     moment: str
     level: Level
     created_at: str
+    parent: str = ""
 
 
 @message("request.crb.verify")

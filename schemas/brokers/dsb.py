@@ -48,6 +48,7 @@ class CopyGrant(Fact, frozen=True, kw_only=True):
     ``url`` is the base of the copy's resources (``<url>/parts/<part>``, ``<url>/manifest``, ``<url>/chunks``).
     ``ca`` is the PEM of the authority to trust; ``fingerprint`` the SHA-256 (hex) of the server's certificate,
     which is pinned. ``client_fingerprint``, when set, is the only client certificate that may use the grant.
+    ``parent``, for writing: the copy whose entries may be kept instead of sent again, empty when there is none.
     """
 
     copy: str
@@ -59,6 +60,7 @@ class CopyGrant(Fact, frozen=True, kw_only=True):
     expires_at: str
     client_fingerprint: str | None = None
     protocol: str = "http"
+    parent: str = ""
 
 
 class Existing(Fact, frozen=True, kw_only=True):

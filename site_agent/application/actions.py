@@ -320,10 +320,10 @@ class Actions:
             image=call.request["image"],
             data_class=service.spec.data_class,
         )
-        opened = wire.OpenWrite(id=call.id, operation=call.operation.id, copy=copy, source=source)
-        granted = await self._brokers.call(
-            "crb", placed_at(call.request, call.part), "open_write", opened, wire.Granted, on=call.operation.id
-        )
+        repository = placed_at(call.request, call.part)
+        parent = self._site().copy_before(instance.id, call.part, repository=repository)
+        opened = wire.OpenWrite(id=call.id, operation=call.operation.id, copy=copy, source=source, parent=parent)
+        granted = await self._brokers.call("crb", repository, "open_write", opened, wire.Granted, on=call.operation.id)
         request = wire.CopyData(
             id=call.id,
             operation=call.operation.id,

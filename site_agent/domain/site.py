@@ -291,6 +291,15 @@ class Site:
         """Whether ``repository`` (its name) of this site holds ``copy``."""
         return self.location(copy, self.place(repository)) in self.locations
 
+    def copy_before(self, instance: str, data_service: str, *, repository: str) -> str:
+        """The copy of the data service in the newest saved image of the instance that ``repository`` of this site
+        holds; empty if there is none."""
+        for image in reversed(self.images.values()):
+            copy = image.copies.get(data_service) if image.instance == instance else None
+            if copy is not None and image.state == "saved" and self.holds(copy, repository):
+                return copy
+        return ""
+
     def place(self, repository: str) -> str:
         """A repository of this site as the world knows it: ``<site>/<name>``."""
         return f"{self.name}/{repository}"

@@ -9,7 +9,7 @@ take any name below `chunks/` from under a writer: the commit puts it back.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
 from brokers.filesystem.format0.files import Files
@@ -146,6 +146,10 @@ class StagedChunks:
         ref = ChunkRef(digest_hex(plain), len(plain))
         self.put_plain(ref.digest, plain)
         return lambda: ref
+
+    def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
+        """Takes chunks that lie in the repository, with a name of their own; the first one that doesn't."""
+        return next((ref for ref in refs if not self.has(ref.digest, size=ref.size)), None)
 
     def put_plain(self, digest: str, plain: Buffer) -> None:
         """Adds a chunk unless it's there."""

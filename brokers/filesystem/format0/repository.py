@@ -35,6 +35,7 @@ from brokers.repository.manifest import (
     PLAIN_DOMAIN,
     ChunkRef,
     CopyInfo,
+    IndexEntry,
     Manifest,
     Part,
     canonical,
@@ -54,7 +55,7 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import Singly, read_events
+from brokers.repository.partreader import Singly, index_entries, read_events
 from brokers.repository.signing import SigningKey
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
@@ -262,6 +263,9 @@ class Repository:
                 found.append(f"{path.parent.name}/{path.name} {path.stat().st_mtime_ns}")
         return digest_hex("\n".join(sorted(found)).encode())[:32]
 
+    def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
+        return index_entries(part, lambda ref: self.read_chunk(ref, copy=copy, part=part.name), copy=copy)
+
     def chunk_names(self, copy: str) -> dict[bytes, int]:
         return maintenance.copy_digests(self.chunks, self.committed(copy).manifest)
 
@@ -342,6 +346,7 @@ class Repository:
             level=info.level,
             source=info.source,
             attributes=info.attributes,
+            parent=info.parent,
         )
 
     def _forget(self, copy: str) -> None:

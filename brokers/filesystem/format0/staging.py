@@ -13,6 +13,7 @@ import msgspec
 from brokers.filesystem.format0.chunks import ChunkStore, StagedChunks
 from brokers.filesystem.format0.files import Files
 from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
+from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
 from brokers.repository.partreader import all_chunks
 from brokers.repository.partwriter import PartWriter
@@ -81,6 +82,19 @@ class OpenCopy:
         opened.staged.take_over()
         return opened
 
+    @property
+    def parent(self) -> str:
+        """The copy that this one is taken on top of; empty if none was said."""
+        try:
+            return (self.directory / "parent").read_text()
+        except FileNotFoundError:
+            return ""
+
+    def take_on(self, parent: str) -> None:
+        """Records the parent."""
+        if parent != self.parent:
+            self._files.replace(self.directory / "parent", parent.encode())
+
     def sealed(self) -> dict[str, Part]:
         return read_sealed(self.directory)
 
@@ -92,6 +106,7 @@ class OpenCopy:
         media_type: str,
         framed: bool,
         progress: Callable[[int], None] | None = None,
+        earlier: Earlier | None = None,
     ) -> PartWriter:
         """Starts a part anew; its earlier body counts until the new one is sealed. Raises RepositoryBusy while
         another connection writes it. `end_part` must follow."""
@@ -110,6 +125,7 @@ class OpenCopy:
             framed=framed,
             sink=self.staged,
             progress=progress,
+            earlier=earlier,
         )
 
     def seal_part(self, part: Part) -> None:

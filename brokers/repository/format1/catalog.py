@@ -17,6 +17,8 @@ from typing import NamedTuple
 from brokers.repository.format1.packs import Blob
 
 _VERSION = 1
+_NAMES = 500
+"""How many chunks are looked up at once."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pack (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, size INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS chunk (
@@ -124,6 +126,22 @@ class Catalog:
                 (name,),
             ).fetchall()
         return [Place(pack, Blob(name, offset, stored, size)) for pack, offset, stored, size in rows]
+
+    def places_of(self, names: Iterable[bytes]) -> dict[bytes, list[Place]]:
+        """Where each of these chunks lies, the oldest pack first; those that lie nowhere are left out."""
+        found: dict[bytes, list[Place]] = {}
+        names = iter(names)
+        while batch := list(itertools.islice(names, _NAMES)):
+            marks = ",".join("?" * len(batch))
+            with self._lock:
+                rows = self._database.execute(
+                    "SELECT chunk.name, pack.id, chunk.offset, chunk.stored, chunk.size FROM chunk"  # noqa: S608 - marks
+                    f" JOIN pack ON pack.number = chunk.pack WHERE chunk.name IN ({marks}) ORDER BY chunk.pack",
+                    batch,
+                ).fetchall()
+            for name, pack, offset, stored, size in rows:
+                found.setdefault(name, []).append(Place(pack, Blob(name, offset, stored, size)))
+        return found
 
     def packs(self) -> dict[bytes, int]:
         """All packs with their sizes."""

@@ -18,6 +18,7 @@ from brokers.repository.format1.catalog import Catalog, Place
 from brokers.repository.format1.holds import Holds
 from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.uploads import Uploads
+from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
 from brokers.repository.partreader import all_chunks
 from brokers.repository.partwriter import PartWriter
@@ -79,6 +80,16 @@ class LocalCopies:
         (directory / "parts").mkdir(parents=True)
         write_atomically(directory / "open.json", canonical(record))
 
+    def take_on(self, copy: str, parent: str) -> None:
+        """Remembers the parent of an open copy."""
+        write_atomically(self.path(copy) / "parent", parent.encode())
+
+    def parent(self, copy: str) -> str:
+        try:
+            return (self.path(copy) / "parent").read_text()
+        except FileNotFoundError:
+            return ""
+
     def sealed(self, copy: str) -> dict[str, Part]:
         paths = sorted((self.path(copy) / "parts").glob("*.json"))
         parts = [msgspec.json.decode(path.read_bytes(), type=Part) for path in paths if path.name[0] != "."]
@@ -134,6 +145,14 @@ class OpenCopy:
         return self.record.info
 
     @property
+    def parent(self) -> str:
+        return self._local.parent(self.copy)
+
+    def take_on(self, parent: str) -> None:
+        if parent != self.parent:
+            self._local.take_on(self.copy, parent)
+
+    @property
     def writing(self) -> frozenset[str]:
         with self._lock:
             return frozenset(self._writing)
@@ -149,6 +168,7 @@ class OpenCopy:
         media_type: str,
         framed: bool,
         progress: Callable[[int], None] | None = None,
+        earlier: Earlier | None = None,
     ) -> _Writing:
         """Raises RepositoryBusy while another connection writes the part, Conflict."""
         check_name(name, what="part name")
@@ -166,6 +186,7 @@ class OpenCopy:
             framed=framed,
             sink=self.uploads,
             progress=progress,
+            earlier=earlier,
         )
         return _Writing(writer, self.uploads)
 

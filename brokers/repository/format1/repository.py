@@ -33,6 +33,7 @@ from brokers.repository.format1.sealing import Keys
 from brokers.repository.format1.writing import Writing
 from brokers.repository.manifest import (
     CopyInfo,
+    IndexEntry,
     Part,
     parse,
 )
@@ -47,7 +48,7 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import all_chunks, read_events
+from brokers.repository.partreader import all_chunks, index_entries, read_events
 from brokers.repository.signing import SigningKey
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import digest_hex
@@ -230,6 +231,9 @@ class Repository:
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
         return read_events(part, self.reader.source(copy, part.name), copy=copy)
+
+    def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
+        return index_entries(part, self.reader.source(copy, part.name).one, copy=copy)
 
     def chunk_names(self, copy: str) -> set[bytes]:
         found: set[bytes] = set()

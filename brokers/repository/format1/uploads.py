@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from brokers.repository.compression import compress
-from brokers.repository.errors import Conflict, StorageFailed
+from brokers.repository.errors import Conflict, CorruptChunk, StorageFailed
 from brokers.repository.format1 import packs
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.holds import Holds, new_serial
@@ -72,8 +72,18 @@ class Uploads:
     """The chunks of one open copy (`brokers.repository.partwriter.ChunkSink`). Connections may share it."""
 
     def __init__(
-        self, objects: ObjectStore, keys: Keys, catalog: Catalog, holds: Holds, workers: Workers, *, pack_bytes: int
+        self,
+        objects: ObjectStore,
+        keys: Keys,
+        catalog: Catalog,
+        holds: Holds,
+        workers: Workers,
+        *,
+        pack_bytes: int,
+        stored: Callable[[bytes], bytes],
     ) -> None:
+        """`stored` reads a chunk as it lies in the repository, one zstd frame; it raises CorruptChunk."""
+        self._stored = stored
         self._objects = objects
         self._keys = keys
         self._catalog = catalog
@@ -104,6 +114,23 @@ class Uploads:
         if name in self._claimed:
             return True
         return any(place.blob.size == size and self._holds.rely(place.pack) for place in self._catalog.places(name))
+
+    def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
+        """Takes chunks that lie in the repository; the first one that doesn't. Those in packs that are about to be
+        deleted are written anew."""
+        places = self._catalog.places_of({bytes.fromhex(ref.digest) for ref in refs})
+        for ref in refs:
+            name = bytes.fromhex(ref.digest)
+            found = places.get(name, ())
+            if any(place.blob.size == ref.size and self._holds.rely(place.pack) for place in found):
+                continue
+            if name in self._claimed:
+                continue
+            try:
+                self.keep(name, self._stored(name), size=ref.size)
+            except CorruptChunk:
+                return ref
+        return None
 
     def keep(self, name: bytes, packed: Buffer, *, size: int) -> None:
         """Adds a compressed chunk from elsewhere, checked. Raises CorruptChunk."""

@@ -114,7 +114,15 @@ class Writing:
 
     def _opened(self, record: OpenRecord, *, before: Set[bytes] = frozenset()) -> OpenCopy:
         holds = Holds(self._objects, self._keys, self._catalog, writer=self._writer, copy=record.copy)
-        uploads = Uploads(self._objects, self._keys, self._catalog, holds, self._workers, pack_bytes=self._pack_bytes)
+        uploads = Uploads(
+            self._objects,
+            self._keys,
+            self._catalog,
+            holds,
+            self._workers,
+            pack_bytes=self._pack_bytes,
+            stored=self._reader.packed,
+        )
         return OpenCopy(
             record,
             local=self._local,
@@ -272,5 +280,6 @@ def _manifest(copy: str, info: CopyInfo, parts: tuple[Part, ...], stored: int) -
         level=info.level,
         source=info.source,
         attributes=info.attributes,
+        parent=info.parent,
         software=f"calque {SERVICE_VERSION}",
     )

@@ -117,7 +117,13 @@ class ReferenceCrb(EngineBroker):
         self.server.opened(request.copy)
         self.sources[request.copy] = request.source
         purpose = "read" if self.broken("crb.open_write.grant") else "write"
-        grant = self.server.grant(request.copy, "write", seconds=request.ttl_seconds)
+        parent = self.copies.get(request.parent)
+        known = request.parent if parent is not None and parent.committed else ""
+        if self.broken("crb.kept.unknown"):
+            known = request.parent
+        if self.broken("crb.kept.same"):
+            known = ""
+        grant = self.server.grant(request.copy, "write", seconds=request.ttl_seconds, parent=known)
         return Granted(grant=msgspec.structs.replace(grant, purpose=purpose))
 
     def _open(self, copy: str) -> HeldCopy:

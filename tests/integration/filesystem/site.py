@@ -61,9 +61,9 @@ class Site:
         await self.endpoint.stop()
         self.repository.close()
 
-    def open_write(self, copy: str) -> CopyGrant:
-        self.repository.open_write(copy, CopyInfo())
-        return self.grants.issue(copy, "write", seconds=600)
+    def open_write(self, copy: str, *, parent: str = "") -> CopyGrant:
+        self.repository.open_write(copy, CopyInfo()).take_on(parent)
+        return self.grants.issue(copy, "write", seconds=600, parent=parent)
 
     def open_read(self, copy: str, *, peer: "Site | None" = None, seconds: float = 600) -> CopyGrant:
         fingerprint = peer.grants.fingerprint if peer is not None else None

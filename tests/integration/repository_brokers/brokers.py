@@ -57,8 +57,9 @@ SOURCE = CopySource(
 class CopyBroker(BrokerProcess):
     """One copy repository broker; its repository is its own."""
 
-    async def open_write(self, copy: str) -> CopyGrant:
-        return (await self.ask("open_write", OpenWrite(id=new_id(), copy=copy, source=SOURCE), Granted)).grant
+    async def open_write(self, copy: str, *, parent: str = "", source: CopySource = SOURCE) -> CopyGrant:
+        request = OpenWrite(id=new_id(), copy=copy, source=source, parent=parent)
+        return (await self.ask("open_write", request, Granted)).grant
 
     async def open_read(self, copy: str, *, client: str | None = None) -> CopyGrant:
         return (await self.ask("open_read", OpenRead(copy=copy, client_fingerprint=client), Granted)).grant

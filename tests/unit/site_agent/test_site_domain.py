@@ -249,3 +249,25 @@ def test_cancel_takes_everything_back() -> None:
     ended = world.run(operation, good)
     assert (ended.state, ended.cleanup) == ("cancelled", "done")
     assert isinstance(world.send(cmd.SiteCancelOperation(by=BY), operation), Problem)
+
+
+def test_a_copy_is_taken_on_top_of_the_newest_one_that_the_repository_holds() -> None:
+    world = World()
+    instance = deployed(world)
+    assert world.site.copy_before(instance, "db", repository="repository") == ""
+    copies = []
+    for _ in range(2):
+        operation, image = save(world, instance)
+        world.run(operation, good)
+        copies.append(world.site.images[image].copies["db"])
+    [place] = {one.repository.partition("/")[2] for one in world.site.locations.values()}
+    assert world.site.copy_before(instance, "db", repository=place) == copies[1]
+    assert world.site.copy_before(instance, "db", repository="another") == ""
+    assert world.site.copy_before(new_id(), "db", repository=place) == ""
+
+    content = world.site.images[image].content
+    assert content is not None
+    operation_id = world.send(cmd.SiteForgetImage(by=BY, content=content), content.image)
+    assert isinstance(operation_id, str)
+    world.run(operation_id, good)
+    assert world.site.copy_before(instance, "db", repository=place) == copies[0]

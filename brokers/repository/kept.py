@@ -1,0 +1,158 @@
+"""Entries of an earlier copy that a new one keeps: finding them in the parent's part, and telling a writer of them."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from brokers.repository.errors import CopyNotFound, CorruptPart, KeptGone, RepositoryError
+from brokers.repository.manifest import IndexEntry, Part
+from brokers.repository.opened import CopyRepository
+from brokers.sdk.digests import Buffer, Hasher
+from brokers.sdk.frames import End, encode, entry_line, known_frame
+
+LINES_BYTES = 256 << 10
+_CACHE_KIB = 4096
+
+
+def parent_part(repository: CopyRepository, *, parent: str, name: str) -> Part | None:
+    """The part of that name in the parent, if it has one with entries. Raises CorruptManifest."""
+    if not parent:
+        return None
+    try:
+        part = repository.committed(parent).part(name)
+    except CopyNotFound:
+        return None
+    return part if part is not None and part.is_entries else None
+
+
+def known_pieces(repository: CopyRepository, *, parent: str, name: str) -> Iterator[Buffer]:
+    """The body of layout `known` for a part of the parent; an empty one if there is none. Raises KeptGone."""
+    try:
+        yield from _known_pieces(repository, parent=parent, part=parent_part(repository, parent=parent, name=name))
+    except RepositoryError as error:
+        raise KeptGone(f"the copy before can't be read: {error}", copy=parent, part=name) from error
+
+
+def _known_pieces(repository: CopyRepository, *, parent: str, part: Part | None) -> Iterator[Buffer]:
+    hasher, size, count = Hasher(), 0, 0
+    lines = bytearray()
+    for entry in repository.entries(parent, part) if part is not None else ():
+        lines += entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest)
+        size += entry.size
+        count += 1
+        if len(lines) >= LINES_BYTES:
+            hasher.update(lines)
+            yield known_frame(lines)
+            lines.clear()
+    if lines:
+        hasher.update(lines)
+        yield known_frame(lines)
+    digest = hasher.hex()
+    if part is not None and (size, digest, count) != (part.size, part.digest, part.entries or 0):
+        raise CorruptPart("its entries are not what was written", copy=parent, part=part.name)
+    yield encode(End(size, digest, count))
+
+
+class Earlier:
+    """The entries of the parent's part, by key. Cheap when asked for in the order in which they lie there; what was
+    passed over is kept in a temporary file, so that memory stays bounded. One caller at a time."""
+
+    def __init__(self, entries: Callable[[], Iterator[IndexEntry]]) -> None:
+        """`entries` begins to read the part, from its first entry; called twice at most."""
+        self._entries = entries
+        self._rest: Iterator[IndexEntry] | None = None
+        self._next: IndexEntry | None = None
+        self._passed: sqlite3.Connection | None = None
+        self._all = False
+        self._lock = threading.Lock()
+        self._closed = False
+        self._decoder = msgspec.msgpack.Decoder(IndexEntry)
+
+    def find(self, key: str) -> IndexEntry | None:
+        """The entry, or None. Raises a RepositoryError when the parent is gone or damaged."""
+        with self._lock:
+            return None if self._closed else self._find(key)
+
+    def _find(self, key: str) -> IndexEntry | None:
+        if self._rest is None:
+            self._rest = self._entries()
+        if self._next is None:
+            self._next = next(self._rest, None)
+        following = self._next
+        if following is not None and following.key == key:
+            self._next = None
+            return following
+        # Not in order: it was passed over, or it lies behind.
+        return self._look(key) or self._advance(key) or self._again(key)
+
+    def close(self) -> None:
+        """Removes the temporary file; nothing is found any more."""
+        with self._lock:
+            self._closed = True
+            if self._passed is not None:
+                self._passed.close()
+                self._passed = None
+
+    def _look(self, key: str) -> IndexEntry | None:
+        if self._passed is None:
+            return None
+        row = self._passed.execute("SELECT entry FROM passed WHERE key = ?", (key.encode(),)).fetchone()
+        return self._decoder.decode(row[0]) if row is not None else None
+
+    def _advance(self, key: str) -> IndexEntry | None:
+        """Reads on to the entry, remembering what lies between."""
+        if self._next is None:
+            return None
+        ahead = itertools.chain((self._next,), self._rest or ())
+        self._next = None
+        self._remember(itertools.takewhile(lambda entry: not self._stops(entry, key), ahead))
+        found, self._next = self._next, None
+        return found
+
+    def _stops(self, entry: IndexEntry, key: str) -> bool:
+        if entry.key == key:
+            self._next = entry
+        return entry.key == key
+
+    def _again(self, key: str) -> IndexEntry | None:
+        """Once, all of it: the entry may be one that was given already."""
+        if self._all:
+            return None
+        self._all = True
+        self._remember(self._entries())
+        return self._look(key)
+
+    def _remember(self, entries: Iterator[IndexEntry]) -> None:
+        if self._passed is None:
+            # Without a name it is a temporary file, which vanishes when it is closed.
+            self._passed = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+            self._passed.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            self._passed.execute("PRAGMA journal_mode=OFF")
+            self._passed.execute("CREATE TABLE passed (key BLOB PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID")
+        self._passed.execute("BEGIN")
+        try:
+            self._passed.executemany(
+                "INSERT OR IGNORE INTO passed VALUES (?, ?)",
+                ((entry.key.encode(), msgspec.msgpack.encode(entry)) for entry in entries),
+            )
+        finally:
+            self._passed.execute("COMMIT")
+
+
+def earlier(repository: CopyRepository, *, parent: str, name: str) -> Earlier | None:
+    """What a writer with this parent may refer to in the part; None without a parent."""
+    if not parent:
+        return None
+
+    def entries() -> Iterator[IndexEntry]:
+        part = parent_part(repository, parent=parent, name=name)
+        if part is None:
+            raise CopyNotFound("has no such part any more", copy=parent, part=name)
+        return repository.entries(parent, part)
+
+    return Earlier(entries)
