@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from brokers.s3 import control as s3_control
-from brokers.s3 import objects as s3_objects
+from brokers.s3 import wire as s3_wire
 from brokers.s3.control import Control, in_thread
 from brokers.s3.listings import Listings
 from brokers.s3.names import access_key_of, bucket_of, identity_of
-from brokers.s3.objects import Objects, Uploads, VersionGone
 from brokers.s3.places import ExistingBucket, existing_bucket, own_place
+from brokers.s3.reading import VersionGone, entries, newest_versions, objects_now
 from brokers.s3.settings import S3Settings
+from brokers.s3.wire import Wire
+from brokers.s3.writing import Writing
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
@@ -84,8 +86,8 @@ class S3Broker(Broker):
         self._control.close()
 
     def explain(self, error: BaseException) -> Problem | None:
-        """Errors of the server, by either library."""
-        return s3_control.explain(error) or s3_objects.explain(error)
+        """Errors of the server, whichever way they came."""
+        return s3_control.explain(error) or s3_wire.explain(error)
 
     async def info(self, _request: InfoRequest) -> DsbInfo:
         """What this broker offers."""
@@ -124,6 +126,8 @@ class S3Broker(Broker):
                 await in_thread(self._control.create, bucket, tags)
                 if request.restore is not None:
                     tags[_RESTORED] = str(await self._restore(bucket, request.restore, reporter))
+                # Only now: what is written once and by us alone needs no versions while it is written.
+                await in_thread(self._control.keep_versions, bucket)
                 tags[_STATE] = "ready"
                 await in_thread(self._control.tag, bucket, tags)
             except asyncio.CancelledError:
@@ -190,13 +194,14 @@ class S3Broker(Broker):
         if request.existing is not None:
             async with self._existing(request.existing) as (found_bucket, control):
                 versioned = await in_thread(control.look, found_bucket.bucket)
-                listing = control.listing if versioned else control.objects
-                versions = await in_thread(listing, found_bucket.bucket)
+                async with Wire(found_bucket.place, found_bucket.bucket) as wire:
+                    versions = await (newest_versions(wire) if versioned else objects_now(wire))
         else:
             await self._require(request.service_id)
             bucket = bucket_of(request.service_id)
             versioned = await in_thread(self._control.versioned, bucket)
-            versions = await in_thread(self._control.listing, bucket)
+            async with Wire(self._control.place, bucket) as wire:
+                versions = await (newest_versions(wire) if versioned else objects_now(wire))
         kept = await in_thread(
             self._listings.keep,
             copy=request.copy,
@@ -217,21 +222,26 @@ class S3Broker(Broker):
             done += count
             reporter.report(done=done, total=total)
 
+        reporter.report(done=0, total=total)
         writer = CopyWriter(request.grant, progress=passed)
         self._listings.begin_copy(request.copy)
         try:
-            if request.existing is None:
-                objects = Objects(self._control, bucket_of(request.service_id))
-                part = await writer.write_entries(OBJECTS_PART, objects.entries(listing.versions))
-            else:
-                async with self._existing(request.existing) as (found, control):
-                    objects = Objects(control, found.bucket)
-                    part = await writer.write_entries(OBJECTS_PART, objects.entries(listing.versions))
+            async with self._bucket(request) as wire:
+                part = await writer.write_entries(OBJECTS_PART, entries(wire, listing.versions))
         except VersionGone as gone:
             raise moment_lost(request.copy, str(gone)) from None
         finally:
             self._listings.end_copy(request.copy)
         return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="s3")
+
+    @asynccontextmanager
+    async def _bucket(self, request: CopyData) -> AsyncIterator[Wire]:
+        if request.existing is None:
+            async with Wire(self._control.place, bucket_of(request.service_id)) as wire:
+                yield wire
+            return
+        async with self._existing(request.existing) as (found, _), Wire(found.place, found.bucket) as wire:
+            yield wire
 
     async def discard_copy(self, request: DiscardCopy) -> Done:
         """The listing goes; the versions stay, they are the bucket's own."""
@@ -298,9 +308,10 @@ class S3Broker(Broker):
         if part is None:
             raise permanent_error("wrong_copy", f"the copy has no part {OBJECTS_PART!r}", field="restore")
         total = part.size
-        async with Uploads(Objects(self._control, bucket)) as uploads:
+        reporter.report(done=0, total=total)
+        async with Wire(self._control.place, bucket) as wire, Writing(wire) as writing:
             async for head, blocks in reader.read_entries(OBJECTS_PART):
-                await uploads.add(head.key, head.metadata, head.size, _bytes(blocks))
+                await writing.add(head.key, head.metadata, head.size, blocks)
         return total
 
     async def _abandon(self, bucket: str, *, seconds: float) -> None:
@@ -357,8 +368,3 @@ def _check(request: Provision) -> None:
         raise CalqueError(
             invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {COPY_FORMAT}")
         )
-
-
-async def _bytes(blocks: AsyncIterator[bytes | bytearray | memoryview]) -> AsyncIterator[bytes]:
-    async for block in blocks:
-        yield block if isinstance(block, bytes) else bytes(block)

@@ -1,7 +1,7 @@
-"""The broker's control of the S3 server: buckets, tags, listings, identities. The only module that imports boto3.
+"""The broker's control of the S3 server: buckets, their tags and versions, identities. The only module that imports
+boto3.
 
-Calls block and run in threads. Objects are moved by :mod:`brokers.s3.objects`; only those whose keys it can't say
-pass here.
+Calls block and run in threads. Objects are listed and moved by :mod:`brokers.s3.wire`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import boto3
 import botocore.config
@@ -47,21 +47,6 @@ _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "Access
 _BUSY = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"})
 
 
-class Version(NamedTuple):
-    """The newest version of one object; ``version`` is ``null`` where it was made without versioning. Then ``etag``
-    tells whether it is still the same."""
-
-    key: str
-    version: str
-    size: int
-    etag: str = ""
-
-    @property
-    def kept(self) -> bool:
-        """Whether it stays as it is when somebody overwrites the object."""
-        return self.version != "null"
-
-
 class Control:
     """Calls to one server. Safe to use from several threads."""
 
@@ -76,7 +61,7 @@ class Control:
             read_timeout=60,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=32,
-            s3={"addressing_style": "path"},
+            s3={"addressing_style": "virtual" if place.virtual else "path"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
@@ -109,10 +94,13 @@ class Control:
         return sorted(name for name in found if BUCKET.fullmatch(name))
 
     def create(self, bucket: str, tags: Mapping[str, str]) -> None:
-        """A versioned bucket with tags. One that is there already is kept."""
+        """A bucket with tags, without versions. One that is there already is kept."""
         _tolerate(_THERE, self._s3.create_bucket, Bucket=bucket)
-        self._s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         self.tag(bucket, tags)
+
+    def keep_versions(self, bucket: str) -> None:
+        """What is overwritten from here on is kept, also what was written before."""
+        self._s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def tag(self, bucket: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of a bucket."""
@@ -135,16 +123,6 @@ class Control:
         """Whether what is overwritten in a bucket is kept."""
         return bool(self._s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled")
 
-    def listing(self, bucket: str) -> list[Version]:
-        """The newest version of every object that is not deleted, ordered by key."""
-        pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket)
-        return sorted(
-            Version(found["Key"], found.get("VersionId", "null"), found["Size"], found.get("ETag", ""))
-            for page in pages
-            for found in page.get("Versions", ())
-            if found["IsLatest"]
-        )
-
     def look(self, bucket: str) -> bool:
         """Whether a bucket of somebody else's keeps what is overwritten, and lets us read that. Raises unless it can
         be listed and read at all."""
@@ -160,15 +138,6 @@ class Control:
             if _code(error) in _CREDENTIALS:
                 return False
             raise
-
-    def objects(self, bucket: str) -> list[Version]:
-        """What is there now, without versions, ordered by key: the right to list is enough."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        return sorted(
-            Version(found["Key"], "null", found["Size"], found.get("ETag", ""))
-            for page in pages
-            for found in page.get("Contents", ())
-        )
 
     def remove(self, bucket: str) -> None:
         """Remove a bucket with all versions of all objects. Unknown is done."""
@@ -191,21 +160,6 @@ class Control:
             objects = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
             if objects:
                 self._s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-
-    # --- objects with keys that only this way can say
-
-    def read(self, bucket: str, version: Version) -> tuple[dict[str, str], bytes]:
-        """Attributes and bytes of an object, all at once: such keys are those of folders and the like."""
-        exact = {"VersionId": version.version} if version.kept else {"IfMatch": version.etag} if version.etag else {}
-        answer = self._s3.get_object(Bucket=bucket, Key=version.key, **exact)
-        attributes = {name: answer[member] for name, member in _MEMBERS.items() if answer.get(member)}
-        return {**attributes, **answer.get("Metadata", {})}, answer["Body"].read()
-
-    def write(self, bucket: str, key: str, attributes: Mapping[str, str], body: bytes) -> None:
-        """Write such an object."""
-        known = {_MEMBERS[name]: value for name, value in attributes.items() if name in _MEMBERS}
-        metadata = {name: value for name, value in attributes.items() if name not in _MEMBERS}
-        self._s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata, **known)
 
     # --- identities
 
@@ -290,15 +244,6 @@ class Control:
             )
 
 
-_MEMBERS = {
-    "Content-Type": "ContentType",
-    "Content-Encoding": "ContentEncoding",
-    "Content-Language": "ContentLanguage",
-    "Content-Disposition": "ContentDisposition",
-    "Cache-Control": "CacheControl",
-}
-
-
 async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a blocking call; a cancelled caller waits for its end, so that clean-up never races with it."""
     running = asyncio.create_task(asyncio.to_thread(call, *args, **kwargs))
@@ -326,16 +271,6 @@ def explain(error: BaseException) -> Problem | None:
     if isinstance(error, botocore.exceptions.BotoCoreError):
         return permanent("s3", f"S3: {type(error).__name__}")
     return None
-
-
-def is_changed(error: BaseException) -> bool:
-    """Whether the error says that an object is no longer the one that was meant."""
-    return isinstance(error, botocore.exceptions.ClientError) and _code(error) in ("PreconditionFailed", "412")
-
-
-def is_gone(error: BaseException) -> bool:
-    """Whether the error says that what was named is not there."""
-    return isinstance(error, botocore.exceptions.ClientError) and _code(error) in _GONE
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from brokers.s3.control import Version
+from brokers.s3.pages import Version
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.errors import moment_lost
 from schemas.brokers import Prepared
@@ -91,7 +91,7 @@ class Listings:
             copy=copy,
             service_id=service_id,
             moment=f"{len(versions)} versions, sha256 {digest[:16]}, listed {at}",
-            level="application" if versioned else "crash",
+            level="application" if versioned and all(version.kept for version in versions) else "crash",
             hold_seconds=hold_seconds,
             expires=now + hold_seconds,
             versions=versions,

@@ -15,19 +15,21 @@ from schemas.secrets import Secret
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
-_OPTIONS = frozenset({"endpoint", "region", "access_key"})
+_OPTIONS = frozenset({"endpoint", "region", "access_key", "addressing"})
 _FORM = "write s3://BUCKET?endpoint=https://HOST:PORT&region=REGION&access_key=KEY"
 
 Keys = tuple[str, Secret]
 
 
 class Place(NamedTuple):
-    """``keys`` is asked at each connect: it raises :class:`CalqueError` when they can't be had."""
+    """``keys`` is asked at each connect: it raises :class:`CalqueError` when they can't be had. ``virtual``: a bucket
+    is named by the host, not by the path."""
 
     endpoint: str
     region: str
     keys: Callable[[], Keys]
     iam_endpoint: str | None = None
+    virtual: bool = False
 
 
 class ExistingBucket(NamedTuple):
@@ -46,7 +48,7 @@ def own_place(settings: S3Settings) -> Place:
         secret = Secret(value=read_value(settings.secret_key_file, field="secret_key_file"))
         return read_value(settings.access_key_file, field="access_key_file"), secret
 
-    return Place(settings.endpoint, settings.region, keys, settings.iam_endpoint)
+    return Place(settings.endpoint, settings.region, keys, settings.iam_endpoint, settings.virtual)
 
 
 def existing_bucket(existing: Existing, *, settings: S3Settings) -> ExistingBucket:
@@ -65,6 +67,9 @@ def existing_bucket(existing: Existing, *, settings: S3Settings) -> ExistingBuck
         missing = "the secret key" if access_key else "the access key"
         remedy = "name the secret that holds it: --attach-secret" if access_key else _FORM
         raise CalqueError(invalid("attach", f"{missing} is missing", remedy))
-    secret = existing.secret
-    place = Place(endpoint, options.get("region", settings.region), lambda: (access_key, secret))
+    addressing = options.get("addressing", settings.addressing)
+    if addressing not in ("path", "virtual"):
+        raise CalqueError(invalid("attach", "the addressing is neither path nor virtual", _FORM))
+    secret, virtual = existing.secret, addressing == "virtual"
+    place = Place(endpoint, options.get("region", settings.region), lambda: (access_key, secret), virtual=virtual)
     return ExistingBucket(place, parts.netloc, access_key, secret)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,14 +12,21 @@ from brokers.sdk.prices import PricedSettings
 
 class S3Settings(PricedSettings):
     """The administrator's keys stand in files, one value each. ``advertise_endpoint`` is where app services reach
-    the server, when it is not ``endpoint``. ``iam_endpoint`` is the IAM API, when it is not ``endpoint``."""
+    the server, when it is not ``endpoint``. ``iam_endpoint`` is the IAM API, when it is not ``endpoint``.
+    ``addressing`` says where requests name the bucket: in the path, or (``virtual``) in the host."""
 
     endpoint: str = Field(pattern=r"^https?://")
     region: str = "us-east-1"
+    addressing: Literal["path", "virtual"] = "path"
     access_key_file: Path
     secret_key_file: Path
     advertise_endpoint: str | None = Field(default=None, pattern=r"^https?://")
     iam_endpoint: str | None = Field(default=None, pattern=r"^https?://")
+
+    @property
+    def virtual(self) -> bool:
+        """Whether the host names the bucket."""
+        return self.addressing == "virtual"
 
     @property
     def reachable(self) -> str:

@@ -33,6 +33,9 @@ async def eventually(holds: Callable[[], bool], *, seconds: float, what: str) ->
 class BrokerProcess:
     """``python -m <module>`` with settings in a directory; may be stopped, killed and started again."""
 
+    flags: tuple[str, ...] = ("-X", "dev", "-W", "error")
+    """Of the interpreter: tests notice what is forgotten and what is deprecated."""
+
     def __init__(
         self, module: str, *, bus: Bus, nats_url: str, kind: BrokerKind, name: str, directory: Path, **settings: Any
     ) -> None:
@@ -67,7 +70,7 @@ class BrokerProcess:
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-X", "dev", "-W", "error", "-m", self._module),
+                *(sys.executable, *self.flags, "-m", self._module),
                 env={**os.environ, "CALQUE_CONFIG": str(self._config), "CALQUE_READY_FILE": str(self._ready)},
                 stdout=log,
                 stderr=log,

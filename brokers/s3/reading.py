@@ -1,0 +1,204 @@
+"""Reads a bucket: its listing, and exactly the listed versions as entries of a copy, in order.
+
+One row of requests is always under way, whatever the sizes: many small objects, or ranges of a big one, or the end of
+that and the small ones behind it. The row holds a fixed number of bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from brokers.s3 import attributes
+from brokers.s3.connection import Answer
+from brokers.s3.pages import MANGLED, Version, objects_page, sorted_by_key, tags_of, versions_page
+from brokers.s3.signing import query_of
+from brokers.s3.wire import BUSY, Refused, Wire, refusal
+from brokers.sdk.errors import temporary_error
+from schemas.problems import CalqueError
+
+REQUESTS = 24
+RANGE_BYTES = 8 << 20
+ROW_BYTES = 32 << 20
+"""How many bytes the requests under way may bring; one range always may."""
+_GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"})
+
+Entry = tuple[str, Mapping[str, str], int, AsyncIterator[bytes | bytearray]]
+
+
+class VersionGone(Exception):
+    """An object's version is not there any more; the message names the object."""
+
+
+class _Piece(NamedTuple):
+    """A range of an object: the whole of a small one."""
+
+    version: Version
+    offset: int
+    length: int
+
+
+async def newest_versions(wire: Wire) -> list[Version]:
+    """The newest version of every object that is not deleted, ordered by key."""
+    found: list[Version] = []
+    following: dict[str, str] = {}
+    while True:
+        query = {"versions": "", "encoding-type": "url", **following}
+        page = await asyncio.to_thread(versions_page, (await wire.ask("GET", query=query)).body)
+        found += page.versions
+        if not (following := page.following):
+            break
+    if any(MANGLED in version.key for version in found):
+        # Keys that this listing can't say are in the other one.
+        known = {version.key for version in found}
+        found = [version for version in found if MANGLED not in version.key]
+        found += [each for each in await objects_now(wire) if each.key not in known]
+    return sorted_by_key(found)
+
+
+async def objects_now(wire: Wire) -> list[Version]:
+    """What is there now, without versions, ordered by key: the right to list is enough."""
+    found: list[Version] = []
+    following: dict[str, str] = {}
+    while True:
+        query = {"list-type": "2", "encoding-type": "url", **following}
+        page = await asyncio.to_thread(objects_page, (await wire.ask("GET", query=query)).body)
+        found += page.versions
+        if not (following := page.following):
+            return sorted_by_key(found)
+
+
+async def entries(wire: Wire, listing: Iterable[Version]) -> AsyncIterator[Entry]:
+    """The listed versions as entries. Raises :class:`VersionGone`, and what the wire raises."""
+    row = _Row(wire, listing)
+    try:
+        while (first := await row.next()) is not None:
+            piece, answer = first
+            metadata = await _metadata(wire, piece.version, answer)
+            yield piece.version.key, metadata, piece.version.size, _blocks(row, piece.version, answer)
+    finally:
+        await row.close()
+
+
+class _Row:
+    """Requests under way, in order."""
+
+    def __init__(self, wire: Wire, listing: Iterable[Version]) -> None:
+        self._wire = wire
+        self._pieces = _pieces(listing)
+        self._next = next(self._pieces, None)
+        self._under_way: deque[tuple[_Piece, asyncio.Future[Answer]]] = deque()
+        self._bytes = 0
+
+    async def next(self) -> tuple[_Piece, Answer] | None:
+        """The answer to the next request; ``None`` when all came."""
+        self._fill()
+        if not self._under_way:
+            return None
+        piece, future = self._under_way.popleft()
+        self._bytes -= piece.length
+        try:
+            answer = future.result() if future.done() else await future
+        except Refused as error:
+            raise _failure(piece.version, error) from None
+        except (OSError, TimeoutError):
+            answer = await self._again(piece)
+        if answer.status >= 300:
+            if answer.status not in BUSY:
+                raise _failure(piece.version, refusal(answer, f"GET {piece.version.key}"))
+            answer = await self._again(piece)
+        _check(piece, answer)
+        return piece, answer
+
+    async def close(self) -> None:
+        """Nothing more is wanted."""
+        left = [future for _, future in self._under_way]
+        self._under_way.clear()
+        for future in left:
+            future.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _fill(self) -> None:
+        while self._next is not None and len(self._under_way) < REQUESTS:
+            if self._under_way and self._bytes + self._next.length > ROW_BYTES:
+                return
+            self._under_way.append((self._next, self._begin(self._next)))
+            self._bytes += self._next.length
+            self._next = next(self._pieces, None)
+
+    def _begin(self, piece: _Piece) -> asyncio.Future[Answer]:
+        version, headers = piece.version, _conditions(piece)
+        query = query_of({"versionId": version.version}) if version.kept else ""
+        begun = self._wire.begin(version.key, query=query, headers=headers)
+        return begun if begun is not None else asyncio.ensure_future(self._ask(piece))
+
+    async def _again(self, piece: _Piece) -> Answer:
+        try:
+            return await self._ask(piece)
+        except Refused as error:
+            raise _failure(piece.version, error) from None
+
+    def _ask(self, piece: _Piece) -> Coroutine[Any, Any, Answer]:
+        version = piece.version
+        query = {"versionId": version.version} if version.kept else {}
+        return self._wire.ask("GET", version.key, query=query, headers=_conditions(piece))
+
+
+def _pieces(listing: Iterable[Version]) -> Iterator[_Piece]:
+    for version in listing:
+        yield _Piece(version, 0, min(version.size, RANGE_BYTES))
+        for offset in range(RANGE_BYTES, version.size, RANGE_BYTES):
+            yield _Piece(version, offset, min(RANGE_BYTES, version.size - offset))
+
+
+def _conditions(piece: _Piece) -> dict[str, str]:
+    version = piece.version
+    headers = {"if-match": version.etag} if version.etag and version.version in ("", "null") else {}
+    if piece.length < version.size:
+        headers["range"] = f"bytes={piece.offset}-{piece.offset + piece.length - 1}"
+    return headers
+
+
+def _check(piece: _Piece, answer: Answer) -> None:
+    """Not every server keeps conditions, or ranges."""
+    version = piece.version
+    told = answer.headers.get("etag", "")
+    if len(answer.body) != piece.length or (version.etag and told and told.strip('"') != version.etag.strip('"')):
+        raise _changed(version)
+
+
+async def _metadata(wire: Wire, version: Version, answer: Answer) -> dict[str, str]:
+    found = attributes.of_answer(answer.headers)
+    if answer.headers.get("x-amz-tagging-count", "0") != "0":
+        query = {"tagging": "", **({"versionId": version.version} if version.kept else {})}
+        found[attributes.TAGS] = attributes.tagged(tags_of((await wire.ask("GET", version.key, query=query)).body))
+    found[attributes.MARK] = version.mark
+    return found
+
+
+async def _blocks(row: _Row, version: Version, answer: Answer) -> AsyncIterator[bytes | bytearray]:
+    passed = len(answer.body)
+    if passed:
+        yield answer.body
+    while passed < version.size:
+        following = await row.next()
+        if following is None or following[0].version is not version:
+            raise RuntimeError(f"the rest of {version.key!r} was not asked for")
+        passed += following[0].length
+        yield following[1].body
+
+
+def _failure(version: Version, error: Refused) -> Exception:
+    if error.status == 412 or error.code == "PreconditionFailed":
+        return _changed(version)
+    if error.code in _GONE:
+        return VersionGone(f"version {version.version} of object {version.key!r} is gone")
+    return error
+
+
+def _changed(version: Version) -> CalqueError:
+    return temporary_error(
+        "entry_changed", f"object {version.key!r} was written to after the moment was fixed, and keeps no versions"
+    )
