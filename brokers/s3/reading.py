@@ -16,6 +16,7 @@ from brokers.s3.connection import Answer
 from brokers.s3.pages import MANGLED, Version, objects_page, sorted_by_key, tags_of, versions_page
 from brokers.s3.signing import query_of
 from brokers.s3.wire import BUSY, Refused, Wire, refusal
+from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import temporary_error
 from schemas.problems import CalqueError
 
@@ -25,7 +26,7 @@ ROW_BYTES = 32 << 20
 """How many bytes the requests under way may bring; one range always may."""
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"})
 
-Entry = tuple[str, Mapping[str, str], int, AsyncIterator[bytes | bytearray]]
+Entry = tuple[str, Mapping[str, str], int, AsyncIterator[Buffer]]
 
 
 class VersionGone(Exception):
@@ -178,7 +179,7 @@ async def _metadata(wire: Wire, version: Version, answer: Answer) -> dict[str, s
     return found
 
 
-async def _blocks(row: _Row, version: Version, answer: Answer) -> AsyncIterator[bytes | bytearray]:
+async def _blocks(row: _Row, version: Version, answer: Answer) -> AsyncIterator[Buffer]:
     passed = len(answer.body)
     if passed:
         yield answer.body

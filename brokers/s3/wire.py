@@ -56,12 +56,13 @@ class Wire:
     def __init__(self, place: Place, bucket: str) -> None:
         access_key, secret = place.keys()
         parts = urlsplit(place.endpoint)
-        self._address = parts.hostname or ""
+        self.address = parts.hostname or ""
+        """Where connections go: the host of the endpoint, or below it that of the bucket."""
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._host, self._root = parts.netloc.rpartition("@")[2], f"/{bucket}/"
         if place.virtual:
-            self._host, self._address, self._root = f"{bucket}.{self._host}", f"{bucket}.{self._address}", "/"
+            self._host, self.address, self._root = f"{bucket}.{self._host}", f"{bucket}.{self.address}", "/"
         self._signer = Signer(access_key=access_key, secret=secret, region=place.region)
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
@@ -159,10 +160,10 @@ class Wire:
         async with asyncio.timeout(CONNECT_SECONDS):
             _, connection = await self._loop.create_connection(
                 lambda: Connection(self._loop),
-                self._address,
+                self.address,
                 self._port,
                 ssl=self._tls,
-                server_hostname=self._address if self._tls else None,
+                server_hostname=self.address if self._tls else None,
             )
         self._all.add(connection)
         return connection

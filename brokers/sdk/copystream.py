@@ -41,7 +41,7 @@ __all__ = ["CopyHead", "CopyReader", "CopyStreamError", "CopyWriter", "KeptEntry
 Progress = Callable[[int], None]
 """Called with the bytes of plaintext that passed since the last call."""
 
-EntrySource = tuple[str, Mapping[str, str], int, AsyncIterator[bytes]]
+EntrySource = tuple[str, Mapping[str, str], int, AsyncIterator[bytes] | AsyncIterator[Buffer]]
 """Key, metadata, size in bytes, and the bytes of one entry."""
 
 MEDIA_TYPE_HEADER = "Calque-Media-Type"

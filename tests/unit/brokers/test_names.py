@@ -4,7 +4,6 @@ import re
 
 from brokers.postgres import names as postgres
 from brokers.s3 import names as s3
-from brokers.s3.objects import plain
 
 
 def test_postgres_names_fit_and_are_found_again() -> None:
@@ -30,10 +29,3 @@ def test_s3_names_fit_and_are_found_again() -> None:
     assert match[1] == s3.bucket_of("s" * 300)
     assert s3.BUCKET.fullmatch(match[1])
     assert re.fullmatch(r"CALQUE[0-9A-F]{14}", s3.access_key_of("s", "b"))
-
-
-def test_keys_that_a_path_would_change_are_known() -> None:
-    for key in ("a", "a b", "a/b.c", "ü/%20?#", ".hidden", "a..b"):
-        assert plain(key), key
-    for key in ("", "/a", "a/", "a//b", "./a", "a/../b", "tab\t", "back\\slash"):
-        assert not plain(key), key

@@ -1,0 +1,128 @@
+"""Requests over the wire: what servers may answer, and what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from brokers.s3.wire import Refused, Unreachable, Wire, explain
+from tests.unit.s3.scripted import answer, scripted
+
+DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brokers.s3.wire.BACKOFF_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [answer(b"hello world")],
+        [bytes([each]) for each in answer(b"hello world", "200 OK", "X-Odd:  v ")],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"hello world")],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhel", b"lo\r", b"\n6\r\n world\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\nTrailer: t\r\n", b"\r\n"],
+        [b"HTTP/1.0 200 OK\r\n\r\nhello", b" world", None],
+        [answer(b"hello world", "200 OK", "Connection: close"), None],
+    ],
+)
+async def test_an_answer_comes_whole_however_it_is_cut(pieces: list[bytes | None]) -> None:
+    async with scripted(pieces, [answer(b"next")]) as server, Wire(server.place, "b") as wire:
+        assert (await wire.ask("GET", "key")).body == b"hello world"
+        assert (await wire.ask("GET", "key")).body == b"next"
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with scripted(*[[answer(bytes(100_000))]] * 5) as server, Wire(server.place, "b") as wire:
+        for _ in range(4):
+            assert len((await wire.ask("GET", "key")).body) == 100_000
+        begun = wire.begin("key", query="", headers={})
+        assert begun is not None
+        assert len((await begun).body) == 100_000
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [None],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", None],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nlonger"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n"],
+        [b"no http at all\r\n\r\n"],
+        [answer(b"", "503 Slow Down")],
+        [answer(b"", "500 Internal Server Error")],
+    ],
+)
+async def test_what_may_help_is_tried_again(first: list[bytes | None]) -> None:
+    async with scripted(first, [answer(b"sound")]) as server, Wire(server.place, "b") as wire:
+        assert (await wire.ask("GET", "key")).body == b"sound"
+        assert len(server.seen) == 2
+
+
+async def test_what_can_not_help_is_not() -> None:
+    async with scripted([answer(DENIED, "403 Forbidden")]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Refused) as refused:
+            await wire.ask("GET", "key")
+    assert (refused.value.code, refused.value.status) == ("AccessDenied", 403)
+    problem = explain(refused.value)
+    assert problem is not None
+    assert (problem.code, problem.temporary) == ("unauthorised", False)
+
+
+async def test_an_object_in_an_archive_is_named() -> None:
+    body = DENIED.replace(b"AccessDenied", b"InvalidObjectState")
+    async with scripted([answer(body, "403 Forbidden")]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Refused) as refused:
+            await wire.ask("GET", "old/one")
+    problem = explain(refused.value)
+    assert problem is not None
+    assert (problem.code, problem.temporary) == ("archived", False)
+    assert "old/one" in problem.message
+
+
+async def test_a_server_that_never_answers_is_away() -> None:
+    async with scripted(*[[None]] * 5) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Unreachable) as away:
+            await wire.ask("GET", "key")
+    problem = explain(away.value)
+    assert problem is not None
+    assert (problem.code, problem.temporary) == ("unavailable", True)
+
+
+async def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brokers.s3.wire.SILENT_SECONDS", 0.1)
+    monkeypatch.setattr("brokers.s3.wire.WATCH_SECONDS", 0.05)
+    async with scripted([], [answer(b"awake")]) as server, Wire(server.place, "b") as wire:
+        assert (await wire.ask("GET", "key")).body == b"awake"
+
+
+async def test_a_body_of_any_size_is_sent_whole() -> None:
+    body = bytes(range(256)) * 12_000
+    async with scripted([answer(b"")]) as server, Wire(server.place, "b") as wire:
+        await wire.ask("PUT", "key", headers={"Content-Type": "x/y", "x-amz-meta-a": "b  c"}, body=body)
+    assert server.seen[0].body == body
+    assert server.seen[0].headers["content-type"] == "x/y"
+    assert server.seen[0].headers["x-amz-meta-a"] == "b  c"
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody() -> None:
+    async with scripted([], [answer(b"mine")]) as server, Wire(server.place, "b") as wire:
+        first = asyncio.create_task(wire.ask("GET", "slow"))
+        await server.asked.wait()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert (await wire.ask("GET", "other")).body == b"mine"
+
+
+@pytest.mark.parametrize(("virtual", "line", "host"), [(False, "/b/k%20y", ""), (True, "/k%20y", "b.")])
+async def test_where_the_bucket_is_named(virtual: bool, line: str, host: str) -> None:
+    async with scripted([answer(b"")]) as server, Wire(server.place._replace(virtual=virtual), "b") as wire:
+        wire.address = "127.0.0.1"  # there is no name server for the test
+        await wire.ask("GET", "k y")
+    assert server.seen[0].line == f"GET {line} HTTP/1.1"
+    assert server.seen[0].headers["host"].startswith(f"{host}127.0.0.1:")
