@@ -42,7 +42,7 @@ async def spaces(bench: PsbBench) -> None:
 @check("psb.deploy.answers", "A deploy that succeeded tells where the service answers, and it does.", spec=DEPLOY)
 async def deploy_answers(bench: PsbBench) -> None:
     url = await bench.deploy()
-    holds(await bench.answers(url), f"nothing answers at {url}")
+    await bench.must_answer(url, f"nothing answers at {url}")
 
 
 @check("psb.deploy.unchanged", "The same content again is no change: the service runs on.", spec=DEPLOY)
@@ -86,7 +86,7 @@ async def deploy_unhealthy(bench: PsbBench) -> None:
 async def deploy_after_failure(bench: PsbBench) -> None:
     bad = bench.deploy_request(environment={"CONFORM_HEALTH": "never"}, start_period_seconds=0.8)
     await bench.talk.refuses("deploy", bad)
-    holds(await bench.answers(await bench.deploy()), "the better one does not answer")
+    await bench.must_answer(await bench.deploy(), "the better one does not answer")
 
 
 @check("psb.deploy.space", "An unknown space is refused by the field space.", spec=DEPLOY)
@@ -261,7 +261,7 @@ async def scale_deployed(bench: PsbBench) -> None:
     request = bench.deploy_request()
     await bench.deploy(request)
     await bench.scale(0)
-    holds(await bench.answers(await bench.deploy(renewed(request))), "it does not answer")
+    await bench.must_answer(await bench.deploy(renewed(request)), "it does not answer")
 
 
 @check("psb.scale.unknown", "Scaling what is not there: to 0 is done, to 1 is not_found.", spec=SCALE)

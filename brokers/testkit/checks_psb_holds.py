@@ -24,11 +24,7 @@ async def pause_holds(bench: PsbBench) -> None:
     holds((await bench.status_of()).paused, "describe does not say paused")
     resumed = await bench.talk.ask("resume", bench.resume_request(pause.id), Held)
     holds(resumed.held, f"resume says that it was not held: {resumed.message}")
-
-    async def answers() -> bool:
-        return await bench.answers(url)
-
-    await bench.until(answers, "it does not answer after resume")
+    await bench.must_answer(url, "it does not answer after resume")
 
 
 @check("psb.pause.repeated", "The same pause and the same resume again have the same answers.", spec=PAUSE)
@@ -50,11 +46,7 @@ async def pause_deadline(bench: PsbBench) -> None:
     await bench.can_pause()
     url = await bench.deploy()
     await bench.talk.ask("pause", bench.pause_request(deadline_seconds=DEADLINE_SECONDS), Held)
-
-    async def answers() -> bool:
-        return await bench.answers(url)
-
-    await bench.until(answers, f"it does not go on, its deadline was {DEADLINE_SECONDS} s")
+    await bench.must_answer(url, f"it does not go on, its deadline was {DEADLINE_SECONDS} s")
 
 
 @check("psb.pause.broken", "A resume after the deadline says that the hold was broken.", spec=HOOK)
@@ -63,11 +55,7 @@ async def pause_broken(bench: PsbBench) -> None:
     url = await bench.deploy()
     pause = bench.pause_request(deadline_seconds=DEADLINE_SECONDS)
     await bench.talk.ask("pause", pause, Held)
-
-    async def answers() -> bool:
-        return await bench.answers(url)
-
-    await bench.until(answers, f"it does not go on, its deadline was {DEADLINE_SECONDS} s")
+    await bench.must_answer(url, f"it does not go on, its deadline was {DEADLINE_SECONDS} s")
     said = await bench.talk.ask("resume", bench.resume_request(pause.id), Held)
     holds(not said.held, "it says that the service was held all the time")
 

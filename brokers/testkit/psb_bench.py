@@ -36,8 +36,8 @@ from schemas.secrets import Secret
 from schemas.values import Artifact, HealthCheck, Hook, Hooks, ServiceSpec
 
 APP = Path(__file__).with_name("app.py")
-ANSWER_SECONDS = 0.5
-"""How long a service that is not held may take to answer."""
+SILENCE_SECONDS = 0.5
+"""A service that answers nothing for this long is held or gone."""
 
 
 class About(NamedTuple):
@@ -46,6 +46,12 @@ class About(NamedTuple):
     run: str
     environment: dict[str, str]
     called: list[list[Any]]
+
+
+class Silent(NamedTuple):
+    """What came instead of an answer of the app."""
+
+    cause: str
 
 
 class PsbBench(Bench):
@@ -199,13 +205,21 @@ class PsbBench(Bench):
     async def about(self, url: str) -> About:
         """What the app says; fails when it does not answer."""
         found = await self._call("GET", f"{url}/about", seconds=self.talk.patience_seconds)
-        if found is None:
-            raise Unmet(f"the service does not answer at {url}")
+        if isinstance(found, Silent):
+            raise Unmet(f"the service does not answer at {url}: {found.cause}")
         return About(**json.loads(found))
 
+    async def must_answer(self, url: str, otherwise: str) -> None:
+        """Go on when the app answers, however busy the machine is."""
+
+        async def now() -> bool:
+            return await self.answers(url)
+
+        await self.until(now, otherwise)
+
     async def answers(self, url: str) -> bool:
-        """Whether the app answers now."""
-        return await self._call("GET", f"{url}/health", seconds=ANSWER_SECONDS) is not None
+        """Whether the app answers now: what is held or gone does not, and a busy machine may not."""
+        return not isinstance(await self._call("GET", f"{url}/health", seconds=SILENCE_SECONDS), Silent)
 
     async def tell(self, url: str, path: str) -> None:
         """Make the app do something."""
@@ -213,10 +227,10 @@ class PsbBench(Bench):
 
     async def reach(self, url: str, path: str) -> None:
         """As :meth:`tell`, also when the platform lets nothing but hooks through to a service that is ill."""
-        if await self._call("POST", f"{url}{path}", seconds=self.talk.patience_seconds) is None:
+        if isinstance(await self._call("POST", f"{url}{path}", seconds=self.talk.patience_seconds), Silent):
             await self.talk.ask("exec_hook", self.hook_request("thaw", operation=new_id(), path=path), Held)
 
-    async def _call(self, method: str, url: str, *, seconds: float) -> bytes | None:
+    async def _call(self, method: str, url: str, *, seconds: float) -> bytes | Silent:
         timeout = aiohttp.ClientTimeout(total=seconds)
         connector = aiohttp.TCPConnector(force_close=True)
         try:
@@ -225,5 +239,7 @@ class PsbBench(Bench):
                 session.request(method, url) as response,
             ):
                 return await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return None
+        except TimeoutError:
+            return Silent(f"nothing came within {seconds:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return Silent(f"{type(error).__name__}: {error}")

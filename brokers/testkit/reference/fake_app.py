@@ -26,7 +26,7 @@ class FakeApp:
         self.ended = asyncio.Event()
         self.port = 0
         self._runner: web.AppRunner | None = None
-        self._socket: socket.socket | None = None
+        self._starting: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -34,23 +34,28 @@ class FakeApp:
         return f"http://{HOST}:{self.port}"
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen. Cancelling ends the waiting only: a server that is cancelled while it begins to listen leaves its
+        descriptor known to the loop, and who gets the same one next is never served."""
+        self._starting = asyncio.create_task(self._listen())
+        await asyncio.shield(self._starting)
+
+    async def _listen(self) -> None:
         application = web.Application()
         application.router.add_route("*", "/{path}", self._answer)
-        self._runner = runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
-        # A socket of its own, so that it is closed also when this is cancelled while it begins to listen.
-        self._socket = socket.create_server((HOST, 0))
-        self.port = int(self._socket.getsockname()[1])
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
+        self._runner = runner
         await runner.setup()
-        await web.SockSite(runner, self._socket).start()
+        site = web.SockSite(runner, socket.create_server((HOST, 0)))
+        await site.start()
+        self.port = int(runner.addresses[0][1])
 
     async def stop(self) -> None:
         """Be gone."""
+        if self._starting is not None:
+            await asyncio.wait({self._starting})
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
-        if self._socket is not None:
-            self._socket.close()
 
     def call(self, path: str, body: object) -> int:
         """What a POST does; the status."""

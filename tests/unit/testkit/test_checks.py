@@ -8,7 +8,7 @@ import pytest
 
 from brokers.testkit.bench import Options
 from brokers.testkit.checks import CHECKS, EVERY_KIND
-from brokers.testkit.report import Report, as_table
+from brokers.testkit.report import Finding, Report, as_table
 from brokers.testkit.run import conform
 from bus.connection import Bus
 from schemas.values import BrokerKind
@@ -17,8 +17,8 @@ from tests.unit.testkit.conftest import SITE, Serve
 PEER = "peer"
 UNANSWERED = {"any.input.empty", "any.input.huge", "any.input.deep", "any.input.line_breaks", "any.running.others"}
 INTERNAL = {"any.input.not_json", "any.input.missing_field"}
-PATIENCES = (0.7, 5.0)
-"""Seconds: the second is for a machine that is too busy for the first."""
+PATIENCES = (0.7, 5.0, 30.0)
+"""Seconds: the next is for a machine that is too busy for the one before."""
 CASES = [(kind, check.id) for check in CHECKS.values() for kind in check.kinds[:1]]
 
 
@@ -29,7 +29,7 @@ async def report_of(
     *,
     only: tuple[str, ...] = (),
     defects: tuple[str, ...] = (),
-    patience_seconds: float = 10.0,
+    patience_seconds: float = 60.0,
 ) -> Report:
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(serve(kind, name="reference", defects=defects))
@@ -59,12 +59,16 @@ async def test_a_check_catches_its_defect(bus: Bus, serve: Serve, kind: BrokerKi
     for patience_seconds in PATIENCES:
         report = await report_of(bus, serve, kind, only=(id,), defects=(id,), patience_seconds=patience_seconds)
         [finding] = report.findings
-        if ("no answer" in finding.problem) == (id in UNANSWERED):
+        if not _mistaken(id, finding):
             break
     assert finding.verdict == "failed", as_table(report)
     assert finding.problem
     assert finding.sentence in finding.contract
-    # Caught for what it is, not because the machine is slow or the reference broker fell over
-    assert ("no answer" in finding.problem) == (id in UNANSWERED), finding.problem
-    assert "internal" not in finding.problem or id in INTERNAL, finding.problem
-    assert "could not be removed" not in finding.problem, finding.problem
+    assert not _mistaken(id, finding), finding.problem
+
+
+def _mistaken(id: str, finding: Finding) -> bool:
+    """Whether it was not caught for what it is, but because the machine is slow or the reference broker fell over."""
+    unanswered = "no answer" in finding.problem
+    internal = "internal" in finding.problem and id not in INTERNAL
+    return unanswered != (id in UNANSWERED) or internal or "could not be removed" in finding.problem
