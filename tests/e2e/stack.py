@@ -17,11 +17,12 @@ from typing import Any
 
 from hub.client.client import Client
 from hub.client.context import load_context
+from tests.patience import patience
 
 ROOT = Path(__file__).parents[2]
 HACKATHON = ROOT / "examples" / "hackathon"
-START_SECONDS = 120.0
-STOP_SECONDS = 20.0
+START_SECONDS = 200.0
+STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ async def until(
     condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str, every_seconds: float = 0.1
 ) -> None:
     """Wait until ``condition`` holds; fails the test after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not await condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not within {patience(seconds):.0f} s"
         await asyncio.sleep(every_seconds)

@@ -38,7 +38,7 @@ async def tell(bus: Bus, command: SiteCommand, *, instance: str) -> str:
         )
         subject = site_command(site="north", principal="operator", aggregate="instance", id=instance, verb=command.VERB)
         await enqueue(bus, subject, envelope)
-        answer = await asyncio.wait_for(answers.get(), 10)
+        answer = await asyncio.wait_for(answers.get(), 60)
     finally:
         await subscription.stop()
     assert answer.state == "accepted", answer.problem

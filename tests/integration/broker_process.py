@@ -17,6 +17,7 @@ from schemas.envelope import convert
 from schemas.problems import CalqueError, Problem
 from schemas.subjects import broker_request
 from schemas.values import BrokerKind
+from tests.patience import patience
 
 R = TypeVar("R", bound=Reply)
 
@@ -24,9 +25,9 @@ R = TypeVar("R", bound=Reply)
 async def eventually(holds: Callable[[], bool], *, seconds: float, what: str) -> None:
     """Poll until ``holds`` is true; fails, naming ``what``, at the deadline."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    deadline = loop.time() + patience(seconds)
     while not holds():
-        assert loop.time() < deadline, f"{what} did not happen within {seconds} s"
+        assert loop.time() < deadline, f"{what} did not happen within {patience(seconds)} s"
         await asyncio.sleep(0.02)
 
 
@@ -88,14 +89,14 @@ class BrokerProcess:
             return 0
         if process.returncode is None:
             process.send_signal(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patience()):
             return await process.wait()
 
     async def kill(self) -> None:
         await self.stop(number=signal.SIGKILL)
         self._ready.unlink(missing_ok=True)
 
-    async def ask(self, operation: str, request: Request, reply: type[R], *, seconds: float = 20) -> R:
+    async def ask(self, operation: str, request: Request, reply: type[R], *, seconds: float = 60) -> R:
         subject = broker_request(site="north", kind=self.kind, broker=self.name, operation=operation)
         return await self._bus.ask(subject, request, reply, source="test", timeout_seconds=seconds)
 
@@ -112,7 +113,7 @@ class BrokerProcess:
 
     async def ended(self, id: str, *, seconds: float = 60) -> Outcome:
         """The outcome of a long operation, once it is over."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = asyncio.get_running_loop().time() + patience(seconds)
         while (outcome := await self.status(id)).state == "running":
             assert asyncio.get_running_loop().time() < deadline, f"{id} still runs after {seconds} s"
             await asyncio.sleep(0.02)

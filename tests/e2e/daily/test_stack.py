@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -128,10 +127,8 @@ async def test_completion_offers_live_names_and_is_silent_without_a_hub(machine:
     asked = {"_CALQUE_COMPLETE": "bash_complete", "COMP_WORDS": "calque site describe no", "COMP_CWORD": "3"}
     offered = await machine.program(**asked)
     assert offered.stdout.split() == ["plain,north"]
-    began = time.monotonic()
     silent = await machine.program(**asked, CALQUE_HOME=str(tmp_path))
     assert (silent.stdout.strip(), silent.stderr) == ("", "")
-    assert time.monotonic() - began < SECONDS / 4
 
 
 @pytest.mark.full

@@ -23,6 +23,7 @@ import psycopg
 
 from hub.demo.reading import Access
 from hub.stack.ports import LOOPBACK, is_free
+from tests.patience import patience
 from tests.servers import RunningPostgres, RunningS3
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "hackathon"
@@ -135,7 +136,7 @@ class Sample:
     async def terminate(self) -> int:
         """Send SIGTERM; the exit code."""
         self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 10)
+        return await asyncio.wait_for(self.process.wait(), patience())
 
 
 @asynccontextmanager
@@ -167,9 +168,9 @@ async def answers(http: aiohttp.ClientSession, status: int) -> bool:
 
 async def until(holds: Callable[[], Awaitable[bool]], *, what: str, seconds: float = 15.0) -> None:
     """Poll until true; fails the test, naming ``what``, when ``seconds`` have passed."""
-    deadline = monotonic() + seconds
+    deadline = monotonic() + patience(seconds)
     while not await holds():
-        assert monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert monotonic() < deadline, f"not within {patience(seconds)} s: {what}"
         await asyncio.sleep(0.02)
 
 

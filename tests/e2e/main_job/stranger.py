@@ -23,8 +23,8 @@ Document = dict[str, Any]
 Envelope = dict[str, Any]
 
 HEADERS = {"content-type": "application/cloudevents+json"}
-ANSWER_SECONDS = 15.0
-QUERY_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+QUERY_SECONDS = 60.0
 
 
 class Schemas:

@@ -153,11 +153,11 @@ async def test_events_are_followed_as_they_come_until_interrupted(stack: Stack, 
             await must(stack, "app", verb, "copy")
             if seen.done():
                 break
-        event = json.loads(await asyncio.wait_for(seen, 10))
+        event = json.loads(await asyncio.wait_for(seen, 60))
         assert event["type"].startswith("calque.event.instance.")
         assert event["source"] == "south"
         following.send_signal(signal.SIGINT)
-        rest, errors = await asyncio.wait_for(following.communicate(), 10)
+        rest, errors = await asyncio.wait_for(following.communicate(), 60)
         assert all(json.loads(line) for line in rest.splitlines())
     assert following.returncode == 130
     assert b"Traceback" not in errors
@@ -170,9 +170,9 @@ async def test_waiting_ends_at_its_timeout_or_ctrl_c_and_the_operation_goes_on(s
         refused(await stack.cli("operation", "wait", operation, "--timeout", "0.5"), 6, f"operation wait {operation}")
         async with _started(stack, "operation", "wait", operation) as waiting:
             assert waiting.stderr is not None
-            await asyncio.wait_for(waiting.stderr.readuntil(b"running"), 15)
+            await asyncio.wait_for(waiting.stderr.readuntil(b"running"), 60)
             waiting.send_signal(signal.SIGINT)
-            _, errors = await asyncio.wait_for(waiting.communicate(), 10)
+            _, errors = await asyncio.wait_for(waiting.communicate(), 60)
         assert waiting.returncode == 130
         assert f"calque operation wait {operation}" in errors.decode()
         assert b"Traceback" not in errors

@@ -13,7 +13,7 @@ from tests.e2e.stack import Stack, until
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
-GONE_SECONDS = 20.0
+GONE_SECONDS = 60.0
 
 
 async def test_what_was_deleted_has_left_nothing(stack: Stack) -> None:

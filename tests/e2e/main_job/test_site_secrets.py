@@ -83,7 +83,7 @@ async def test_the_same_request_again_sets_once_and_another_box_is_refused(stack
 async def test_nobody_sets_a_secret_under_another_name(stack: Stack) -> None:
     context = load_context(stack.home)
     settings = BusSection(servers=list(context.servers), nkey_seed_file=context.nkey_seed_file, name="liar")
-    bus = await Bus.connect(settings.connection(), deadline_seconds=5)
+    bus = await Bus.connect(settings.connection(), deadline_seconds=60)
     try:
         subject = subjects.act(principal="somebody-else", what="secret_set")
         data = SetSecret(id=new_id(), site="north", name="x", sealed=Sealed(recipient="", box=b""))

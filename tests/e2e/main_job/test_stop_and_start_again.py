@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 
 import aiohttp
@@ -14,8 +13,6 @@ from tests.e2e.main_job.ways import must
 from tests.e2e.stack import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
-
-STOP_SECONDS = 15.0
 
 
 @pytest.mark.full
@@ -33,9 +30,7 @@ async def test_a_stack_that_was_stopped_goes_on_where_it_was(stack: Stack, told:
     running = processes_of(stack.home)
     for program in ("nats-server", "weed", "postgres", "-m hub", "-m site_agent", "-m brokers.process", "-m app"):
         assert any(program in each for each in running.values()), f"the search is blind: no {program} in {running}"
-    began = time.monotonic()
     assert await stack.stop() == 0
-    assert time.monotonic() - began < STOP_SECONDS
     assert processes_of(stack.home) == {}
 
     await stack.start()

@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 
 from bus.connection import Bus, BusSettings
+from bus.service import ServiceInfo, discover
+from tests.patience import patience
 
 
 class Server:
@@ -64,9 +66,21 @@ class Server:
 
 async def until(condition: Callable[[], Awaitable[bool]], *, what: str, deadline_seconds: float = 20.0) -> None:
     """Poll ``condition``; fail with ``what`` after the deadline."""
-    async with asyncio.timeout(deadline_seconds):
+    async with asyncio.timeout(patience(deadline_seconds)):
         while not await condition():  # noqa: ASYNC110 - it is another process that changes
             await asyncio.sleep(0.02)
+
+
+async def found(bus: Bus, *, count: int, name: str | None = None) -> list[ServiceInfo]:
+    """Services, once so many of them are found: one that is slow to answer is not there."""
+    seen: list[ServiceInfo] = []
+
+    async def complete() -> bool:
+        seen[:] = await discover(bus, name=name, wait_seconds=0.3)
+        return len(seen) >= count
+
+    await until(complete, what=f"{count} services are found")
+    return seen
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -81,7 +95,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def bus(server: Server) -> AsyncIterator[Bus]:
-    bus = await Bus.connect(BusSettings(servers=[server.url], name="test"), deadline_seconds=10)
+    bus = await Bus.connect(BusSettings(servers=[server.url], name="test"), deadline_seconds=60)
     try:
         yield bus
     finally:

@@ -44,14 +44,14 @@ async def test_requests_are_answered_or_fail_as_problems(bus: Bus) -> None:
         await bus.send(message.reply, message.payload)
 
     subscription = await bus.subscribe("t.echo", echo)
-    answer = await bus.request("t.echo", beat(7), timeout_seconds=2)
+    answer = await bus.request("t.echo", beat(7), timeout_seconds=60)
     assert unwrap(answer, Beat).sequence == 7
     data = Beat(sender="a", run="r", sequence=9, interval_seconds=1)
-    assert (await bus.ask("t.echo", data, Beat, source="a", timeout_seconds=2)).sequence == 9
+    assert (await bus.ask("t.echo", data, Beat, source="a", timeout_seconds=60)).sequence == 9
     await subscription.stop()
 
     with pytest.raises(CalqueError) as caught:
-        await bus.request("t.echo", beat(), timeout_seconds=2)
+        await bus.request("t.echo", beat(), timeout_seconds=60)
     assert caught.value.problem.code == "unavailable"
     assert caught.value.problem.temporary
 

@@ -36,7 +36,7 @@ async def filled(tmp_path: Path) -> AsyncIterator[tuple[Server, Bus]]:
     """A server with a history in its ``EVENTS``."""
     server = Server(tmp_path)
     await server.start()
-    bus = await Bus.connect(BusSettings(servers=[server.url], name="test"), deadline_seconds=10)
+    bus = await Bus.connect(BusSettings(servers=[server.url], name="test"), deadline_seconds=60)
     try:
         await load(bus, "EVENTS", history(events=COUNT, sites=10, seed=3))
         # For a source of which it holds nothing, a server that starts looks through the whole stream.
@@ -89,8 +89,8 @@ async def test_the_server_is_killed_while_the_hub_catches_up(
             assert place is not None
             assert place.sequence == COUNT
         # and from here on it follows
-        await bus.call("EVENTS", b"{}", timeout_seconds=5)
-        await projector.reached(COUNT + 1, timeout_seconds=10)
+        await bus.call("EVENTS", b"{}", timeout_seconds=60)
+        await projector.reached(COUNT + 1, timeout_seconds=60)
         assert feed.refused == 1
     finally:
         going_on.set()
@@ -181,7 +181,7 @@ async def test_tls_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate_file))
         with pytest.raises(ConnectionLost, match="Authorization"):
             BlockingConnection(BusSettings(servers=[url], nkey_seed_file=str(tmp_path / "1.nk")), silence_seconds=5)
-        bus = await Bus.connect(mine, deadline_seconds=10)
+        bus = await Bus.connect(mine, deadline_seconds=60)
         try:
             await load(bus, "EVENTS", history(events=3000, sites=3, seed=4))
         finally:

@@ -201,8 +201,8 @@ async def test_unknown_events_are_kept_raw_and_count_for_the_guard(bus: Bus, sto
     newer = wrap(InstanceStopping(), id=f"north/{new_id()}", source="north", time="2030-01-01T00:00:00Z")
     payload = encode(newer).replace(b"calque.event.instance.stopping.v1", b"calque.event.instance.frozen.v2")
     subject = f"calque.evt.north.instance.{id}.frozen"
-    await bus.call(subject, payload, timeout_seconds=5)
-    await bus.call(subject, b"no envelope", timeout_seconds=5, headers={"Status": "404"})
+    await bus.call(subject, payload, timeout_seconds=60)
+    await bus.call(subject, b"no envelope", timeout_seconds=60, headers={"Status": "404"})
     loaded = await store.load("instance", id)
     assert [type(one.event) for one in loaded] == [UnknownEvent, UnknownEvent]
     assert loaded[0].event == UnknownEvent("calque.event.instance.frozen.v2", b"{}")

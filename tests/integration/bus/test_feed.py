@@ -89,7 +89,7 @@ async def test_messages_that_a_slow_consumer_dropped_are_read_again(
 
     monkeypatch.setattr(bus, "listen", listen)
     seen: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for batch in feed.read(after=start):
             seen.extend(one.sequence for one in batch)
             if feed.position >= start + 900:
@@ -107,11 +107,11 @@ async def test_events_that_their_writer_may_not_write_are_refused_and_counted(bu
 
     async def put(subject: str, *, source: str, event: SiteJoined | InstanceStopping) -> None:
         envelope = wrap(event, id=new_id(), source=source, time="2030-01-01T00:00:00Z")
-        await bus.call(subject, encode(envelope), timeout_seconds=5)
+        await bus.call(subject, encode(envelope), timeout_seconds=60)
 
     await put(f"calque.evt.hub.membership.{id}.joined", source="north", event=SiteJoined())
     await put(f"calque.evt.hub.membership.{id}.joined", source="hub", event=InstanceStopping())
-    await bus.call(f"calque.evt.hub.membership.{id}.joined", b"\xff\xfe", timeout_seconds=5)
+    await bus.call(f"calque.evt.hub.membership.{id}.joined", b"\xff\xfe", timeout_seconds=60)
     loaded = await store.load("membership", id)
     assert len(loaded) == 3
     await store.append([NewEvent("membership", id, SiteOnline())], expected={("membership", id): loaded[-1].sequence})

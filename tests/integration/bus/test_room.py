@@ -55,7 +55,7 @@ async def taken(bus: Bus, site: str, count: int) -> None:
 
     queue = WorkQueue(bus, stream=COMMANDS, consumer=site)
     task = asyncio.create_task(queue.run(handler, concurrency=1))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await done.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -85,14 +85,14 @@ async def test_a_command_that_poses_as_a_status_of_the_server_is_handled_like_an
     bus: Bus, jobs: WorkQueue
 ) -> None:
     subject, envelope = command(new_id())
-    await bus.call(subject, encode(envelope), headers={"Status": "409"}, timeout_seconds=5)
+    await bus.call(subject, encode(envelope), headers={"Status": "409"}, timeout_seconds=60)
     seen = asyncio.Event()
 
     async def handler(delivery: Delivery) -> None:
         seen.set()
 
     task = asyncio.create_task(jobs.run(handler))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await seen.wait()
     await jobs.stop()
     await task
@@ -163,7 +163,7 @@ async def test_stopping_ends_what_runs_and_cancelling_gives_it_back(bus: Bus, jo
     entered.clear()
     other = WorkQueue(bus, stream=JOBS, consumer=JOBS_CONSUMER)
     task = asyncio.create_task(other.run(slow))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await entered.wait()
     stopping = asyncio.create_task(other.stop())
     gate.set()
@@ -180,7 +180,7 @@ async def test_a_long_handler_keeps_its_message(bus: Bus, jobs: WorkQueue) -> No
     js = JetStream(bus)
     config = {"durable_name": "quick", "ack_policy": "explicit", "ack_wait": 400_000_000, "max_deliver": -1}
     await js.call("CONSUMER.DURABLE.CREATE.EVT_hub.quick", {"stream_name": "EVT_hub", "config": config})
-    await bus.call("calque.evt.hub.x.y.z", b"{}", timeout_seconds=5)
+    await bus.call("calque.evt.hub.x.y.z", b"{}", timeout_seconds=60)
     queue = WorkQueue(bus, stream="EVT_hub", consumer="quick", ack_wait_seconds=0.4)
     deliveries = 0
     done = asyncio.Event()

@@ -117,7 +117,7 @@ async def test_a_broker_without_our_libraries_conforms(nats_server: NatsServer, 
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.stdout.readline() == b"ready\n"
         running.append(process)
 

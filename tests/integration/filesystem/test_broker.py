@@ -127,13 +127,13 @@ class BrokerProcess:
         if process is None:
             return 0
         process.send_signal(how)
-        return await asyncio.wait_for(process.wait(), 10)
+        return await asyncio.wait_for(process.wait(), 60)
 
     async def ask(self, operation: str, request: Request, reply: type[R]) -> R:
         """Raises CalqueError with the broker's problem."""
         envelope = wrap(request, id=new_id(), source="test", time=timestamp(datetime.now(UTC)))
         subject = broker_request(site=self.site, kind="crb", broker="filesystem", operation=operation)
-        return unwrap(await self._bus.request(subject, envelope, timeout_seconds=10), reply)
+        return unwrap(await self._bus.request(subject, envelope, timeout_seconds=60), reply)
 
     async def finish(self, operation: str, request: Request, result: type[R]) -> R:
         """Starts a long operation and follows it to its end. Raises CalqueError if it failed."""

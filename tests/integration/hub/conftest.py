@@ -44,11 +44,12 @@ from schemas.signals import Beat
 from schemas.subjects import beat, hub_command, query, reply_prefix
 from schemas.values import Artifact, DataServiceSpec, ServiceSpec, Template, TemplateRef
 from tests.integration.hub.fakes import FakeSite, make_outbox
+from tests.patience import patience
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 SITES = ("north", "south")
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
 SHOP = Template(
     name="shop",
     version="1",
@@ -63,14 +64,14 @@ async def until(
 ) -> None:
     """Poll ``condition``; fail with ``what`` after the deadline."""
     try:
-        async with asyncio.timeout(deadline_seconds):
+        async with asyncio.timeout(patience(deadline_seconds)):
             while True:
                 holds = condition()
                 if await holds if isinstance(holds, Awaitable) else holds:
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"not within {deadline_seconds} s: {what}")
+        pytest.fail(f"not within {patience(deadline_seconds)} s: {what}")
 
 
 class Client:
@@ -112,7 +113,7 @@ class Client:
             return await answer
 
     async def query(self, what: str, question: msgspec.Struct, reply: type[T]) -> T:
-        return await self.bus.ask(query(what), question, reply, source="alice", timeout_seconds=5.0)
+        return await self.bus.ask(query(what), question, reply, source="alice", timeout_seconds=60)
 
     async def app(self, name: str) -> AppView | None:
         found = (await self.query("apps", AppsQuery(name=name, all=True), AppsView)).apps
@@ -211,7 +212,7 @@ class HubProcess:
     async def stop(self) -> int:
         """SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        await until(lambda: self.process.poll() is not None, what="the hub stops", deadline_seconds=5.0)
+        await until(lambda: self.process.poll() is not None, what="the hub stops", deadline_seconds=60)
         return self.process.returncode
 
 
@@ -226,7 +227,7 @@ def nats(tmp_path: Path) -> Any:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def bus(nats: Server) -> AsyncIterator[Bus]:
-    connection = await Bus.connect(BusSettings(servers=[nats.url], name="test"), deadline_seconds=10)
+    connection = await Bus.connect(BusSettings(servers=[nats.url], name="test"), deadline_seconds=60)
     await set_up_hub(connection, sites=SITES)
     for site in SITES:
         await make_outbox(connection, site)

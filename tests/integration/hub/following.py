@@ -13,6 +13,7 @@ from bus.connection import Bus
 from bus.events import Recorded
 from bus.feed import EventsFeed
 from schemas import events as ev
+from tests.patience import patience
 
 
 @dataclass
@@ -32,13 +33,13 @@ class Following:
     async def wait(self, wanted: Callable[[Recorded], bool], *, seconds: float = 20.0) -> Recorded:
         """The first event that is ``wanted``, there or to come."""
         try:
-            async with asyncio.timeout(seconds), self._grown:
+            async with asyncio.timeout(patience(seconds)), self._grown:
                 while True:
                     if found := next(filter(wanted, self.events), None):
                         return found
                     await self._grown.wait()
         except TimeoutError:
-            pytest.fail(f"no such event within {seconds:g} s")
+            pytest.fail(f"no such event within {patience(seconds):g} s")
 
     def done(self, operation: str) -> bool:
         """Whether the operation has succeeded."""

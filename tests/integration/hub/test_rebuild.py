@@ -32,7 +32,7 @@ async def pulled(bus: Bus, consumer: str, count: int, *, acknowledged: bool = Tr
     for message in arrived:
         assert message.reply is not None, message
         if acknowledged:
-            await bus.call(message.reply, b"+ACK", timeout_seconds=5)
+            await bus.call(message.reply, b"+ACK", timeout_seconds=60)
     return [decode(message.payload).id for message in arrived]
 
 
@@ -151,11 +151,11 @@ async def test_a_hub_that_runs_meanwhile_notices(bus: Bus) -> None:
     one = Knowing(bus)
     await one.store.open()
     reading = asyncio.create_task(one.projector.run())
-    await one.projector.caught_up(timeout_seconds=20)
+    await one.projector.caught_up(timeout_seconds=60)
     rebuilding = Rebuilding(bus, run="other")
     await rebuilding.request(id="r", by="alice")
     await rebuilding.finish()
     await in_events(bus, count)
     with pytest.raises(Exception, match="not the stream"):
-        await asyncio.wait_for(reading, 20)
+        await asyncio.wait_for(reading, 60)
     assert dump(one.projector.state) == await replayed(bus)

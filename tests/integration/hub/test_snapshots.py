@@ -56,7 +56,7 @@ async def knowing(connection: Bus, **settings: Any) -> AsyncIterator[Knowing]:
     await one.store.open()
     reading = asyncio.create_task(one.projector.run())
     try:
-        await one.projector.caught_up(timeout_seconds=20)
+        await one.projector.caught_up(timeout_seconds=60)
         yield one
     finally:
         reading.cancel()
@@ -91,7 +91,7 @@ async def replayed(connection: Bus) -> bytes:
     projector = Projector(EventsFeed(connection))
     reading = asyncio.create_task(projector.run())
     try:
-        await projector.caught_up(timeout_seconds=20)
+        await projector.caught_up(timeout_seconds=60)
         return dump(projector.state)
     finally:
         reading.cancel()
@@ -132,7 +132,7 @@ async def test_a_start_from_a_snapshot_and_the_tail_is_a_start_from_zero(bus: Bu
 
 async def flip(connection: Bus, subject: str) -> None:
     js = JetStream(connection)
-    message = await connection.call(f"{js.prefix}.DIRECT.GET.{STREAM}.{subject}", b"", timeout_seconds=5)
+    message = await connection.call(f"{js.prefix}.DIRECT.GET.{STREAM}.{subject}", b"", timeout_seconds=60)
     payload = bytearray(message.payload)
     payload[len(payload) // 2] ^= 1
     await js.publish(subject, bytes(payload), headers={})
@@ -160,7 +160,7 @@ async def test_what_is_damaged_is_passed_over(bus: Bus, monkeypatch: pytest.Monk
         older = await one.take()
         await write(bus, "north", MORE)
         await in_events(bus, count + len(MORE))
-        await one.projector.caught_up(timeout_seconds=20)
+        await one.projector.caught_up(timeout_seconds=60)
         newer = await one.take()
     wanted = await replayed(bus)
     await do(bus, newer.generation)

@@ -30,6 +30,7 @@ from schemas.values import Hooks as HooksSpec
 from tests.integration.kubernetes.services import SPEC, give_app, settings
 from tests.integration.kubernetes.simulated.api import SimulatedCluster
 from tests.integration.kubernetes.simulated.store import Object
+from tests.patience import patience
 
 INSTANCE = "01a1-instance"
 OF_SPEC = ("artifact", "type", "port", "health", "hooks", "restart")
@@ -84,7 +85,7 @@ class Platform:
         return status_of(found[1], self.inventory.pods_of(*found), now=0.0)
 
     async def until(self, holds: Callable[[], bool], *, seconds: float = 10.0) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patience(seconds)
         while not holds():
             assert time.monotonic() < deadline, f"not within {seconds} s; {self.inventory.trouble}"
             await asyncio.sleep(0.02)

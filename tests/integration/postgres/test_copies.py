@@ -131,11 +131,11 @@ async def test_a_moment_is_let_go_after_its_time_and_when_discarded(broker: Post
     await fill(broker, "held", count=10)
     await broker.prepare("held", "copy-short", hold_seconds=0.2)
     async with await broker.connect("held") as app:
-        await asyncio.wait_for(app.execute("TRUNCATE votes"), 10)
+        await asyncio.wait_for(app.execute("TRUNCATE votes"), 60)
         await broker.prepare("held", "copy-discarded")
         await broker.discard("copy-discarded")
         await broker.discard("copy-never-heard-of")
-        await asyncio.wait_for(app.execute("TRUNCATE votes"), 5)
+        await asyncio.wait_for(app.execute("TRUNCATE votes"), 60)
     for copy in ("copy-short", "copy-discarded", "copy-never-heard-of"):
         request = PrepareCopy(id=new_id(), service_id="held", copy=copy)
         assert (await broker.refuses("prepare_copy", request, Prepared)).code == "moment_lost"

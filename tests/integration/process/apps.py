@@ -25,6 +25,7 @@ from schemas.ids import new_id
 from schemas.secrets import Secret
 from schemas.values import Artifact, HealthCheck, Hook, Hooks, ServiceSpec
 from tests.integration.broker_process import BrokerProcess
+from tests.patience import PATIENCE_SECONDS, patience
 
 APP = """
 import json, os, signal, subprocess, sys, threading, time
@@ -163,9 +164,9 @@ class Platform:
     async def until(self, condition: Any, *, what: str, service: str = "web", seconds: float = 20) -> ServiceStatus:
         """The service's status, once ``condition`` holds for it."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline = loop.time() + patience(seconds)
         while not condition(status := await self.one(service)):
-            assert loop.time() < deadline, f"{what}: not within {seconds} s; {status}"
+            assert loop.time() < deadline, f"{what}: not within {patience(seconds)} s; {status}"
             await asyncio.sleep(0.02)
         return status
 
@@ -175,7 +176,7 @@ async def call(url: str | None, path: str, body: Any = None) -> Any:
 
     def request() -> Any:
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(f"{url}{path}", data=data, timeout=10) as response:
+        with urllib.request.urlopen(f"{url}{path}", data=data, timeout=PATIENCE_SECONDS) as response:
             return json.load(response)
 
     return await asyncio.to_thread(request)

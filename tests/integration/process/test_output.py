@@ -12,6 +12,7 @@ from schemas.signals import LogLine
 from schemas.subjects import log
 from tests.integration.broker_process import eventually
 from tests.integration.process.apps import INSTANCE, Platform, call, processes_of, spec
+from tests.patience import PATIENCE_SECONDS
 
 SECRET = "k0rrekt-horse-battery"
 
@@ -22,7 +23,7 @@ async def lines_of(platform: Platform, count: int = 100) -> tuple[str, ...]:
 
 
 async def until_said(platform: Platform, line: str) -> None:
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while line not in (lines := await lines_of(platform)):
         assert asyncio.get_running_loop().time() < deadline, lines
         await asyncio.sleep(0.02)

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 
 from hub.stack.servers.postgres import postgres_bin_dir
 from hub.stack.supervisor import Supervisor
+from tests.patience import patience
 from tests.servers import RunningPostgres, RunningS3, run_postgres, run_s3
 
 
@@ -129,7 +130,7 @@ async def test_as_root_postgres_runs_in_a_home_that_everybody_can_enter() -> Non
 
 async def until(true: Callable[[], bool], *, within: float = 20.0) -> None:
     """Look again and again until it is so; fail at the deadline."""
-    deadline = asyncio.get_running_loop().time() + within
+    deadline = asyncio.get_running_loop().time() + patience(within)
     while not true():
         assert asyncio.get_running_loop().time() < deadline, "did not come true in time"
         await asyncio.sleep(0.05)

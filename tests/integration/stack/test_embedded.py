@@ -20,7 +20,6 @@ SERVERS = ("hub-nats", "north-nats", "north-postgres", "north-s3")
 
 async def test_servers_come_up_together_and_again_with_their_data(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    loop = asyncio.get_running_loop()
     async with EmbeddedStack(home, sites=("north",), parts=SERVERS) as stack:
         assert {name: state.phase for name, state in stack.states.items()} == dict.fromkeys(SERVERS, "ready")
         ports, public = stack.ports, stack.keys.hub.service.public
@@ -31,8 +30,6 @@ async def test_servers_come_up_together_and_again_with_their_data(tmp_path: Path
         assert context["principal"] == "admin"
         with connect(stack) as connection:
             connection.execute("create table kept as select 42 as answer")
-        began = loop.time()
-    assert loop.time() - began < 15
     every = [ports.nats.hubs[0].client, ports.nats.hubs[0].leaf, ports.postgres["north"], ports.s3["north"].s3]
     assert [port for port in every if not is_free(port)] == []
     async with EmbeddedStack(home, sites=("north", "east"), parts=(*SERVERS, "east-nats")) as again:

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from tests.servers import HubAndSites, run_hub_and_sites
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 
 
 async def eventually(look: Callable[[], Awaitable[bool]], *, within: float = WAIT_SECONDS) -> None:
@@ -403,7 +403,7 @@ async def test_nobody_without_a_key_can_say_or_hear_anything(stack: HubAndSites)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.site_urls["north"].rpartition(":")[2]))
     await reader.readline()
     writer.write(b'CONNECT {"verbose":true}\r\nPING\r\n')
-    assert b"Authorization Violation" in await asyncio.wait_for(reader.readline(), 5)
+    assert b"Authorization Violation" in await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     await writer.wait_closed()
     client = await nats.connect(stack.hub_url, connect_timeout=2)

@@ -242,9 +242,9 @@ async def test_ctrl_c_detaches_and_says_how_to_come_back(hub: ScriptedHub, cli_h
         *PROGRAM, "--home", str(cli_home), "operation", "wait", "o", stderr=asyncio.subprocess.PIPE, cwd=ROOT
     )
     assert process.stderr is not None
-    assert b"running" in await asyncio.wait_for(process.stderr.readline(), 20)
+    assert b"running" in await asyncio.wait_for(process.stderr.readline(), 60)
     process.send_signal(signal.SIGINT)
-    rest = (await asyncio.wait_for(process.stderr.read(), 20)).decode()
+    rest = (await asyncio.wait_for(process.stderr.read(), 60)).decode()
     assert await process.wait() == Exit.INTERRUPTED
     assert "calque operation wait o" in rest
     assert "Traceback" not in rest

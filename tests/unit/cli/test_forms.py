@@ -49,7 +49,7 @@ async def test_a_watched_list_tells_changes_as_lines_of_json(hub: ScriptedHub, c
 
     async def told() -> tuple[str, str]:
         assert process.stdout is not None
-        line = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+        line = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
         return line["change"], line["object"]["state"]
 
     assert await told() == ("added", "running")
@@ -58,7 +58,7 @@ async def test_a_watched_list_tells_changes_as_lines_of_json(hub: ScriptedHub, c
     there.clear()
     assert await told() == ("removed", "stopped")
     process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 20) == 130
+    assert await asyncio.wait_for(process.wait(), 60) == 130
 
 
 async def test_a_watched_list_is_redrawn_on_a_terminal(hub: ScriptedHub, cli_home: Path) -> None:
@@ -137,7 +137,7 @@ async def test_a_log_is_followed_over_its_rotation(tmp_path: Path) -> None:
     lines = follow(file, lines=1)
 
     async def following() -> str:
-        return await asyncio.wait_for(anext(lines), 10)
+        return await asyncio.wait_for(anext(lines), 60)
 
     assert await following() == "three"
     with file.open("a") as stream:

@@ -17,6 +17,7 @@ from schemas.problems import CalqueError, temporary
 from site_agent.application import runner as runners
 from site_agent.application.runner import Runner
 from site_agent.domain import plans
+from tests.patience import patience
 from tests.unit.site_agent.test_journal import DEPLOY, Parts
 from tests.unit.site_agent.world import BY, good
 
@@ -48,7 +49,7 @@ class Hands:
 
 
 async def until(holds: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(patience(seconds)):
         while True:
             if holds():
                 return
