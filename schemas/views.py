@@ -47,7 +47,7 @@ class DataServiceView(Fact, frozen=True, kw_only=True):
     """A data service of an instance with its binding's plain attributes (no secrets).
 
     ``origin`` is ``attached`` for one that was there before and is never ours to remove; ``healthy`` is what the
-    broker's check of such a one said last.
+    broker's check of such a one said last. ``method`` is how its ``copy`` was restored, where the broker said so.
     """
 
     name: str
@@ -62,6 +62,7 @@ class DataServiceView(Fact, frozen=True, kw_only=True):
     origin: Origin = "provisioned"
     healthy: bool | None = None
     message: str = ""
+    method: str = ""
 
 
 class ConfiguredView(Fact, frozen=True, kw_only=True):

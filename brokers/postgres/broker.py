@@ -11,6 +11,8 @@ import msgspec
 
 from brokers.postgres.databases import CONNECTION_LIMIT, Databases, Mark
 from brokers.postgres.existing import ExistingDatabase, check_readable, explained
+from brokers.postgres.instant.kept import KeptDatabases
+from brokers.postgres.instant.tidying import Tidying
 from brokers.postgres.moments import Moment, Moments, SequenceValue, Source
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.programs import Program, ProgramFailed
@@ -54,6 +56,7 @@ from schemas.values import Plan
 logger = logging.getLogger(__name__)
 
 COPY_FORMAT = "pg_dump-custom"
+LOGICAL = "logical"
 DATABASE_PART = "database"
 SEQUENCES_PART = "sequences"
 DUMP_TYPE = "application/vnd.postgresql.dump"
@@ -83,15 +86,19 @@ class PostgresBroker(Broker):
         self._moments = Moments(
             self._server, self._databases, bin_dir=settings.bin_dir, notes=settings.state_dir / "moments"
         )
+        self._kept = KeptDatabases(self._server, self._databases, settings.instant)
+        self._tidying = Tidying(self._kept)
         self._version = ""
         self._known_limits: tuple[str, ...] = ()
 
     async def start(self) -> None:
         """Nothing that needs the server."""
         self._moments.open()
+        self._tidying.start()
 
     async def stop(self) -> None:
         """The moments end with the process in any case; here their sessions end in order."""
+        await self._tidying.stop()
         await self._moments.close()
 
     def explain(self, error: BaseException) -> Problem | None:
@@ -134,11 +141,11 @@ class PostgresBroker(Broker):
         if mark is None:
             mark = Mark(service_id=request.service_id, labels=request.labels, plan=request.plan)
             try:
-                await self._databases.create(mark)
-                if request.restore is not None:
-                    restored = await self._restore(request.service_id, request.restore, reporter)
-                    mark = msgspec.structs.replace(mark, restored_bytes=restored)
-                await self._databases.finish(mark)
+                if request.restore is None:
+                    await self._databases.create(mark)
+                    await self._databases.finish(mark)
+                else:
+                    mark = await self._made_of_copy(mark, request.restore, reporter)
             except asyncio.CancelledError:
                 seconds = ABANDON_SECONDS if reporter.cancelling else STOPPING_ABANDON_SECONDS
                 await self._abandon(request.service_id, seconds=seconds)
@@ -151,6 +158,7 @@ class PostgresBroker(Broker):
         return Provisioned(
             resource={"database": name, "owner": name, "host": reachable.host, "port": str(reachable.port)},
             restored_bytes=mark.restored_bytes,
+            method=mark.method,
         )
 
     async def deprovision(self, request: Deprovision, _reporter: Reporter) -> Done:
@@ -220,7 +228,10 @@ class PostgresBroker(Broker):
 
     async def describe(self, request: DescribeDataServices) -> DataServicesDescription:
         """Our databases and roles, known by their names and comments: no state of the broker is needed."""
-        return DataServicesDescription(resources=await self._databases.describe(request.service_id))
+        resources = await self._databases.describe(request.service_id)
+        if request.service_id is None:
+            resources += await self._kept.describe()
+        return DataServicesDescription(resources=resources)
 
     async def health(self, request: DataServiceHealth) -> Health:
         """Whether the server, or the data service's database, answers."""
@@ -243,6 +254,21 @@ class PostgresBroker(Broker):
         except CalqueError as error:
             return Health(healthy=False, message=error.problem.message)
         return Health(healthy=True)
+
+    async def _made_of_copy(self, mark: Mark, grant: CopyGrant, reporter: Reporter) -> Mark:
+        """A complete database of a copy: the clone of one that is kept of it, else restored, and kept where it pays."""
+        head = await CopyReader(grant).describe()
+        if method := await self._kept.clone(mark, head):
+            reporter.report(done=head.logical_bytes, total=head.logical_bytes)
+            mark = msgspec.structs.replace(mark, restored_bytes=head.logical_bytes, method=method)
+            await self._databases.finish(mark)
+            return mark
+        await self._databases.create(mark)
+        restored = await self._restore(mark.service_id, grant, reporter)
+        mark = msgspec.structs.replace(mark, restored_bytes=restored, method=LOGICAL)
+        await self._databases.finish(mark)
+        await self._kept.keep(mark.service_id, head)
+        return mark
 
     async def _copy(self, request: CopyData, moment: Moment, reporter: Reporter) -> Copied:
         total = moment.answer.estimated_bytes
@@ -274,6 +300,7 @@ class PostgresBroker(Broker):
             parts=(database, sequences),
             engine="postgresql",
             engine_version=version,
+            method=LOGICAL,
         )
 
     async def _lost(self, copy: str) -> CalqueError:

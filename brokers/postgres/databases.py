@@ -8,6 +8,7 @@ whatever is left of a broken run is known as ours, on the database only when it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from schemas.problems import CalqueError, not_found
 from schemas.secrets import Secret
 
 CONNECTION_LIMIT = 50
+EMPTY = "template0"
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, tag="calque", tag_field="by"):
@@ -30,6 +32,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, tag="calque", tag_field="b
     binding_id: str | None = None
     plan: str = ""
     restored_bytes: int = 0
+    method: str = ""
 
     def text(self) -> str:
         """As the comment says it."""
@@ -78,8 +81,9 @@ class Databases:
             raise CalqueError(not_found("service_id", f"no data service {service_id} is here", "provision it first"))
         return mark
 
-    async def create(self, mark: Mark) -> None:
-        """Make an empty database that nobody can reach yet; what a broken run left of it is dropped."""
+    async def create(self, mark: Mark, *, template: str = EMPTY, settings: Sequence[str] = ()) -> None:
+        """Make a database that nobody can reach yet; what a broken run left of it is dropped. ``template`` is what it
+        is made of, and ``settings`` are statements of the session that makes it."""
         name = database_of(mark.service_id)
         async with self._server.session() as session:
             if problem := (await rights_of(session)).problem():
@@ -90,8 +94,10 @@ class Databases:
                     await session.run(f"CREATE ROLE {name} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE")
                     await keep_hold_of(session, name)
                 await session.comment("ROLE", name, mark.text())
+            for setting in settings:
+                await session.run(setting)
             await session.run(
-                f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0 CONNECTION LIMIT {CONNECTION_LIMIT}"
+                f"CREATE DATABASE {name} OWNER {name} TEMPLATE {template} CONNECTION LIMIT {CONNECTION_LIMIT}"
             )
             await session.run(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
 

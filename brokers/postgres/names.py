@@ -12,6 +12,7 @@ _SERVICE_DIGITS = 24
 _BINDING_DIGITS = 16
 
 DATABASE_PATTERN = rf"^{PREFIX}[0-9a-f]{{{_SERVICE_DIGITS}}}$"
+KEPT_PATTERN = rf"^{PREFIX}kept_[0-9a-f]{{{_SERVICE_DIGITS}}}$"
 LOGIN_PATTERN = rf"^{PREFIX}[0-9a-f]{{{_SERVICE_DIGITS}}}_[0-9a-f]{{{_BINDING_DIGITS}}}$"
 
 
@@ -32,3 +33,8 @@ def login_of(service_id: str, binding_id: str) -> str:
 def application_of(copy: str) -> str:
     """What the sessions of one copy call themselves, to be seen in ``pg_stat_activity``."""
     return f"calque copy {_digest(copy, _BINDING_DIGITS)}"
+
+
+def kept_of(copy: str, root: str) -> str:
+    """The kept database of a copy with these contents, and the role that owns all in it."""
+    return f"{PREFIX}kept_{_digest(f'{copy}/{root}', _SERVICE_DIGITS)}"

@@ -6,7 +6,7 @@ passed as parameters or quoted by the server's own ``format()``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,10 +17,13 @@ from schemas.problems import Problem, permanent, temporary
 
 CONNECT_SECONDS = 5
 Row = tuple[Any, ...]
+Parameters = Sequence[object] | Mapping[str, object]
 ServerError = psycopg.Error
 """Whatever a server refuses or fails at."""
 Lost = psycopg.OperationalError
 """The session is gone, or could not be made."""
+NotPermitted = psycopg.errors.InsufficientPrivilege
+"""The role that asks may not do so."""
 Vanished = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
 """What a statement names is not there (any more)."""
 
@@ -36,16 +39,16 @@ class Session:
     def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
         self._connection = connection
 
-    async def run(self, statement: str, parameters: Sequence[object] | None = None) -> None:
+    async def run(self, statement: str, parameters: Parameters | None = None) -> None:
         """Run one statement for its effect."""
         await self._connection.execute(statement.encode(), parameters)
 
-    async def rows(self, statement: str, parameters: Sequence[object] | None = None) -> list[Row]:
+    async def rows(self, statement: str, parameters: Parameters | None = None) -> list[Row]:
         """All rows of one statement."""
         cursor = await self._connection.execute(statement.encode(), parameters)
         return await cursor.fetchall()
 
-    async def value(self, statement: str, parameters: Sequence[object] | None = None) -> Any:
+    async def value(self, statement: str, parameters: Parameters | None = None) -> Any:
         """The first column of the first row, ``None`` when there is no row."""
         found = await self.rows(statement, parameters)
         return found[0][0] if found else None

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from brokers.postgres.instant.settings import InstantSection
 from brokers.postgres.logins import DEFAULT_PORT, Login, read_url
 from brokers.sdk.errors import read_value
 from brokers.sdk.prices import PricedSettings
@@ -64,6 +65,7 @@ class PostgresSettings(PricedSettings):
     admin: AdminSection
     bin_dir: Path
     advertise: AdvertiseSection | None = None
+    instant: InstantSection = InstantSection()
 
     @property
     def reachable(self) -> AdvertiseSection:

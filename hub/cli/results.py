@@ -54,7 +54,7 @@ def show_app(session: Session, app: AppView) -> None:
     if app.data_services:
         click.echo("")
         show_table(
-            ("data service", "type", "origin", "state", "healthy", "broker", "plan", "copy", "binding"),
+            ("data service", "type", "origin", "state", "healthy", "broker", "plan", "copy", "restored by", "binding"),
             [
                 (
                     d.name,
@@ -65,6 +65,7 @@ def show_app(session: Session, app: AppView) -> None:
                     d.broker,
                     d.plan,
                     d.copy,
+                    d.method,
                     {**d.binding, **dict.fromkeys(d.secret_refs, "***")},
                 )
                 for d in app.data_services

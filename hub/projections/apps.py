@@ -38,6 +38,7 @@ class DataServiceRow(msgspec.Struct, kw_only=True):
     origin: Origin = "provisioned"
     healthy: bool | None = None
     message: str = ""
+    method: str = ""
 
 
 Key = tuple[str, str]
@@ -265,6 +266,7 @@ def _data_service_provisioned(row: AppRow, event: ev.DataServiceProvisioned) -> 
         resource=event.resource,
         copy=event.copy,
         origin=event.origin,
+        method=event.method,
         healthy=True if event.origin == "attached" else None,
     )
 

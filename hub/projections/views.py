@@ -134,6 +134,7 @@ def _data_service_view(name: str, data: DataServiceRow) -> DataServiceView:
         origin=data.origin,
         healthy=data.healthy,
         message=data.message,
+        method=data.method,
     )
 
 

@@ -90,6 +90,7 @@ def postgres_settings(server: PostgresServer) -> Document:
             "password_file": str(server.password_file),
         },
         "bin_dir": str(server.bin_dir),
+        "instant": {"data_dir": str(server.data_dir)},
     }
 
 

@@ -113,10 +113,12 @@ class Provision(Change, frozen=True, kw_only=True):
 
 @message("reply.dsb.provision")
 class Provisioned(Reply, frozen=True, kw_only=True):
-    """Where and what it is, without secrets."""
+    """Where and what it is, without secrets. ``method`` says how a copy became a data service, where a broker knows
+    more than one way: ``logical``, ``physical``, or at once from a kept idle copy by ``reflink`` or ``file copy``."""
 
     resource: dict[str, str]
     restored_bytes: int = 0
+    method: str = ""
 
 
 @message("request.dsb.deprovision")
@@ -216,13 +218,15 @@ class CopyData(Change, frozen=True, kw_only=True):
 
 @message("reply.dsb.copy")
 class Copied(Reply, frozen=True, kw_only=True):
-    """What was written: parts as the repository confirmed them, and what the manifest should say of it."""
+    """What was written: parts as the repository confirmed them, and what the manifest should say of it. ``method`` says
+    how it was copied, where a broker knows more than one way: ``logical`` or ``physical``."""
 
     copy_format: str
     parts: tuple[CopyPart, ...]
     engine: str = ""
     engine_version: str = ""
     masked: Masked | None = None
+    method: str = ""
 
 
 @message("request.dsb.discard_copy")

@@ -94,7 +94,8 @@ class InstanceFailed(Event, frozen=True, kw_only=True):
 
 @event("instance", "data_service_provisioned")
 class DataServiceProvisioned(Event, frozen=True, kw_only=True):
-    """A data service exists, blank or restored (``copy``). ``resource`` says where and what, without secrets."""
+    """A data service exists, blank or restored (``copy``). ``resource`` says where and what, without secrets;
+    ``method`` how it was restored, where its broker knows more than one way."""
 
     data_service: str
     spec: DataServiceSpec
@@ -103,6 +104,7 @@ class DataServiceProvisioned(Event, frozen=True, kw_only=True):
     resource: dict[str, str] = {}
     copy: str | None = None
     origin: Origin = "provisioned"
+    method: str = ""
 
 
 @event("instance", "data_service_bound")

@@ -147,7 +147,7 @@ class Actions:
             copy_format=copy_format,
         )
         made = await self._brokers.run("dsb", service.broker, "provision", request, wire.Provisioned)
-        return {"resource": made.resource, "restored_bytes": made.restored_bytes}
+        return {"resource": made.resource, "restored_bytes": made.restored_bytes, "method": made.method}
 
     async def _deprovision(self, call: Call) -> Result:
         instance = self._instance(call.operation)

@@ -100,6 +100,7 @@ def _step_done(instance: Instance, action: str, part: str, result: dict[str, Any
                 plan=service.plan,
                 resource=result.get("resource", {}),
                 copy=service.copy,
+                method=result.get("method", ""),
             )
         case plans.ATTACH:
             service = instance.data_services[part]

@@ -40,6 +40,7 @@ from hub.stack.upgrade import POSTGRES_VERSION_FILE, check_postgres
 SUPERUSER = "postgres"
 INSTALLATION = "pginstall18"
 OWN_CONFIG = "calque.conf"
+DATA = "data"
 INITDB_SECONDS = 120.0
 SETTINGS: Mapping[str, str] = {
     "max_connections": "200",
@@ -71,6 +72,11 @@ class PostgresServer:
     user: str
     password_file: Path
     bin_dir: Path
+
+    @property
+    def data_dir(self) -> Path:
+        """Where its data are."""
+        return self.password_file.parent / DATA
 
 
 def postgres_bin_dir() -> Path:
@@ -106,7 +112,7 @@ class _Cluster:
 
     def __init__(self, *, directory: Path, server: PostgresServer, account: Account | None) -> None:
         self._directory = directory
-        self._data = directory / "data"
+        self._data = server.data_dir
         self._server = server
         self._account = account
         self._short = ShortPlace(directory / "short-place.json")

@@ -48,6 +48,7 @@ class Postgres(BrokerProcess):
         name: str,
         admin: dict[str, Any] | None = None,
         bin_dir: Path | None = None,
+        **settings: Any,
     ) -> None:
         address = server.server
         super().__init__(
@@ -65,6 +66,7 @@ class Postgres(BrokerProcess):
                 "password_file": str(address.password_file),
             },
             bin_dir=str(bin_dir or address.bin_dir),
+            **settings,
         )
         self.server = server
 

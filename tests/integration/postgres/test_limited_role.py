@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
@@ -24,7 +25,7 @@ PASSWORD = "limited role's password"
 
 @asynccontextmanager
 async def as_role(
-    server: RunningPostgres, *, rights: str, directory: Path, bus: Bus, nats_url: str
+    server: RunningPostgres, *, rights: str, directory: Path, bus: Bus, nats_url: str, **settings: Any
 ) -> AsyncIterator[Postgres]:
     """A broker that logs in, by URL, as a new role with these rights."""
     role = f"limited_{new_id()[-8:]}"
@@ -42,6 +43,7 @@ async def as_role(
         directory=directory,
         name=role.replace("_", "-"),
         admin={"url": url, "password_file": str(password_file)},
+        **settings,
     )
     await broker.start()
     try:
