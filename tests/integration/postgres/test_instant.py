@@ -259,7 +259,7 @@ async def test_a_kill_at_any_step_leaves_nothing_that_is_taken_for_complete(
         assert await asyncio.to_thread(dumped, postgres_server, "mortal") == before
 
 
-@pytest.mark.parametrize("rights", ["SUPERUSER", "CREATEDB CREATEROLE"])
+@pytest.mark.parametrize("rights", [pytest.param("SUPERUSER", marks=pytest.mark.full), "CREATEDB CREATEROLE"])
 async def test_the_second_data_service_of_a_copy_is_a_clone(
     postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path, repository: Site, rights: str
 ) -> None:
