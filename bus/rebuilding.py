@@ -20,9 +20,10 @@ import msgspec
 
 from bus.connection import Bus
 from bus.jetstream import NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
+from bus.pieces import PART_BYTES
 from bus.places import Event, Place, Seeking
 from bus.reader import StreamReader
-from bus.snapshots import PART_BYTES, STREAM
+from bus.snapshots import STREAM
 from bus.streams import EVENTS, begin_inbox, begin_source, events_settings
 from schemas import subjects
 from schemas.base import Fact

@@ -16,14 +16,14 @@ import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-import zstandard
 
 from bus.connection import Bus
 from bus.jetstream import IN_FLIGHT, NO_MESSAGE, WRONG_LAST_SEQUENCE, JetStream, JetStreamError
+from bus.pieces import Packed, Piece, Unsound, unpack
 from bus.streams import MIB, keep_stream
 from schemas.base import Fact
 from schemas.envelope import decode
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 STREAM = "SNAPSHOTS"
 STREAM_BYTES = 256 * MIB
-PART_BYTES = 512 * 1024
-LEVEL = 1
 BEGIN, MANIFEST = "begin", "manifest"
 AT_ONCE = 16
 ANSWER_SECONDS = 10.0
@@ -53,7 +51,8 @@ class Mark(Fact, frozen=True, kw_only=True):
 
 class Manifest(Fact, frozen=True, kw_only=True):
     """What a snapshot is of. ``make`` says what wrote and can read it; ``taken`` is the vector of its position: how
-    many events of each writer are in it. ``sha256`` is of the compressed bytes, ``state_sha256`` of the plain ones."""
+    many events of each writer are in it. ``sha256`` is of the bytes that are stored, ``state_sha256`` of what is in the
+    pieces."""
 
     generation: int
     make: str
@@ -75,24 +74,6 @@ class Sealed(Fact, frozen=True, kw_only=True):
     manifest: msgspec.Raw
 
 
-class Packed(NamedTuple):
-    """The compressed bytes of a snapshot, ready to be stored."""
-
-    parts: tuple[bytes, ...]
-    size: int
-    plain_size: int
-    sha256: str
-    state_sha256: str
-
-
-class Unsound(Exception):
-    """A snapshot can't be used; ``reason`` is a word for counting: torn, corrupt."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason = reason
-        super().__init__(message)
-
-
 class Contended(Exception):
     """Others write snapshots at the same time: one is enough."""
 
@@ -103,42 +84,6 @@ class Found(NamedTuple):
     generation: int
     manifest: Manifest | None
     unsound: Unsound | None = None
-
-
-def digest_of(lines: Iterable[bytes]) -> str:
-    """What :class:`Manifest` calls ``state_sha256``."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line)
-    return digest.hexdigest()
-
-
-def pack(lines: Iterable[bytes]) -> Packed:
-    """Compress ``lines`` as they come. For a thread: the compressor lets others run."""
-    compressor = zstandard.ZstdCompressor(level=LEVEL).compressobj()
-    packed, state, plain_size = bytearray(), hashlib.sha256(), 0
-    for line in lines:
-        state.update(line)
-        plain_size += len(line)
-        packed += compressor.compress(line)
-    packed += compressor.flush()
-    parts = tuple(bytes(packed[at : at + PART_BYTES]) for at in range(0, len(packed), PART_BYTES))
-    return Packed(parts, len(packed), plain_size, hashlib.sha256(packed).hexdigest(), state.hexdigest())
-
-
-def unpack(parts: Iterable[bytes], *, generation: int) -> Iterator[bytes]:
-    """The lines again. Raises :class:`Unsound`."""
-    rest = b""
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
-    try:
-        for part in parts:
-            lines = (rest + decompressor.decompress(part)).split(b"\n")
-            rest = lines.pop()
-            yield from lines
-    except zstandard.ZstdError as error:
-        raise Unsound("corrupt", f"snapshot {generation} can't be decompressed: {error}") from None
-    if rest:
-        raise Unsound("corrupt", f"snapshot {generation} ends within a line")
 
 
 class Snapshots:
@@ -163,8 +108,8 @@ class Snapshots:
         parts = await self._parts()
         return [await self._found(generation, parts[generation]) for generation in sorted(parts, reverse=True)]
 
-    async def lines(self, manifest: Manifest) -> Iterator[bytes]:
-        """The lines of a snapshot whose bytes are what its manifest says. Raises :class:`Unsound`."""
+    async def pieces(self, manifest: Manifest) -> Iterator[Piece]:
+        """The pieces of a snapshot whose bytes are what its manifest says. Raises :class:`Unsound`."""
         names = [str(number) for number in range(manifest.parts)]
         parts = await asyncio.gather(*(self._get(manifest.generation, name) for name in names))
         digest = hashlib.sha256()

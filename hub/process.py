@@ -73,7 +73,8 @@ FRESH_SECONDS = 1.0
 CANCEL_AGAIN_SECONDS = 0.2
 AGAIN_SECONDS = 0.3
 COMMANDS_AT_ONCE = 32
-INDEXED_AT_ONCE = 500
+INDEXED_AT_ONCE = 250
+READ_AT_ONCE = 8
 EVENTS_AT_ONCE = 64
 SAGA_DELIVERIES = 1000
 
@@ -257,10 +258,14 @@ class Hub:
         return Letters(self.context, LetterBox(self._bus, place=HUB, sent_again=(JOBS,), into=JOBS, handlers=handlers))
 
     async def _find_images(self) -> None:
-        """Have the first question for images not wait for an index of all of them."""
+        """Have the first questions for images not wait for an index of all of them, nor for what a snapshot holds."""
         left = True
         while left:
             left = self.context.state.image_index.refresh(most=INDEXED_AT_ONCE)
+            await asyncio.sleep(0)
+        left = True
+        while left:
+            left = self.context.state.images.copies.read_some(READ_AT_ONCE)
             await asyncio.sleep(0)
 
     def _queries(self) -> Service:

@@ -15,7 +15,8 @@ import msgspec
 
 from bus.connection import Bus
 from bus.feed import EventsFeed
-from bus.snapshots import Manifest, Snapshots, digest_of
+from bus.pieces import digest_of
+from bus.snapshots import Manifest, Snapshots
 from bus.streams import EVENTS
 from hub.projections.dump import differences, dump_lines
 from hub.projections.quick import QuickFold, no_collection
@@ -49,10 +50,10 @@ async def compare(bus: Bus, generation: int) -> None:
     if manifest is None:
         raise SystemExit(f"there is no snapshot {generation}")
     state = await _replayed(bus, manifest)
-    lines = [line.rstrip(b"\n") for line in dump_lines(state)]
-    digest = digest_of(line + b"\n" for line in lines)
+    lines = list(dump_lines(state))
+    digest = digest_of(lines)
     same = digest == manifest.state_sha256
-    found = [] if same else differences(list(await store.lines(manifest)), lines, most=MOST)
+    found = [] if same else differences([piece.plain() for piece in await store.pieces(manifest)], lines, most=MOST)
     _tell(
         Told(
             read=manifest.mark.sequence,

@@ -179,10 +179,9 @@ class Conditions:
         live: dict[str, int] = {}
         waiting = 0
         for row in self._context.state.operations.live_rows():
-            if row.writer == HUB and row.operation is not None:
-                kind = row.operation.accepted.kind
-                live[kind] = live.get(kind, 0) + 1
-                waiting += row.operation.outcome is not None
+            if row.writer == HUB:
+                live[row.kind] = live.get(row.kind, 0) + 1
+                waiting += row.outcome is not None
         return [
             *(sample(metrics.OPERATIONS_LIVE, number, kind) for kind, number in live.items()),
             sample(metrics.CLEANUPS, waiting),

@@ -59,7 +59,7 @@ def _at_site(context: Context, received: Received) -> Outcome:
     for row in context.state.operations.find(id):
         if row.writer == HUB:
             continue
-        if problem := _check(row.operation):
+        if problem := _check(context.state.operations.whole(row)):
             return problem
         return Forward(row.writer, id, SiteCancelOperation(by=received.by))
     return not_found("operation", f"there is no operation {id}", "see `calque operation list`")

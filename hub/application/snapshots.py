@@ -16,11 +16,12 @@ from typing import NamedTuple
 import msgspec
 
 from bus.jetstream import JetStream
-from bus.snapshots import Contended, Found, Manifest, Mark, Snapshots, Unsound, pack
+from bus.pieces import Unsound, pack
+from bus.snapshots import Contended, Found, Manifest, Mark, Snapshots
 from bus.streams import EVENTS
 from hub.application.made_by import make_of_state
 from hub.application.projector import Begin, Place, Projector
-from hub.projections.dump import dump_lines, load_lines
+from hub.projections.dump import dump_pieces, load_pieces
 from hub.projections.state import Projections
 from schemas.envelope import timestamp
 from schemas.problems import CalqueError, conflict, temporary
@@ -110,8 +111,8 @@ class Snapshotter:
     async def _load(self, manifest: Manifest) -> Projections | None:
         began = time.monotonic()
         try:
-            lines = await self._store.lines(manifest)
-            state = await asyncio.to_thread(load_lines, lines)
+            pieces = await self._store.pieces(manifest)
+            state = await asyncio.to_thread(load_pieces, pieces)
             if state.taken != manifest.taken:
                 raise Unsound("corrupt", f"snapshot {manifest.generation} holds other events than its manifest says")
         except (Unsound, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -163,7 +164,7 @@ class Snapshotter:
         for condition in await self.conditions():
             if not condition.wrong and condition.found.manifest is not None:
                 try:
-                    await self._store.lines(condition.found.manifest)
+                    await self._store.pieces(condition.found.manifest)
                 except Unsound as error:
                     condition = Condition(condition.found, error.reason, str(error))
             found.append(condition)
@@ -220,7 +221,7 @@ class Snapshotter:
                 if place is None:
                     raise CalqueError(conflict("events", "there are no events yet", "nothing needs a snapshot"))
                 taken = dict(state.taken)
-                packed = await asyncio.to_thread(pack, dump_lines(state))
+                packed = await asyncio.to_thread(pack, dump_pieces(state))
             self.held_seconds = time.monotonic() - began
             self.last = await self._store.write(
                 packed,

@@ -1,24 +1,31 @@
 """All tables as bytes, and back: the same state is the same bytes, whatever order of writers it was folded in.
 
-A dump is lines of JSON, each ``{"<table>": [[<key>, <row>], ...]}`` with at most ``ROWS_PER_LINE`` rows. What several
-writers feed is sorted by its key, since no order between writers is defined; what the hub alone feeds stays in the
-hub's order, which means something (the newest version of a template). Indexes that follow from the rows are not in it.
-The position in ``EVENTS`` is not either: it is of the stream, not of the state.
+A dump is lines of JSON, each ``{"<table>": [[<key>, <row>], ...]}``. What several writers feed is sorted by its key,
+since no order between writers is defined; what the hub alone feeds stays in the hub's order, which means something (the
+newest version of a template). Where a line ends follows from the key of its last row alone, so that a row more or less
+changes one line and leaves the others as they are. Indexes that follow from the rows are not in it. The position in
+``EVENTS`` is not either: it is of the stream, not of the state.
+
+In a snapshot each line is a piece of its own. Lines of tables that are seldom asked for are loaded as they are
+(:mod:`hub.projections.rows`), and dumped as they are when nobody asked in the meantime.
 """
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
+from bus.pieces import Piece
 from hub.domain.webhook import Webhook
 from hub.projections.apps import AppRow
-from hub.projections.images import ContentRow, CopyRow, EntryRow
+from hub.projections.images import EntryRow
 from hub.projections.operations import CommandRow, OperationRow
+from hub.projections.quick import no_collection
+from hub.projections.rows import Key, Rows, Unread, ends_piece, rows_of
 from hub.projections.secrets import SecretRow
 from hub.projections.sites import BrokerRow
 from hub.projections.state import Projections
@@ -26,9 +33,10 @@ from hub.projections.templates import TemplateRow
 from schemas.events import LocationAdded, SiteAnnounced
 from schemas.values import SiteState
 
-ROWS_PER_LINE = 128
-"""A line is encoded without letting others run: at most some milliseconds."""
-Key = tuple[str, str]
+FEW = 32
+"""Rows in a line, on average: of big rows that are read when somebody asks for one of them ..."""
+MANY = 128
+"""... and of others. A line is encoded without letting others run: at most some milliseconds."""
 
 
 class Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -43,10 +51,11 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     entries: list[tuple[str, EntryRow]] = []
     memberships: list[tuple[str, SiteState]] = []
     apps: list[tuple[Key, AppRow]] = []
-    contents: list[tuple[Key, ContentRow]] = []
-    copies: list[tuple[Key, CopyRow]] = []
+    contents: list[tuple[Key, msgspec.Raw]] = []
+    copies: list[tuple[Key, msgspec.Raw]] = []
     locations: list[tuple[Key, LocationAdded]] = []
     operations: list[tuple[Key, OperationRow]] = []
+    ended: list[tuple[Key, msgspec.Raw]] = []
     commands: list[tuple[Key, CommandRow]] = []
     brokers: list[tuple[Key, BrokerRow]] = []
     announced: list[tuple[str, SiteAnnounced]] = []
@@ -55,11 +64,13 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class Table(NamedTuple):
-    """A field of :class:`Line`: where it lies in the state; ``of_hub`` when the hub alone feeds it, in its order."""
+    """A field of :class:`Line`: where it lies in the state; ``of_hub`` when the hub alone feeds it, in its order; a
+    line ends after one in ``every`` rows."""
 
     name: str
-    of: Callable[[Projections], dict[Any, Any] | set[Any]]
+    of: Callable[[Projections], dict[Any, Any] | set[Any] | Rows[Any]]
     of_hub: bool = False
+    every: int = MANY
 
 
 TABLES = (
@@ -72,10 +83,11 @@ TABLES = (
     Table("entries", lambda state: state.images.entries, of_hub=True),
     Table("memberships", lambda state: state.sites.states, of_hub=True),
     Table("apps", lambda state: state.apps.rows),
-    Table("contents", lambda state: state.images.contents),
-    Table("copies", lambda state: state.images.copies),
+    Table("contents", lambda state: state.images.contents, every=FEW),
+    Table("copies", lambda state: state.images.copies, every=FEW),
     Table("locations", lambda state: state.images.locations),
     Table("operations", lambda state: state.operations.rows),
+    Table("ended", lambda state: state.operations.ended, every=FEW),
     Table("commands", lambda state: state.operations.commands),
     Table("brokers", lambda state: state.sites.brokers),
     Table("announced", lambda state: state.sites.announced),
@@ -85,6 +97,8 @@ TABLES = (
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Line)
+_label = msgspec.json.Decoder(tuple[str, str | tuple[str, ...]])
+_TABLES = {table.name: table for table in TABLES}
 
 
 class Difference(NamedTuple):
@@ -103,44 +117,110 @@ def dump(state: Projections) -> bytes:
 
 def dump_lines(state: Projections) -> Iterator[bytes]:
     """The same, line by line. ``state`` must not change before the last one is taken."""
+    for _, line in _lines(state):
+        yield line.piece.plain() if isinstance(line, Unread) else line
+
+
+def dump_pieces(state: Projections) -> Iterator[Piece]:
+    """The same as pieces of a snapshot. What is to be dumped is noted before this returns, and the pieces are made as
+    they are taken: that may be in another thread. ``state`` must not change before the last one is taken, but may be
+    asked."""
+    return (
+        line.piece if isinstance(line, Unread) else Piece.of(_encoder.encode((table, last)), line)
+        for (table, last), line in _lines(state)
+    )
+
+
+Place = tuple[str, Any]
+"""The table of a line, and the key of its last row."""
+
+
+def _lines(state: Projections) -> Iterator[tuple[Place, bytes | Unread]]:
+    held: list[tuple[Table, Callable[[], Iterable[tuple[Any, Any] | Unread]]]] = []
     for table in TABLES:
         content = table.of(state)
-        keys: Sequence[Any] = list(content) if table.of_hub else sorted(content)
-        for start in range(0, len(keys), ROWS_PER_LINE):
-            part = keys[start : start + ROWS_PER_LINE]
-            if isinstance(content, dict):
-                yield _encoder.encode({table.name: [(key, content[key]) for key in part]}) + b"\n"
-            else:
-                yield _encoder.encode({table.name: [(key, None) for key in part]}) + b"\n"
+        if isinstance(content, Rows):
+            held.append((table, content.held().in_order))
+        else:
+            row = content.__getitem__ if isinstance(content, dict) else _nothing
+            held.append((table, partial(_in_order, list(content), row, as_is=table.of_hub)))
+    return chain.from_iterable(_lines_of(table, rows()) for table, rows in held)
+
+
+def _in_order(keys: list[Any], row: Callable[[Any], Any], *, as_is: bool) -> Iterator[tuple[Any, Any]]:
+    """The rows of a table that is a dictionary or a set."""
+    return ((key, row(key)) for key in (keys if as_is else sorted(keys)))
+
+
+def _nothing(_key: Any) -> None:
+    """The row of a set."""
+
+
+def _lines_of(table: Table, rows: Iterable[tuple[Any, Any] | Unread]) -> Iterator[tuple[Place, bytes | Unread]]:
+    waiting: list[tuple[Any, Any]] = []
+
+    def line() -> tuple[Place, bytes]:
+        encoded = _encoder.encode({table.name: waiting}) + b"\n"
+        place = table.name, waiting[-1][0]
+        waiting.clear()
+        return place, encoded
+
+    for each in rows:
+        if not isinstance(each, Unread):
+            waiting.append((each[0], msgspec.Raw(each[1]) if type(each[1]) is bytes else each[1]))
+        elif waiting or not ends_piece(each.last, every=table.every):
+            # What was the last row before it is gone, or it was the end of the table: its rows are in other lines now.
+            waiting.extend(rows_of(each.piece.plain()))
+        else:
+            yield (table.name, each.last), each
+            continue
+        if ends_piece(waiting[-1][0], every=table.every):
+            yield line()
+    if waiting:
+        yield line()
 
 
 def load(data: bytes) -> Projections:
     """The state that ``data`` is the dump of, with no position. Raises ``msgspec.DecodeError``."""
-    return load_lines(data.splitlines())
+    return _loaded(_decoder.decode(line) for line in data.splitlines())
 
 
-def load_lines(lines: Iterable[bytes]) -> Projections:
-    """The same from lines. Garbage is not collected meanwhile: a load makes millions of objects and drops few."""
+def load_pieces(pieces: Iterable[Piece]) -> Projections:
+    """The same from the pieces of a snapshot. Raises also :class:`bus.pieces.Unsound`."""
     state = Projections()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    return _loaded(_lines_read(pieces, state), state)
+
+
+def _lines_read(pieces: Iterable[Piece], state: Projections) -> Iterator[Line]:
+    """The lines in ``pieces``, but for those that are left as they are."""
+    for piece in pieces:
+        name, last = _label.decode(piece.label)
+        content = _TABLES[name].of(state) if name in _TABLES else None
+        if isinstance(content, Rows) and isinstance(last, tuple) and len(last) == 2:
+            content.put((last[0], last[1]), piece)
+        else:
+            yield _decoder.decode(piece.plain())
+
+
+def _loaded(lines: Iterable[Line], state: Projections | None = None) -> Projections:
+    """Garbage is not collected meanwhile: a load makes millions of objects and drops few."""
+    state = state or Projections()
+    with no_collection():
         for line in lines:
-            read = _decoder.decode(line)
             for table in TABLES:
-                rows = getattr(read, table.name)
-                if rows:
-                    content = table.of(state)
-                    if isinstance(content, dict):
-                        content.update(rows)
-                    else:
-                        content.update(key for key, _ in rows)
+                rows = getattr(line, table.name)
+                if not rows:
+                    continue
+                content = table.of(state)
+                if isinstance(content, dict):
+                    content.update(rows)
+                elif isinstance(content, Rows):
+                    content.fill(rows)
+                else:
+                    content.update(key for key, _ in rows)
         state.apps.index()
         state.images.index()
         state.operations.index()
-    finally:
-        if collecting:
-            gc.enable()
     return state
 
 
@@ -149,10 +229,11 @@ def differences(one: Iterable[bytes], other: Iterable[bytes], *, most: int = 20)
     found: list[Difference] = []
     rest: tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]] = ({}, {})
     # Lines that are the same hold the same rows: only the others are looked into.
-    for line, counterpart in zip_longest(one, other):
-        if line != counterpart:
-            for side, text in zip(rest, (line, counterpart), strict=True):
-                for table, key, row in _rows(text):
+    lines = list(one), list(other)
+    for side, mine, others in zip(rest, lines, (set(lines[1]), set(lines[0])), strict=True):
+        for line in mine:
+            if line not in others:
+                for table, key, row in _rows(line):
                     side.setdefault(table, {})[key] = row
     for table in (each.name for each in TABLES):
         left, right = (side.get(table, {}) for side in rest)
@@ -166,9 +247,7 @@ def differences(one: Iterable[bytes], other: Iterable[bytes], *, most: int = 20)
     return found[:most]
 
 
-def _rows(line: bytes | None) -> Iterator[tuple[str, str, str]]:
-    if line is None:
-        return
+def _rows(line: bytes) -> Iterator[tuple[str, str, str]]:
     for table, rows in msgspec.json.decode(line, type=dict[str, list[tuple[msgspec.Raw, msgspec.Raw]]]).items():
         for key, row in rows:
             named = msgspec.json.decode(key)

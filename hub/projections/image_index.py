@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hub.projections.images import Images
+from hub.projections.images import Images, state_with, template_in
 from hub.projections.texts import Texts
 from schemas.problems import CalqueError, invalid
 from schemas.queries import ImageOrder, ImagesQuery
@@ -173,15 +173,15 @@ class ImageIndex:
 
     def _take(self, id: str) -> None:
         images = self.images
-        entry, state = images.entries.get(id), images.state_of(id)
-        if entry is None or state is None:
+        entry, row = images.entries.get(id), images.content_of(id)
+        if entry is None:
             return
-        row = images.content_of(id)
+        state = state_with(entry, row)
         content = row.content if row else None
         parts = [part for each in content.instances for part in each.parts] if content else []
         entered = entry.state.entered
         marks = [("state", state), ("name", entered.name), *(("tag", tag) for tag in entered.tags)]
-        template = images.template_of(id)
+        template = template_in(row)
         marks += [("template", template), ("template", template.partition("@")[0])]
         if content is not None and state == "saved":
             marks += [("site", site) for site in images.sites_with([part.copy for part in parts], else_at=entered.site)]

@@ -8,6 +8,7 @@ import msgspec
 
 from hub.domain import catalog
 from hub.domain.catalog import CatalogState
+from hub.projections.rows import Rows
 from hub.projections.sharing import SharedTemplates
 from schemas.events import (
     CatalogDeleted,
@@ -59,14 +60,18 @@ class CopyRow(msgspec.Struct, kw_only=True):
     summary: CopySummary | None = None
 
 
+_contents = msgspec.json.Decoder(ContentRow)
+_copies = msgspec.json.Decoder(CopyRow)
+
+
 class Images:
     """Four tables; the keys of those that sites feed begin with the site."""
 
     def __init__(self, shared: SharedTemplates) -> None:
         self._shared = shared
         self.entries: dict[str, EntryRow] = {}
-        self.contents: dict[tuple[str, str], ContentRow] = {}
-        self.copies: dict[tuple[str, str], CopyRow] = {}
+        self.contents: Rows[ContentRow] = Rows(self._content)
+        self.copies: Rows[CopyRow] = Rows(_copies.decode)
         self.locations: dict[tuple[str, str], LocationAdded] = {}
         self.by_command: dict[str, str] = {}
         self.by_copy: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -99,7 +104,9 @@ class Images:
         self, site: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
     ) -> None:
         """An event of an image's content, from its source site."""
-        row = self.contents.setdefault((site, id), ContentRow())
+        row = self.contents.get((site, id))
+        if row is None:
+            row = self.contents[site, id] = ContentRow()
         self.changed.add(id)
         match event:
             case ImageSaving():
@@ -117,7 +124,9 @@ class Images:
         self, site: str, id: str, event: Event, _time: str, _operation: str | None, _causation: str | None
     ) -> None:
         """An event of a copy, from the site where it was made."""
-        row = self.copies.setdefault((site, id), CopyRow())
+        row = self.copies.get((site, id))
+        if row is None:
+            row = self.copies[site, id] = CopyRow()
         match event:
             case CopyPreparing():
                 row.begun = event
@@ -139,30 +148,40 @@ class Images:
         key = site, id
         match event:
             case LocationAdded(copy=copy):
-                if key not in self.locations:
+                before = self.locations.get(key)
+                if before is not None and before.copy != copy:
+                    self._left(key, before.copy)
+                if before is None or before.copy != copy:
                     self.by_copy[copy] = (*self.by_copy.get(copy, ()), key)
                 self.locations[key] = event
                 self.changed_copies.add(copy)
             case LocationRemoved() | LocationLost():
                 location = self.locations.pop(key, None)
                 if location is not None:
-                    self.changed_copies.add(location.copy)
-                    left = tuple(each for each in self.by_copy[location.copy] if each != key)
-                    if left:
-                        self.by_copy[location.copy] = left
-                    else:
-                        del self.by_copy[location.copy]
+                    self._left(key, location.copy)
+
+    def _left(self, key: tuple[str, str], copy: str) -> None:
+        """The location ``key`` is none of ``copy`` any more."""
+        self.changed_copies.add(copy)
+        left = tuple(each for each in self.by_copy[copy] if each != key)
+        if left:
+            self.by_copy[copy] = left
+        else:
+            del self.by_copy[copy]
 
     def index(self) -> None:
         """Make what follows from the rows, after they were loaded."""
         self.by_command.update((row.command, id) for id, row in self.entries.items() if row.command is not None)
         for key, location in self.locations.items():
             self.by_copy[location.copy] = (*self.by_copy.get(location.copy, ()), key)
-        for row in self.contents.values():
-            for content in (row.content, row.found.content if row.found else None):
-                if content is not None:
-                    self._shared.in_content(content)
         self.changed.update(self.entries)
+
+    def _content(self, plain: bytes) -> ContentRow:
+        row = _contents.decode(plain)
+        for content in (row.content, row.found.content if row.found else None):
+            if content is not None:
+                self._shared.in_content(content)
+        return row
 
     def holders(self, copy: str) -> frozenset[str]:
         """The sites that hold a copy."""
@@ -180,31 +199,38 @@ class Images:
 
     def template_of(self, id: str) -> str:
         """``name@version`` of the template that an image was made from; empty while nobody said."""
-        row = self.content_of(id)
-        if row is not None and row.content is not None and row.content.instances:
-            template = row.content.instances[0].configuration.template
-            return f"{template.name}@{template.version}"
-        return row.saving.template if row is not None and row.saving is not None else ""
+        return template_in(self.content_of(id))
 
     def content_of(self, id: str) -> ContentRow | None:
-        """The content of an image, from the site where the hub had it saved and no other."""
+        """The content of an image, from the site where the hub had it saved and no other. Not to be changed: it may be
+        a copy."""
         entry = self.entries.get(id)
-        return None if entry is None else self.contents.get((entry.state.entered.site, id))
+        return None if entry is None else self.contents.look((entry.state.entered.site, id))
 
     def state_of(self, id: str) -> ImageState | None:
         """The state of an image in the catalog; ``None`` for one that is not there."""
         entry = self.entries.get(id)
-        if entry is None:
-            return None
-        if entry.state.status == "deleted":
-            return "deleted"
-        content = self.content_of(id)
-        if entry.state.status == "withdrawn" or (content and content.problem):
-            return "failed"
-        return "saved" if content and content.content else "saving"
+        return None if entry is None else state_with(entry, self.content_of(id))
 
     def find(self, name_or_id: str) -> list[str]:
         """The ids of the images with this id or name."""
         if name_or_id in self.entries:
             return [name_or_id]
         return [id for id, row in self.entries.items() if row.state.entered.name == name_or_id]
+
+
+def state_with(entry: EntryRow, content: ContentRow | None) -> ImageState:
+    """The state of an image in the catalog, with what its site tells of it."""
+    if entry.state.status == "deleted":
+        return "deleted"
+    if entry.state.status == "withdrawn" or (content and content.problem):
+        return "failed"
+    return "saved" if content and content.content else "saving"
+
+
+def template_in(content: ContentRow | None) -> str:
+    """``name@version`` of the template that an image was made from; empty while nobody said."""
+    if content is not None and content.content is not None and content.content.instances:
+        template = content.content.instances[0].configuration.template
+        return f"{template.name}@{template.version}"
+    return content.saving.template if content is not None and content.saving is not None else ""

@@ -1,7 +1,8 @@
 """Operations of hub and sites, and how commands were answered.
 
 Most events are about operations, and most operations have ended: so events change a row in place, and what is left of
-an operation that has ended is kept as its JSON, a fifth of the size, and read when somebody asks.
+an operation that has ended is kept as its JSON, a fifth of the size, and read when somebody asks (after a start from a
+snapshot: in its pieces).
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from hub.projections.rows import Key, Rows
 from schemas import events as ev
 from schemas.events import Event, OperationAccepted
 from schemas.problems import Problem
 from schemas.saga import Operation, StepState, StepStatus
 from schemas.values import Cleanup, OperationState
 
-Key = tuple[str, str]
 Outcome = Literal["succeeded", "failed", "cancelled"]
-NOTHING = msgspec.Raw(b"null")
 UNWRITABLE = (OverflowError, TypeError, ValueError, RecursionError)
 """What is raised for values that could be read and can't be written: a number of fifty digits."""
 
@@ -60,10 +60,10 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Progress)
 
 
-class OperationRow(msgspec.Struct, kw_only=True):
+class OperationRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An operation with the times that its events carry.
 
-    Its progress is ``open`` while something may happen yet, ``closed`` (JSON) when it has ended.
+    Its progress is ``open`` while something may happen yet; of one that has ended it is kept elsewhere, as JSON.
     """
 
     writer: str
@@ -78,7 +78,6 @@ class OperationRow(msgspec.Struct, kw_only=True):
     created_at: str = ""
     ended_at: str = ""
     open: Progress | None = None
-    closed: msgspec.Raw = NOTHING
 
     @property
     def live(self) -> bool:
@@ -90,39 +89,6 @@ class OperationRow(msgspec.Struct, kw_only=True):
         """The state in the words of the design."""
         return self.outcome or ("running" if self.begun else "accepted")
 
-    @property
-    def progress(self) -> Progress:
-        """How far it is. Not to be changed: it may be a copy."""
-        return _decoder.decode(self.closed) if self.open is None else self.open
-
-    @property
-    def operation(self) -> Operation:
-        """The whole of it, put together anew."""
-        now = self.progress
-        accepted = now.accepted
-        plan = {step.id: step for step in accepted.steps}
-        return Operation(
-            id=self.id,
-            accepted=accepted,
-            steps={
-                id: StepState(
-                    step=plan[id],
-                    status=row.status,
-                    attempt=row.attempt,
-                    result=row.result or {},
-                    problem=row.problem,
-                    undo_attempt=row.undo_attempt,
-                )
-                for id, row in now.steps.items()
-            },
-            phase=now.phase,
-            outcome=self.outcome,
-            problem=now.problem,
-            cancelled=now.cancelled,
-            cleanup=self.cleanup,
-            result=now.result,
-        )
-
 
 class CommandRow(msgspec.Struct, kw_only=True):
     """A command that started no operation of its own: rejected, or a cancel that was accepted."""
@@ -133,10 +99,12 @@ class CommandRow(msgspec.Struct, kw_only=True):
 
 
 class Operations:
-    """All operations by writer and id. ``by_id`` names the writers that know an id."""
+    """All operations by writer and id; ``ended`` is the progress of those that have ended, as JSON. ``by_id`` names the
+    writers that know an id."""
 
     def __init__(self) -> None:
         self.rows: dict[Key, OperationRow] = {}
+        self.ended: Rows[msgspec.Raw] = Rows(msgspec.Raw)
         self.commands: dict[Key, CommandRow] = {}
         self.by_id: dict[str, tuple[str, ...]] = {}
         self.children: dict[str, set[Key]] = {}
@@ -157,8 +125,8 @@ class Operations:
             if evolve is not None:
                 progress = row.open
                 if progress is None:
-                    progress = row.open = _decoder.decode(row.closed)
-                    row.closed = NOTHING
+                    progress = row.open = self.progress(row)
+                    self.ended.discard((writer, id))
                 evolve(row, progress, event, time)
                 if row.outcome is not None:
                     self._ended((writer, id), row)
@@ -194,8 +162,10 @@ class Operations:
         before = self.rows.get(key)
         if before is None:
             self._known(key[1], key[0])
-        elif before.parent is not None:
-            self.children[before.parent].discard(key)
+        else:
+            self.ended.discard(key)
+            if before.parent is not None:
+                self.children[before.parent].discard(key)
         self.rows[key] = OperationRow(
             writer=key[0],
             id=key[1],
@@ -216,7 +186,7 @@ class Operations:
             return
         self.live.discard(key)
         try:
-            row.closed = msgspec.Raw(_encoder.encode(row.open))
+            self.ended[key] = msgspec.Raw(_encoder.encode(row.open))
         except UNWRITABLE:
             return  # a result that only just could be read; it stays as it is
         row.open = None
@@ -244,6 +214,37 @@ class Operations:
         """One operation of one writer."""
         return self.rows.get((writer, id))
 
+    def progress(self, row: OperationRow) -> Progress:
+        """How far it is. Not to be changed: it may be a copy."""
+        return _decoder.decode(self.ended[row.writer, row.id]) if row.open is None else row.open
+
+    def whole(self, row: OperationRow) -> Operation:
+        """All of it, put together anew."""
+        now = self.progress(row)
+        accepted = now.accepted
+        plan = {step.id: step for step in accepted.steps}
+        return Operation(
+            id=row.id,
+            accepted=accepted,
+            steps={
+                id: StepState(
+                    step=plan[id],
+                    status=step.status,
+                    attempt=step.attempt,
+                    result=step.result or {},
+                    problem=step.problem,
+                    undo_attempt=step.undo_attempt,
+                )
+                for id, step in now.steps.items()
+            },
+            phase=now.phase,
+            outcome=row.outcome,
+            problem=now.problem,
+            cancelled=now.cancelled,
+            cleanup=row.cleanup,
+            result=now.result,
+        )
+
     def find(self, id: str) -> list[OperationRow]:
         """The operations with this id: one, unless two sites claim the same."""
         rows = (self.rows.get((writer, id)) for writer in self.by_id.get(id, ()))
@@ -261,9 +262,8 @@ class Operations:
 
     def using_image(self, image: str) -> list[str]:
         """Live operations that read or write an image, other than its deletion."""
-        return [
-            row.id for row in self.live_rows() if row.outcome is None and image in _images_of(row.progress.accepted)
-        ]
+        live = (row for row in self.live_rows() if row.outcome is None)
+        return [row.id for row in live if image in _images_of(self.progress(row).accepted)]
 
 
 def _begin(event: OperationAccepted) -> msgspec.Raw:

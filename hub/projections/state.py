@@ -115,7 +115,7 @@ class Projections:
         """What ``site`` made of the command ``id``."""
         row = self.operations.get(site, id)
         if row is not None:
-            return Child(row.outcome or "running", row.progress.problem)
+            return Child(row.outcome or "running", self.operations.progress(row).problem)
         command = self.operations.commands.get((site, id))
         if command is None:
             return None

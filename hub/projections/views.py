@@ -8,7 +8,7 @@ from hub.domain.images import ImageFacts, copies_of
 from hub.domain.template import TemplateState
 from hub.projections import status
 from hub.projections.apps import AppRow, DataServiceRow, ServiceRow
-from hub.projections.images import EntryRow
+from hub.projections.images import EntryRow, state_with, template_in
 from hub.projections.operations import OperationRow, Progress, StepRow
 from hub.projections.state import Projections
 from hub.projections.templates import TemplateRow
@@ -148,15 +148,14 @@ def image_views(state: Projections, ids: Iterable[str]) -> tuple[ImageView, ...]
 
 def image_facts(state: Projections, id: str) -> ImageFacts | None:
     """What deciding about an image needs to know."""
-    entry, condition = state.images.entries.get(id), state.images.state_of(id)
-    if entry is None or condition is None:
+    entry, row = state.images.entries.get(id), state.images.content_of(id)
+    if entry is None:
         return None
-    row = state.images.content_of(id)
     content = row.content if row else None
     return ImageFacts(
         id=id,
         name=entry.state.entered.name,
-        state=condition,
+        state=state_with(entry, row),
         content=content,
         copies={copy: state.images.holders(copy) for copy in (copies_of(content) if content else ())},
         used_by=[*state.operations.using_image(id), *_restoring(state, id)],
@@ -178,9 +177,8 @@ def _restoring(state: Projections, image: str) -> list[str]:
 
 def _image_view(state: Projections, id: str, entry: EntryRow) -> ImageView:
     entered, site = entry.state.entered, entry.state.entered.site
-    condition = state.images.state_of(id)
-    assert condition is not None
     row = state.images.content_of(id)
+    condition = state_with(entry, row)
     content = row.content if row else None
     saving = row.saving if row else None
     first = content.instances[0] if content and content.instances else None
@@ -203,7 +201,7 @@ def _image_view(state: Projections, id: str, entry: EntryRow) -> ImageView:
         signer=row.found.signer if row and row.found else "",
         instance=entered.instance,
         instance_name=first.instance_name if first else saving.instance_name if saving else "",
-        template=state.images.template_of(id),
+        template=template_in(row),
         tags=entered.tags,
         comment=entered.comment,
         level=content.level if content else None,
@@ -221,7 +219,7 @@ def _image_view(state: Projections, id: str, entry: EntryRow) -> ImageView:
 
 
 def _part_view(state: Projections, site: str, copy: str, data_service: str, part: ImagePart | None) -> ImagePartView:
-    row = state.images.copies.get((site, copy))
+    row = state.images.copies.look((site, copy))
     summary = row.summary if row else None
     return ImagePartView(
         data_service=data_service,
@@ -242,7 +240,7 @@ def _part_view(state: Projections, site: str, copy: str, data_service: str, part
 
 def operation_view(state: Projections, row: OperationRow) -> OperationView:
     """One operation."""
-    now = row.progress
+    now = state.operations.progress(row)
     accepted = now.accepted
     plan = {step.id: step for step in accepted.steps}
     return OperationView(

@@ -26,7 +26,7 @@ def test_a_history_holds_together_and_is_the_same_for_the_same_seed() -> None:
     state = projected(told)
     states = Counter(row.state for row in state.apps.known())
     assert {"running", "deleted", "failed"} <= set(states)
-    outcomes = {row.operation.outcome for row in state.operations.rows.values() if row.operation is not None}
+    outcomes = {state.operations.whole(row).outcome for row in state.operations.rows.values()}
     assert outcomes == {None, "succeeded", "failed"}
     assert {state.images.state_of(id) for id in state.images.entries} == {"saving", "saved", "failed"}
 
@@ -35,5 +35,5 @@ def test_a_world_has_what_was_asked_for() -> None:
     state = projected(list(world(sites=5, apps=10, copies=40, images=30)))
     assert len(state.sites.states) == 5
     assert [row.state for row in state.apps.known()] == ["running"] * 10
-    assert Counter(row.state for row in state.images.copies.values()) == {"committed": 40}
+    assert Counter(row.state for _, row in state.images.copies.items()) == {"committed": 40}
     assert [state.images.state_of(id) for id in state.images.entries] == ["saved"] * 30

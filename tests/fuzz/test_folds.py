@@ -82,8 +82,7 @@ def look_at(state: Projections) -> None:
     state.secrets.views(site=None)
     state.webhooks.views(None)
     for row in state.operations.rows.values():
-        if row.operation is not None:
-            views.operation_view(state, row)
+        views.operation_view(state, row)
     for template in state.templates.rows.values():
         views.template_view(template)
     for app in state.apps.known():

@@ -129,16 +129,16 @@ def _hub(events: Sequence[Recorded]) -> dict[str, Any]:
         },
         "operations": {
             "/".join(key): [
-                row.operation.accepted.kind,
-                row.operation.state,
-                row.operation.cleanup,
-                row.operation.problem.code if row.operation.problem else None,
-                {name: one.status for name, one in sorted(row.operation.steps.items())},
+                whole.accepted.kind,
+                whole.state,
+                whole.cleanup,
+                whole.problem.code if whole.problem else None,
+                {name: one.status for name, one in sorted(whole.steps.items())},
                 row.created_at,
                 row.ended_at,
             ]
             for key, row in sorted(state.operations.rows.items())
-            if row.operation is not None
+            for whole in (state.operations.whole(row),)
         },
         "rejected": {
             "/".join(key): row.rejected.problem.code

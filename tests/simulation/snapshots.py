@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bus.errors import unavailable
-from bus.snapshots import Found, Manifest, Mark, Packed, Snapshots, Unsound, unpack
+from bus.pieces import Packed, Piece, Unsound, unpack
+from bus.snapshots import Found, Manifest, Mark, Snapshots
 from tests.simulation.fate import Fate
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.streams import Stream
@@ -42,8 +43,8 @@ class SimSnapshots(Snapshots):
         await self._reach()
         return [self._one(generation) for generation in sorted(self._disk.parts, reverse=True)]
 
-    async def lines(self, manifest: Manifest) -> Iterator[bytes]:
-        """The lines of a snapshot whose bytes are what its manifest says."""
+    async def pieces(self, manifest: Manifest) -> Iterator[Piece]:
+        """The pieces of a snapshot whose bytes are what its manifest says."""
         await self._reach()
         parts = self._disk.parts[manifest.generation]
         if len(parts) < manifest.parts:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import bus.snapshots as bus_snapshots
+import bus.pieces as bus_pieces
 from bus.connection import Bus
 from bus.feed import EventsFeed
 from bus.jetstream import JetStream
@@ -20,7 +20,7 @@ from bus.snapshots import MANIFEST, STREAM, Contended, Manifest, Snapshots
 from bus.streams import EVENTS
 from hub.application.projector import Projector
 from hub.application.snapshots import Policy, Snapshotter
-from hub.projections.dump import dump, load
+from hub.projections.dump import dump, load_pieces
 from schemas import events as ev
 from schemas.envelope import encode, timestamp, wrap
 from schemas.ids import new_id
@@ -153,7 +153,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Bus, int], Awaitable[None]]]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 async def test_what_is_damaged_is_passed_over(bus: Bus, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    monkeypatch.setattr(bus_snapshots, "PART_BYTES", 500)
+    monkeypatch.setattr(bus_pieces, "PART_BYTES", 500)
     reason, do = DAMAGE[damage]
     count = await told_all(bus)
     async with knowing(bus) as one:
@@ -235,7 +235,7 @@ async def test_a_snapshot_of_events_that_are_not_there_is_passed_over(bus: Bus) 
         (found,) = await one.store.all()
         assert found.manifest is not None
         ahead = msgspec.structs.replace(found.manifest.mark, sequence=count + 1)
-        packed = bus_snapshots.pack([b"{}\n"])
+        packed = bus_pieces.pack([])
         await one.store.write(packed, make=found.manifest.make, by="x", written_at="", taken={}, mark=ahead)
     async with knowing(bus) as two:
         assert (two.snapshots.started_from, two.snapshots.failures) == (count, {"ahead": 1})
@@ -290,7 +290,7 @@ async def test_a_hub_writes_snapshots_by_itself_and_starts_from_them(
         assert (await client.images(), await client.app("shop")) == before
         (newest, *_) = await store.all()
         assert newest.manifest is not None
-        state = load(b"\n".join(await store.lines(newest.manifest)))
+        state = load_pieces(await store.pieces(newest.manifest))
         assert [row.state.entered.name for row in state.images.entries.values()] == ["golden"]
     finally:
         two.kill()

@@ -269,7 +269,7 @@ def test_an_operation_is_what_the_state_machine_of_sagas_makes_of_it(events: lis
     state = project(recorded("north", [("operation", "o", event) for event in events]))
     row = state.operations.get("north", "o")
     wanted = saga.fold("o", events)
-    assert (row and row.operation) == wanted
+    assert (row and state.operations.whole(row)) == wanted
     if row is None or wanted is None:
         return
     assert (row.state, row.live, row.outcome) == (wanted.state, wanted.live, wanted.outcome)
@@ -291,3 +291,14 @@ def test_templates_are_shared_by_what_carries_them_and_no_number_stops_that() ->
     assert saved == content("img")
     assert saved is not None
     assert saved.instances[0].configuration.template is first
+
+
+def test_a_location_that_is_told_of_another_copy_is_none_of_the_one_before() -> None:
+    def added(copy: str) -> tuple[str, str, Event]:
+        return "location", "l", ev.LocationAdded(copy=copy, repository="main", image="m", stored=1)
+
+    removed = ("location", "l", ev.LocationRemoved(copy="c1", repository="main"))
+    moved = project(recorded("north", [added("c1"), added("c2")]))
+    assert [sorted(moved.images.holders(copy)) for copy in ("c1", "c2")] == [[], ["north"]]
+    gone = project(recorded("north", [added("c1"), added("c2"), removed]))
+    assert (gone.images.locations, gone.images.by_copy) == ({}, {})
