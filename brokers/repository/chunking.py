@@ -20,7 +20,8 @@ if not pyfastcdc.FastCDC.__module__.startswith("pyfastcdc.cy"):
 
 class Chunker:
     """Cuts what it's fed and hands each chunk to `emit` in order. The boundaries depend on the content only, not
-    on how it was fed. `emit` must not keep the view that it gets."""
+    on how it was fed. `emit` may keep the view that it gets: its bytes never change. It keeps up to CUT_AT_BYTES
+    more of them alive."""
 
     def __init__(self, emit: Callable[[memoryview], None]) -> None:
         self._emit = emit
@@ -40,23 +41,24 @@ class Chunker:
 
     def finish(self) -> None:
         """Cuts what is left and starts afresh. No bytes give no chunk."""
-        if self._bytes:
+        if not self._bytes:
+            return
+        if self._bytes > MIN_BYTES:
             self._cut(final=True)
+            return
+        whole = b"".join(self._pending)
+        self._pending, self._bytes = [], 0
+        self._emit(memoryview(whole))
 
     def _cut(self, *, final: bool) -> None:
-        whole = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
-        view = memoryview(whole)
+        view = memoryview(b"".join(self._pending))
         at = 0
-        if final and len(view) <= MIN_BYTES:
-            self._emit(view)
-            at = len(view)
-        else:
-            for chunk in self._cutter.cut_buf(view):
-                # Where a chunk ends depends on up to MAX_BYTES after its start.
-                if not final and len(view) - at < MAX_BYTES:
-                    break
-                self._emit(view[at : at + chunk.length])
-                at += chunk.length
+        for chunk in self._cutter.cut_buf(view):
+            # Where a chunk ends depends on up to MAX_BYTES after its start.
+            if not final and len(view) - at < MAX_BYTES:
+                break
+            self._emit(view[at : at + chunk.length])
+            at += chunk.length
         rest = bytes(view[at:])
         self._pending = [rest] if rest else []
         self._bytes = len(rest)

@@ -28,7 +28,7 @@ from brokers.sdk.frames import (
 INLINE_CHUNKS = 1024
 """A stream of more chunks than this keeps them in an index instead of in the manifest."""
 AHEAD_BYTES = 8 << 20
-AHEAD_CHUNKS = 64
+AHEAD_ITEMS = 2048
 """How far the chunks that were handed to the sink may be ahead of those that it is through with."""
 
 
@@ -36,7 +36,7 @@ class ChunkSink(Protocol):
     """Where the chunks of an open copy go."""
 
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
-        """Takes a chunk, copying the view. Calling the answer waits until the chunk is stored (or was known), gives
+        """Takes a chunk, whose bytes never change. Calling the answer waits until the chunk is stored (or was known), gives
         its name and size, and raises what went wrong with it."""
 
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
@@ -94,23 +94,23 @@ class PartWriter:
             return
         try:
             for event in self._decoder.feed(block):
-                match event:
-                    case Data(data):
-                        self._data(data)
-                    case EntryBegin():
-                        self._entry = event
-                        self._entry_hasher = Hasher()
-                        self._entry_size = 0
-                    case EntryEnd():
-                        self._end_entry(event)
-                    case Kept(entries):
-                        self._keep(entries)
-                    case End():
-                        self._check_end(event)
-                    case Failure():
-                        raise self._invalid(f"the writer gave up: {event.message}")
-                    case _:
-                        raise self._invalid("holds frames of another layout")
+                # In the order of how often they come.
+                if isinstance(event, Data):
+                    self._data(event.data)
+                elif isinstance(event, EntryBegin):
+                    self._entry = event
+                    self._entry_hasher = Hasher()
+                    self._entry_size = 0
+                elif isinstance(event, EntryEnd):
+                    self._end_entry(event)
+                elif isinstance(event, Kept):
+                    self._keep(event.entries)
+                elif isinstance(event, End):
+                    self._check_end(event)
+                elif isinstance(event, Failure):
+                    raise self._invalid(f"the writer gave up: {event.message}")
+                else:
+                    raise self._invalid("holds frames of another layout")
         except FrameError as error:
             raise self._invalid(str(error)) from error
 
@@ -160,7 +160,8 @@ class PartWriter:
     def _queue(self, item: Callable[[], ChunkRef] | IndexEntry, size: int) -> None:
         self._ahead.append((size, item))
         self._ahead_bytes += size
-        self._catch_up(AHEAD_BYTES, AHEAD_CHUNKS)
+        if self._ahead_bytes > AHEAD_BYTES or len(self._ahead) > AHEAD_ITEMS:
+            self._catch_up(AHEAD_BYTES, AHEAD_ITEMS)
 
     def _catch_up(self, ahead_bytes: int, ahead_chunks: int) -> None:
         """Takes finished chunks in order, until no more than this is ahead."""
@@ -234,8 +235,10 @@ class PartWriter:
 
     def _index_entry(self, entry: IndexEntry) -> None:
         # A kept one brings its chunks along.
-        record = entry if entry.chunks else msgspec.structs.replace(entry, chunks=tuple(self._chunks))
-        self._chunks.clear()
+        record = entry
+        if self._chunks:
+            record = IndexEntry(entry.key, entry.size, entry.digest, tuple(self._chunks), entry.metadata)
+            self._chunks.clear()
         self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
 
     def _check_end(self, end: End) -> None:

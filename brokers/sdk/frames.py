@@ -161,13 +161,12 @@ _LISTS = (FrameKind.DATA, FrameKind.CHUNK, FrameKind.KEPT, FrameKind.KNOWN)
 
 Event = EntryBegin | Data | EntryEnd | End | Failure | StoredChunk | Kept | Known
 
-_CONTROL: dict[FrameKind, type[EntryBegin] | type[EntryEnd] | type[End] | type[Failure]] = {
-    FrameKind.ENTRY: EntryBegin,
-    FrameKind.ENTRY_END: EntryEnd,
-    FrameKind.END: End,
-    FrameKind.FAILURE: Failure,
+_KIND_OF: dict[type[EntryBegin] | type[EntryEnd] | type[End] | type[Failure], FrameKind] = {
+    EntryBegin: FrameKind.ENTRY,
+    EntryEnd: FrameKind.ENTRY_END,
+    End: FrameKind.END,
+    Failure: FrameKind.FAILURE,
 }
-_KIND_OF = {struct_type: kind for kind, struct_type in _CONTROL.items()}
 
 
 def data_header(length: int) -> bytes:
@@ -224,14 +223,34 @@ class _State(Enum):
     DONE = auto()
 
 
+_ALLOWED: dict[tuple[Layout, _State], frozenset[int]] = {
+    **{
+        (layout, _State.BETWEEN): frozenset((*kinds, FrameKind.END, FrameKind.FAILURE))
+        for layout, kinds in _BETWEEN.items()
+    },
+    **{
+        (layout, _State.IN_ENTRY): frozenset((FrameKind.DATA, FrameKind.ENTRY_END, FrameKind.FAILURE))
+        for layout in Layout
+    },
+    **{(layout, _State.DONE): frozenset() for layout in Layout},
+}
+_DATA = int(FrameKind.DATA)
+_CONTROL: dict[int, tuple[msgspec.json.Decoder[EntryBegin | EntryEnd | End | Failure], _State]] = {
+    FrameKind.ENTRY: (msgspec.json.Decoder(EntryBegin), _State.IN_ENTRY),
+    FrameKind.ENTRY_END: (msgspec.json.Decoder(EntryEnd), _State.BETWEEN),
+    FrameKind.END: (msgspec.json.Decoder(End), _State.DONE),
+    FrameKind.FAILURE: (msgspec.json.Decoder(Failure), _State.DONE),
+}
+
+
 class FrameDecoder:
     """Turns the bytes of a body, in any pieces, into events. Data is passed on as it comes, never gathered."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._state = _State.BETWEEN
+        self._go(_State.BETWEEN)
         self._head = bytearray()
-        self._kind: FrameKind | None = None
+        self._kind: int | None = None
         self._missing = 0
         self._payload = bytearray()
 
@@ -242,85 +261,84 @@ class FrameDecoder:
     def feed(self, block: Buffer) -> Iterator[Event]:
         """Events of `block`. Raises FrameError for what the layout doesn't allow. Exhaust before feeding on."""
         view = memoryview(block)
-        at = 0
-        while at < len(view):
+        at, end = 0, len(view)
+        while at < end:
             if self._kind is None:
-                take = min(_HEADER.size - len(self._head), len(view) - at)
+                if not self._head and end - at >= _HEADER.size:
+                    # Most frames lie whole in one block.
+                    number, length = _HEADER.unpack_from(view, at)
+                    after = at + _HEADER.size + length
+                    if after <= end:
+                        self._check(number, length)
+                        payload = view[at + _HEADER.size : after]
+                        at = after
+                        if number != _DATA:
+                            yield self._event(number, payload)
+                        elif length:
+                            yield Data(payload)
+                        continue
+                take = min(_HEADER.size - len(self._head), end - at)
                 self._head += view[at : at + take]
                 at += take
-                if len(self._head) == _HEADER.size:
-                    self._begin()
-                    if self._missing == 0:
-                        yield from self._finish_frame()
-                continue
-            piece = view[at : at + min(self._missing, len(view) - at)]
-            at += len(piece)
-            self._missing -= len(piece)
-            if self._kind is FrameKind.DATA:
-                yield Data(piece)
+                if len(self._head) < _HEADER.size:
+                    continue
+                self._kind, self._missing = _HEADER.unpack(self._head)
+                self._head.clear()
+                self._check(self._kind, self._missing)
             else:
-                self._payload += piece
+                piece = view[at : at + min(self._missing, end - at)]
+                at += len(piece)
+                self._missing -= len(piece)
+                if self._kind == _DATA:
+                    yield Data(piece)
+                else:
+                    self._payload += piece
             if self._missing == 0:
-                yield from self._finish_frame()
+                number, self._kind = self._kind, None
+                if number != _DATA:
+                    whole, self._payload = self._payload, bytearray()
+                    yield self._event(number, whole)
 
     def finish(self) -> None:
         """The body has ended. Raises FrameError unless END or FAILURE was its last frame."""
         if self._state is not _State.DONE:
             raise FrameError("the body was cut short: it ended before its END frame")
 
-    def _begin(self) -> None:
-        number, length = _HEADER.unpack(self._head)
-        self._head.clear()
-        if self._state is _State.DONE:
-            raise FrameError("there are bytes after the last frame of the body")
-        try:
-            kind = FrameKind(number)
-        except ValueError:
-            raise FrameError(f"unknown frame kind {number}") from None
-        limit = MAX_DATA_BYTES if kind in _LISTS else MAX_CONTROL_BYTES
-        if length > limit:
-            raise FrameError(f"a {kind.name} frame of {length} bytes is longer than the limit of {limit}")
-        if not self._allowed(kind):
-            raise FrameError(f"a {kind.name} frame can't stand here in a body of layout {self._layout.value}")
-        self._kind = kind
-        self._missing = length
-
-    def _allowed(self, kind: FrameKind) -> bool:
-        if kind is FrameKind.FAILURE:
-            return True
-        if self._state is _State.IN_ENTRY:
-            return kind in (FrameKind.DATA, FrameKind.ENTRY_END)
-        if kind is FrameKind.END:
-            return True
-        return kind in _BETWEEN[self._layout]
-
-    def _finish_frame(self) -> Iterator[Event]:
-        kind, self._kind = self._kind, None
-        if kind is None or kind is FrameKind.DATA:
-            return
-        payload, self._payload = self._payload, bytearray()
-        if kind is FrameKind.CHUNK:
-            if len(payload) < DIGEST_BYTES:
-                raise FrameError("a CHUNK frame is shorter than its digest")
-            yield StoredChunk(bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:])
-            return
-        if kind is FrameKind.KNOWN:
-            yield Known(payload)
-            return
-        if kind is FrameKind.KEPT:
+    def _check(self, number: int, length: int) -> None:
+        """Whether a frame of this kind and length can stand here."""
+        if number not in self._may:
+            if self._state is _State.DONE:
+                raise FrameError("there are bytes after the last frame of the body")
             try:
-                yield Kept(_KEPT_DECODER.decode_lines(payload))
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise FrameError(f"a KEPT frame can't be read: {error}") from error
-            return
+                name = FrameKind(number).name
+            except ValueError:
+                raise FrameError(f"unknown frame kind {number}") from None
+            raise FrameError(f"a {name} frame can't stand here in a body of layout {self._layout.value}")
+        if length > MAX_CONTROL_BYTES:
+            limit = MAX_DATA_BYTES if number in _LISTS else MAX_CONTROL_BYTES
+            if length > limit:
+                raise FrameError(
+                    f"a {FrameKind(number).name} frame of {length} bytes is longer than the limit of {limit}"
+                )
+
+    def _go(self, state: _State) -> None:
+        self._state = state
+        self._may = _ALLOWED[self._layout, state]
+
+    def _event(self, number: int, payload: Buffer) -> Event:
+        """The event of a whole frame other than DATA."""
         try:
-            event = msgspec.json.decode(payload, type=_CONTROL[kind])
-        except msgspec.MsgspecError as error:
-            raise FrameError(f"a {kind.name} frame can't be read: {error}") from error
-        if kind is FrameKind.ENTRY:
-            self._state = _State.IN_ENTRY
-        elif kind is FrameKind.ENTRY_END:
-            self._state = _State.BETWEEN
-        else:
-            self._state = _State.DONE
-        yield event
+            if number == FrameKind.CHUNK:
+                if len(payload) < DIGEST_BYTES:
+                    raise FrameError("a CHUNK frame is shorter than its digest")
+                return StoredChunk(bytes(payload[:DIGEST_BYTES]), memoryview(payload)[DIGEST_BYTES:])
+            if number == FrameKind.KNOWN:
+                return Known(payload)
+            if number == FrameKind.KEPT:
+                return Kept(_KEPT_DECODER.decode_lines(payload))
+            decoder, after = _CONTROL[number]
+            event = decoder.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise FrameError(f"a {FrameKind(number).name} frame can't be read: {error}") from error
+        self._go(after)
+        return event

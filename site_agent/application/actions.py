@@ -321,7 +321,8 @@ class Actions:
             data_class=service.spec.data_class,
         )
         repository = placed_at(call.request, call.part)
-        parent = self._site().copy_before(instance.id, call.part, repository=repository)
+        # What a masked copy holds depends on its rules and its key: it is taken on top of none.
+        parent = "" if order else self._site().copy_before(instance.id, call.part, repository=repository)
         opened = wire.OpenWrite(id=call.id, operation=call.operation.id, copy=copy, source=source, parent=parent)
         granted = await self._brokers.call("crb", repository, "open_write", opened, wire.Granted, on=call.operation.id)
         request = wire.CopyData(

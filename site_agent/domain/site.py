@@ -292,11 +292,14 @@ class Site:
         return self.location(copy, self.place(repository)) in self.locations
 
     def copy_before(self, instance: str, data_service: str, *, repository: str) -> str:
-        """The copy of the data service in the newest saved image of the instance that ``repository`` of this site
-        holds; empty if there is none."""
+        """The unmasked copy of the data service in the newest saved image of the instance that ``repository`` of this
+        site holds; empty if there is none."""
         for image in reversed(self.images.values()):
             copy = image.copies.get(data_service) if image.instance == instance else None
-            if copy is not None and image.state == "saved" and self.holds(copy, repository):
+            if copy is None or image.content is None or not self.holds(copy, repository):
+                continue
+            parts = (part for one in image.content.instances for part in one.parts)
+            if any(part.copy == copy and part.masked is None for part in parts):
                 return copy
         return ""
 

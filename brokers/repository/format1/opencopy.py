@@ -6,6 +6,7 @@ in the repository already, as packs that it holds.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Set
@@ -25,6 +26,9 @@ from brokers.repository.partwriter import PartWriter
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import Buffer
 from brokers.sdk.frames import Layout
+
+_LOOKED_UP = 500
+"""How many chunks are looked up at once."""
 
 
 class OpenRecord(msgspec.Struct, frozen=True):
@@ -245,12 +249,8 @@ class OpenCopy:
         stored = 0
         for part in parts:
             try:
-                for ref in self.chunks_of(part):
-                    short = bytes.fromhex(ref.digest[:20])
-                    if short in seen:
-                        continue
-                    seen.add(short)
-                    place = self._choose(ref, needed, avoid=avoid)
+                for ref, places in self._placed(self._once(part, seen)):
+                    place = self._choose(ref, places, needed, avoid=avoid)
                     if place is None:
                         self.uploads.keep(
                             bytes.fromhex(ref.digest), self._reader.packed(bytes.fromhex(ref.digest)), size=ref.size
@@ -263,17 +263,31 @@ class OpenCopy:
                 raise IncompleteCopy("was lost", copy=self.copy, part=part.name, chunk=error.chunk) from error
         if anew:
             self.flush()
-        for ref in anew:
-            place = self._choose(ref, needed, avoid=avoid)
+        for ref, places in self._placed(iter(anew)):
+            place = self._choose(ref, places, needed, avoid=avoid)
             if place is None:
                 raise IncompleteCopy("was lost", copy=self.copy, chunk=ref.digest)
             needed.add(place.pack)
             stored += place.blob.stored
         return needed, stored
 
-    def _choose(self, ref: ChunkRef, needed: Set[bytes], *, avoid: Set[bytes]) -> Place | None:
+    def _once(self, part: Part, seen: set[bytes]) -> Iterator[ChunkRef]:
+        """The chunks of the part that were not seen before."""
+        for ref in self.chunks_of(part):
+            short = bytes.fromhex(ref.digest[:20])
+            if short not in seen:
+                seen.add(short)
+                yield ref
+
+    def _placed(self, refs: Iterator[ChunkRef]) -> Iterator[tuple[ChunkRef, list[Place]]]:
+        """The chunks with their places."""
+        while batch := list(itertools.islice(refs, _LOOKED_UP)):
+            names = [bytes.fromhex(ref.digest) for ref in batch]
+            places = self._catalog.places_of(set(names))
+            yield from ((ref, places.get(name, [])) for ref, name in zip(batch, names, strict=True))
+
+    def _choose(self, ref: ChunkRef, places: list[Place], needed: Set[bytes], *, avoid: Set[bytes]) -> Place | None:
         """Where the copy takes a chunk from: a pack that it had or needs anyway, or one of its own, or the oldest."""
-        places = self._catalog.places(bytes.fromhex(ref.digest))
         fitting = [place for place in places if place.blob.size == ref.size and place.pack not in avoid]
         wanted = (place for place in fitting if place.pack in self._before or place.pack in needed)
         own = (place for place in fitting if place.pack in self.uploads.made)

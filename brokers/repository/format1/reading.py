@@ -107,7 +107,7 @@ class Reader:
 
     def _side_by_side(self, names: set[bytes]) -> dict[bytes, bytes]:
         """Chunks by one read for each run of neighbours; what can't be read is left out."""
-        places = [places[0] for places in map(self._catalog.places, names) if places]
+        places = [places[0] for places in self._catalog.places_of(names).values()]
         places.sort(key=lambda place: (place.pack, place.blob.offset))
         found: dict[bytes, bytes] = {}
         for run in _runs(places):

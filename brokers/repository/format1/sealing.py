@@ -20,6 +20,8 @@ TAG_BYTES = 16
 SALT_BYTES = 16
 NO_NONCE = bytes(12)
 SEALED_MAGIC = b"CLQ1"
+_CIPHERS = 256
+"""How many ciphers of packs are kept: to make one costs more than to decrypt a small chunk."""
 _CONTEXT = "calque repository format 1: "
 
 
@@ -35,6 +37,7 @@ class Keys:
         self._data_key = data_key
         self._domain_secret = domain_secret
         self._chunk_key = derive("chunk names", domain_secret)
+        self._ciphers: dict[bytes, AESGCM] = {}
         self.domain = f"blake3-keyed-{derive('domain name', domain_secret)[:16].hex()}"
         """Names the domain without telling its secret."""
 
@@ -59,7 +62,12 @@ class Keys:
 
     def pack_cipher(self, pack: bytes) -> AESGCM:
         """The cipher of one pack, by its id."""
-        return AESGCM(derive("pack", self._data_key + pack))
+        cipher = self._ciphers.get(pack)
+        if cipher is None:
+            if len(self._ciphers) >= _CIPHERS:
+                self._ciphers.clear()
+            cipher = self._ciphers[pack] = AESGCM(derive("pack", self._data_key + pack))
+        return cipher
 
     def seal(self, name: str, plain: Buffer) -> bytes:
         """The object of this name, encrypted and bound to its name."""

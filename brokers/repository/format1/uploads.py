@@ -5,18 +5,20 @@ Memory: one pack per open copy that is being filled, and the repository's packs 
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from brokers.repository.chunking import MAX_BYTES
 from brokers.repository.compression import compress
 from brokers.repository.errors import Conflict, CorruptChunk, StorageFailed
 from brokers.repository.format1 import packs
-from brokers.repository.format1.catalog import Catalog
+from brokers.repository.format1.catalog import Catalog, Place
 from brokers.repository.format1.holds import Holds, new_serial
 from brokers.repository.format1.index import put_index
 from brokers.repository.format1.packs import Blob
@@ -26,8 +28,10 @@ from brokers.repository.objects import ObjectStore
 from brokers.sdk.digests import Buffer
 
 UPLOADS = 2
-SMALL_BYTES = 16 << 10
-"""Smaller chunks are done with sooner than they are handed to another thread."""
+SMALL_BYTES = 128 << 10
+BATCH_BYTES = 1 << 20
+BATCH_CHUNKS = 256
+"""Smaller chunks go to another thread together: up to so many bytes, and so many chunks."""
 PACK_SECONDS = 10.0
 """A pack is not filled for longer than this: what a crash loses on a slow link is what came since."""
 INDEXED_PACKS = 16
@@ -41,6 +45,18 @@ class Workers:
         self.chunks = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="chunks")
         self.uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="packs")
         self.on_their_way = threading.BoundedSemaphore(UPLOADS + 1)
+        self._buffers: list[bytearray] = []
+
+    def buffer(self, size: int) -> bytearray:
+        """Where a pack is gathered. Used ones come again: memory that was never touched costs more than the copying."""
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return bytearray(size)
+
+    def give_back(self, buffer: bytearray) -> None:
+        if len(self._buffers) <= UPLOADS:
+            self._buffers.append(buffer)
 
     def close(self) -> None:
         self.chunks.shutdown(cancel_futures=True)
@@ -50,22 +66,43 @@ class Workers:
 class _Pack:
     """A pack that is being filled."""
 
-    def __init__(self, pack: bytes, cipher: AESGCM) -> None:
+    def __init__(self, pack: bytes, cipher: AESGCM, buffer: bytearray) -> None:
+        """`buffer` is where its bytes are gathered; it grows when it has to."""
         self.id = pack
         self.cipher = cipher
+        self.buffer = buffer
         self.size = packs.HEAD_BYTES
         self.begun = time.monotonic()
-        self.pieces: dict[int, bytes] = {}
         self.blobs: list[Blob] = []
         self.filling = 0
         self.closed = False
         self.broken: BaseException | None = None
 
-    def body(self) -> bytes:
+    def place(self, offset: int, piece: bytes) -> None:
+        """Puts the bytes of one blob where they belong. One caller at a time."""
+        end = offset + len(piece)
+        if end > len(self.buffer):
+            self.buffer.extend(bytes(end - len(self.buffer)))
+        self.buffer[offset:end] = piece
+
+    def body(self) -> memoryview:
+        """The whole object, once all blobs are in it."""
         self.blobs.sort(key=lambda blob: blob.offset)
-        pieces = [packs.head_of(self.id), *(self.pieces[blob.offset] for blob in self.blobs)]
-        self.pieces = {}
-        return b"".join([*pieces, packs.trailer(self.cipher, self.id, self.blobs)])
+        self.place(0, packs.head_of(self.id))
+        trailer = packs.trailer(self.cipher, self.id, self.blobs)
+        self.place(self.size, trailer)
+        return memoryview(self.buffer)[: self.size + len(trailer)]
+
+
+class _Batch:
+    """Small chunks on their way together."""
+
+    __slots__ = ("future", "plains", "size")
+
+    def __init__(self) -> None:
+        self.plains: list[bytes] = []
+        self.size = 0
+        self.future: Future[list[ChunkRef]] | None = None
 
 
 class Uploads:
@@ -92,6 +129,8 @@ class Uploads:
         self._pack_bytes = pack_bytes
         self._lock = threading.Condition()
         self._current: _Pack | None = None
+        self._batch: _Batch | None = None
+        self._batching = threading.Lock()
         self._claimed: dict[bytes, _Pack] = {}
         self._outstanding: set[_Pack] = set()
         self._unindexed: list[tuple[bytes, int, list[Blob]]] = []
@@ -103,17 +142,39 @@ class Uploads:
         """The packs that this copy added."""
 
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
-        if len(plain) < SMALL_BYTES:
-            ref = self._store(bytes(plain))
-            return lambda: ref
-        future: Future[ChunkRef] = self._workers.chunks.submit(self._store, bytes(plain))
-        return future.result
+        if len(plain) >= SMALL_BYTES:
+            future: Future[ChunkRef] = self._workers.chunks.submit(self._store, plain)
+            return future.result
+        with self._batching:
+            batch = self._batch
+            if batch is None:
+                batch = self._batch = _Batch()
+            at = len(batch.plains)
+            batch.plains.append(bytes(plain))
+            batch.size += len(plain)
+            if batch.size >= BATCH_BYTES or at + 1 >= BATCH_CHUNKS:
+                self._hand_over(batch)
+        return functools.partial(self._ref, batch, at)
+
+    def _ref(self, batch: _Batch, at: int) -> ChunkRef:
+        if batch.future is None:
+            with self._batching:
+                if batch.future is None:
+                    self._hand_over(batch)
+        assert batch.future is not None
+        return batch.future.result()[at]
+
+    def _hand_over(self, batch: _Batch) -> None:
+        """No more comes into the batch. Holds the lock of batches."""
+        if self._batch is batch:
+            self._batch = None
+        batch.future = self._workers.chunks.submit(self._store_all, batch.plains)
 
     def knows(self, name: bytes, *, size: int) -> bool:
         """Whether the chunk needs no writing."""
         if name in self._claimed:
             return True
-        return any(place.blob.size == size and self._holds.rely(place.pack) for place in self._catalog.places(name))
+        return self._usable(self._catalog.places(name), size=size)
 
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         """Takes chunks that lie in the repository; the first one that doesn't. Those in packs that are about to be
@@ -121,10 +182,7 @@ class Uploads:
         places = self._catalog.places_of({bytes.fromhex(ref.digest) for ref in refs})
         for ref in refs:
             name = bytes.fromhex(ref.digest)
-            found = places.get(name, ())
-            if any(place.blob.size == ref.size and self._holds.rely(place.pack) for place in found):
-                continue
-            if name in self._claimed:
+            if name in self._claimed or self._usable(places.get(name, ()), size=ref.size):
                 continue
             try:
                 self.keep(name, self._stored(name), size=ref.size)
@@ -137,11 +195,25 @@ class Uploads:
         packs.open_chunk(self._keys, packed, name=name, size=size)
         self._add(name, packed, size=size)
 
-    def _store(self, plain: bytes) -> ChunkRef:
+    def _store(self, plain: memoryview) -> ChunkRef:
         name = self._keys.chunk_name(plain)
         if not self.knows(name, size=len(plain)):
             self._add(name, compress(plain), size=len(plain))
         return ChunkRef(name.hex(), len(plain))
+
+    def _store_all(self, plains: list[bytes]) -> list[ChunkRef]:
+        names = [self._keys.chunk_name(plain) for plain in plains]
+        places = self._catalog.places_of(set(names))
+        for name, plain in zip(names, plains, strict=True):
+            if name in self._claimed:
+                continue
+            known = places.get(name)
+            if not known or not self._usable(known, size=len(plain)):
+                self._add(name, compress(plain), size=len(plain))
+        return [ChunkRef(name.hex(), len(plain)) for name, plain in zip(names, plains, strict=True)]
+
+    def _usable(self, places: Iterable[Place], *, size: int) -> bool:
+        return any(place.blob.size == size and self._holds.rely(place.pack) for place in places)
 
     def _add(self, name: bytes, packed: Buffer, *, size: int) -> None:
         stored = len(packed) + TAG_BYTES
@@ -153,7 +225,8 @@ class Uploads:
             pack = self._current
             if pack is None:
                 made = self._holds.new_pack()
-                pack = self._current = _Pack(made, self._keys.pack_cipher(made))
+                buffer = self._workers.buffer(self._pack_bytes + MAX_BYTES)
+                pack = self._current = _Pack(made, self._keys.pack_cipher(made), buffer)
                 self._outstanding.add(pack)
             blob = Blob(name, pack.size, stored, size)
             pack.size += stored
@@ -170,7 +243,7 @@ class Uploads:
             raise
         finally:
             with self._lock:
-                pack.pieces[blob.offset] = piece
+                pack.place(blob.offset, piece)
                 pack.blobs.append(blob)
                 pack.filling -= 1
                 ready = self._take(pack)
@@ -197,17 +270,21 @@ class Uploads:
         try:
             if pack.broken is not None:
                 raise pack.broken
-            body = pack.body()
-            self._holds.announce(pack.id)
-            self._objects.put(packs.pack_name(pack.id), body)
-            self._catalog.add_pack(pack.id, len(body), pack.blobs)
-            self._note(pack, len(body))
+            with pack.body() as body:
+                self._holds.announce(pack.id)
+                self._objects.put(packs.pack_name(pack.id), body)
+                size = len(body)
+            self._catalog.add_pack(pack.id, size, pack.blobs)
+            self._note(pack, size)
         except BaseException as error:
             failure = error
         finally:
             self._done(pack, failure)
 
     def _done(self, pack: _Pack, failure: BaseException | None) -> None:
+        if failure is None:
+            # Else whoever was to store it may still have it in hand.
+            self._workers.give_back(pack.buffer)
         self._workers.on_their_way.release()
         with self._lock:
             if failure is not None:

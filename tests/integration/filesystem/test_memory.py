@@ -1,58 +1,35 @@
-"""The endpoint's memory doesn't grow with what passes through it."""
+"""A broker's and a repository's memory doesn't grow with what passes through them."""
 
-import asyncio
-import os
-import resource
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from brokers.sdk.copystream import CopyReader, CopyWriter
-from tests.integration.filesystem.certificates import Authority
-from tests.integration.filesystem.site import Site
+from tests.bench.stream_ends import Ends
 
-MIB = 1 << 20
-SIZE_MIB = 300
-GROWTH_MIB = 120
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-async def _stream(mib: int) -> AsyncIterator[bytes]:
-    # Half of it new bytes: deduplication and compression must not hide what is held.
-    for _ in range(mib):
-        yield os.urandom(MIB // 2) + bytes(MIB // 2)
-
-
-async def _measure(directory: Path) -> None:
-    site = Site("north", directory=directory, authority=Authority(directory))
-    await site.start()
-    await CopyWriter(site.open_write("warm")).write_stream("dump", _stream(40))
-    site.repository.commit("warm")
-    before = _peak_mib()
-    await CopyWriter(site.open_write("big")).write_stream("dump", _stream(SIZE_MIB))
-    site.repository.commit("big")
-    read = 0
-    async for block in CopyReader(site.open_read("big")).read_stream("dump"):
-        read += len(block)
-    assert read == SIZE_MIB * MIB
-    await site.stop()
-    print(_peak_mib() - before)
+LIMIT_MIB = 512.0
+BIG_MIB = 8192
+SMALL_MIB = 300
+GROWN_MIB = 230.0
 
 
 @pytest.mark.full
-async def test_memory_is_bounded_for_both_ends_together(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, str(tmp_path), stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    assert float(output) < GROWTH_MIB
+async def test_eight_gibibytes_pass_through_half_a_gibibyte_of_memory(tmp_path: Path) -> None:
+    """All of it new chunks, made on the way; in, and back."""
+    async with Ends.open(tmp_path) as ends:
+        await ends.run("write_alike", copy="big", amount=BIG_MIB)
+        await ends.run("read_stream", copy="big", amount=BIG_MIB)
+        repository, broker = await ends.peaks_mib()
+    assert repository < LIMIT_MIB
+    assert broker < LIMIT_MIB
 
 
-if __name__ == "__main__":
-    asyncio.run(_measure(Path(sys.argv[1])))
+@pytest.mark.full
+async def test_what_cannot_be_compressed_takes_no_more(tmp_path: Path) -> None:
+    async with Ends.open(tmp_path) as ends:
+        await ends.run("write_fresh", copy="warm", amount=40)
+        first, _ = await ends.peaks_mib()
+        await ends.run("write_fresh", copy="big", amount=SMALL_MIB)
+        await ends.run("read_stream", copy="big", amount=SMALL_MIB)
+        repository, broker = await ends.peaks_mib()
+    assert repository < first + GROWN_MIB
+    assert max(repository, broker) < LIMIT_MIB
