@@ -36,8 +36,8 @@ class ChunkSink(Protocol):
     """Where the chunks of an open copy go."""
 
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
-        """Takes a chunk, whose bytes never change. Calling the answer waits until the chunk is stored (or was known), gives
-        its name and size, and raises what went wrong with it."""
+        """Takes a chunk, whose bytes never change. Calling the answer waits until the chunk is stored (or was known),
+        gives its name and size, and raises what went wrong with it."""
 
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         """Takes chunks that lie in the repository already, as if they had come again: from here on no collection

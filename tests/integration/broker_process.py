@@ -78,7 +78,7 @@ class BrokerProcess:
             )
         process = self._process
         await eventually(
-            lambda: self._ready.exists() or process.returncode is not None, seconds=20, what=f"{self.name} is ready"
+            lambda: self._ready.exists() or process.returncode is not None, seconds=60, what=f"{self.name} is ready"
         )
         assert process.returncode is None, self.log.read_text()
 
