@@ -101,12 +101,14 @@ class DirectoryStore:
             path.unlink()
         except (FileNotFoundError, NotADirectoryError):
             return
-        sync_directory(path.parent)
+        self._sync_nearest(path.parent)
         for parent in path.relative_to(self._directory).parents:
             if parent == Path():
                 break
             try:
                 (self._directory / parent).rmdir()
+            except FileNotFoundError:
+                continue
             except OSError:
                 break
 
@@ -125,13 +127,26 @@ class DirectoryStore:
     def sweep(self) -> None:
         """Removes what processes that are gone left half written."""
         latest = self.now() - STALE_SECONDS
-        for path in self._directory.rglob(f".*{_TEMPORARY}"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < latest:
-                    path.unlink()
+        for directory, _, names in os.walk(self._directory):  # passes over what is removed meanwhile
+            for name in names:
+                if name.startswith(".") and name.endswith(_TEMPORARY):
+                    with contextlib.suppress(FileNotFoundError):
+                        path = Path(directory, name)
+                        if path.stat().st_mtime < latest:
+                            path.unlink()
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _sync_nearest(self, directory: Path) -> None:
+        """Syncs the directory, or what is above it when another delete has just removed it."""
+        while True:
+            try:
+                return sync_directory(directory)
+            except FileNotFoundError:
+                if directory == self._directory:
+                    raise
+                directory = directory.parent
 
     def _make_directory(self, directory: Path) -> None:
         if directory.is_dir():

@@ -115,6 +115,15 @@ async def test_what_is_deleted_is_gone_and_its_name_free(shelf: Shelf) -> None:
     assert await shelf.read("a") == b"second"
 
 
+async def test_deletes_of_neighbours_do_not_meet(shelf: Shelf) -> None:
+    """What keeps objects in folders removes a folder with its last object, while another is deleted from it."""
+    for round in range(30):
+        names = [f"holds/writer/copy-{round}/{number}" for number in range(6)]
+        await asyncio.gather(*(shelf.put(name, b"held") for name in names))
+        await asyncio.gather(*(shelf.delete(name) for name in names))
+    assert await shelf.names("holds/") == []
+
+
 @pytest.mark.full
 async def test_big_objects(shelf: Shelf) -> None:
     content = random.Random(7).randbytes(36 * MIB + 3)
