@@ -36,7 +36,7 @@ from schemas.values import Template
 T = TypeVar("T", bound=queries.View)
 
 QUERY_SECONDS = 5.0
-COMMAND_SECONDS = 15.0
+COMMAND_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 _LOST_SECONDS = 2.0

@@ -28,7 +28,7 @@ from schemas.problems import CalqueError, Problem, permanent, temporary
 from schemas.traces import span_id_of
 from site_agent.adapters.journal import Journal
 from site_agent.domain import consequences
-from site_agent.domain.site import Draft, Site
+from site_agent.domain.site import BACK, Draft, Site
 
 logger = logging.getLogger(__name__)
 
@@ -137,13 +137,13 @@ class Runner:
                 with self._span("step", operation, step, attempt) as mark:
                     mark.problem = await self._do(operation, step, attempt)
             case saga.Retry(step=step, attempt=attempt, delay_seconds=delay):
-                await asyncio.sleep(self._left(delay, operation, step))
+                await asyncio.sleep(self._left(delay, operation, step.id))
                 await self._record(operation.id, lambda now: saga.retried(now, step.id, attempt))
             case saga.Undo(step=step, attempt=attempt, delay_seconds=delay):
-                await asyncio.sleep(self._left(delay, operation, step))
+                await asyncio.sleep(self._left(delay, operation, step.id))
                 await self._settle(operation.id, step)
                 with self._span("undo", operation, step, attempt) as mark:
-                    mark.problem = await self._undo(operation, step, attempt)
+                    mark.problem = await self._undo(operation, step, attempt, seconds=delay + UNDO_SECONDS)
 
     def _span(
         self, kind: str, operation: saga.Operation, step: Step, attempt: int
@@ -166,7 +166,7 @@ class Runner:
         problem: Problem | None = None
         began = time.monotonic()
         try:
-            async with asyncio.timeout(max(self._left(step.timeout_seconds, operation, step), LAST_LOOK_SECONDS)):
+            async with asyncio.timeout(max(self._left(step.timeout_seconds, operation, step.id), LAST_LOOK_SECONDS)):
                 result = await self._performer.perform(operation, step, attempt)
         except TimeoutError:
             problem = temporary("timeout", f"no end within {step.timeout_seconds:.0f} s", field=step.part)
@@ -197,10 +197,14 @@ class Runner:
             return located(error.problem, step)
         return None
 
-    async def _undo(self, operation: saga.Operation, step: Step, attempt: int) -> str | None:
+    async def _undo(self, operation: saga.Operation, step: Step, attempt: int, *, seconds: float) -> str | None:
+        """The code of the problem, if there was one. Nothing is stored when an attempt begins: the first one does when
+        the operation turns back or has undone what comes after ``step``, another when the one before has failed; its
+        ``seconds`` count from there."""
         problem: Problem | None = None
+        since = step.id if attempt > 1 else BACK
         try:
-            async with asyncio.timeout(UNDO_SECONDS):
+            async with asyncio.timeout(max(self._left(seconds, operation, since), LAST_LOOK_SECONDS)):
                 await self._performer.undo(operation, step, attempt)
         except TimeoutError:
             problem = temporary("timeout", f"undoing did not end within {UNDO_SECONDS:.0f} s", field=step.part)
@@ -263,9 +267,9 @@ class Runner:
                 break
         self.drive(operation.id)
 
-    def _left(self, seconds: float, operation: saga.Operation, step: Step) -> float:
+    def _left(self, seconds: float, operation: saga.Operation, step: str) -> float:
         """Of ``seconds`` after the last event about ``step``: its attempt began, or failed."""
-        changed = self._journal.site.changed_at.get((operation.id, step.id))
+        changed = self._journal.site.changed_at.get((operation.id, step))
         if changed is None:
             return seconds
         return timers.left(seconds, since=parse_timestamp(changed).timestamp(), now=self._clock().timestamp())

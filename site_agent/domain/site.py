@@ -63,6 +63,10 @@ class SiteSecret(Fact, frozen=True, kw_only=True):
     there: bool = True
 
 
+BACK = ""
+"""In place of a step: that an operation turned back, or undid one of its steps."""
+
+
 @dataclass
 class Site:
     """What the agent knows of its own site. Changed by :meth:`apply` alone; ``policy`` and ``images_accepted`` are what
@@ -201,7 +205,7 @@ class Site:
             self.live[id] = None
         else:
             self.live.pop(id, None)
-            for step in operation.steps:
+            for step in (*operation.steps, BACK):
                 self.changed_at.pop((id, step), None)
             return
         match event:
@@ -212,6 +216,9 @@ class Site:
                 | ev.StepUndoFailed(step=step)
             ):
                 self.changed_at[(id, step)] = time
+        match event:
+            case ev.UndoStarted() | ev.StepUndone():
+                self.changed_at[(id, BACK)] = time
         match event:
             case ev.OperationAccepted():
                 self.accepted_at[id] = time

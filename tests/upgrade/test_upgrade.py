@@ -23,7 +23,7 @@ from hub.stack.upgrade import LAYOUT, check_postgres, read_record, upgrade
 from tests.upgrade.make_home import BROKERS, PARTS, PLACE
 
 ARCHIVE = Path(__file__).parent / "home-0.1.0.tar.xz"
-OPERATION_SECONDS = 60.0
+OPERATION_SECONDS = 200.0
 
 
 def unpack(home: Path) -> Path:
@@ -60,14 +60,14 @@ async def started(home: Path) -> AsyncIterator[tuple[EmbeddedStack, Client]]:
 
 def read(url: str | None) -> bytes:
     assert url is not None
-    with urlopen(url, timeout=10) as answer:
+    with urlopen(url, timeout=60) as answer:
         content: bytes = answer.read()
         return content
 
 
 def write(url: str | None, text: bytes) -> None:
     assert url is not None
-    urlopen(Request(url, data=text, method="POST"), timeout=10).close()
+    urlopen(Request(url, data=text, method="POST"), timeout=60).close()
 
 
 @pytest.mark.stack

@@ -67,7 +67,7 @@ async def write(bus: Bus, writer: str, id: str, count: int) -> None:
 
 async def read_until(feed: EventsFeed, *, after: int, id: str, count: int) -> list[Recorded]:
     found: list[Recorded] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async for batch in feed.read(after=after):
             found += [one for one in batch if one.id == id]
             if len(found) >= count:

@@ -25,8 +25,9 @@ from tests.unit.site_agent.world import BY, good
 class Hands:
     """Does what brokers would; what a test says hangs, or fails first."""
 
-    def __init__(self, *, hangs: str = "", away: str = "") -> None:
+    def __init__(self, *, hangs: str = "", away: str = "", stuck: str = "") -> None:
         self.hangs = hangs
+        self.stuck = stuck
         self.away = away
         self.attempts: list[tuple[str, int]] = []
 
@@ -42,7 +43,9 @@ class Hands:
         return result
 
     async def undo(self, operation: saga.Operation, step: Step, attempt: int) -> None:
-        """Done at once."""
+        """Done at once, but for what is stuck."""
+        if step.id == self.stuck:
+            await asyncio.Event().wait()
 
     async def stop_attempts(self, operation: saga.Operation, step: Step) -> None:
         """Nothing is left."""
@@ -129,6 +132,28 @@ async def test_a_wait_before_a_retry_goes_on_where_it_was() -> None:
     hands = Hands()
     runner = await restarted(parts, hands, later=15)
     await until(lambda: (FIRST, 2) in hands.attempts)
+    await runner.stop()
+
+
+async def test_a_restart_does_not_restart_the_time_of_an_attempt_at_undoing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "LAST_LOOK_SECONDS", 0.02)
+    parts = await Parts().begin()
+    id = await begun(parts, deadline_seconds=100.0)
+    other = plans.step_id(plans.PROVISION, "files")
+    runner = await restarted(parts, Hands(hangs=other), later=0)
+    await until(lambda: parts.journal.site.operations[id].steps[FIRST].status == "done")
+    await runner.stop()
+    runner = await restarted(parts, Hands(stuck=FIRST), later=101)  # its deadline passes, and it goes back
+    await until(lambda: parts.journal.site.operations[id].phase == "undoing")
+    await runner.stop()
+    runner = await restarted(parts, Hands(stuck=FIRST), later=runners.UNDO_SECONDS / 2)
+    assert parts.journal.site.operations[id].steps[FIRST].undo_attempt == 0
+    await runner.stop()
+    runner = await restarted(parts, Hands(stuck=FIRST), later=runners.UNDO_SECONDS / 2 + 1)
+    await until(lambda: parts.journal.site.operations[id].steps[FIRST].undo_attempt == 1)
+    await runner.stop()
+    runner = await restarted(parts, Hands(stuck=FIRST), later=runners.UNDO_SECONDS + 100)
+    await until(lambda: parts.journal.site.operations[id].steps[FIRST].undo_attempt == 2)
     await runner.stop()
 
 
