@@ -19,7 +19,7 @@ from brokers.s3.reading import VersionGone, entries, newest_versions, objects_no
 from brokers.s3.settings import S3Settings
 from brokers.s3.wire import Wire
 from brokers.s3.writing import Writing
-from brokers.sdk.copystream import CopyReader, CopyWriter
+from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
@@ -227,7 +227,15 @@ class S3Broker(Broker):
         self._listings.begin_copy(request.copy)
         try:
             async with self._bucket(request) as wire:
-                part = await writer.write_entries(OBJECTS_PART, entries(wire, listing.versions))
+                try:
+                    known = writer.known(OBJECTS_PART)
+                    part = await writer.write_entries(OBJECTS_PART, entries(wire, listing.versions, known=known))
+                except CopyStreamError as error:
+                    if error.problem.code != "kept_gone":
+                        raise
+                    logger.info("copy %s: nothing of the copy before can be kept, all is read", request.copy)
+                    done = 0
+                    part = await writer.write_entries(OBJECTS_PART, entries(wire, listing.versions))
         except VersionGone as gone:
             raise moment_lost(request.copy, str(gone)) from None
         finally:

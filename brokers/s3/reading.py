@@ -16,12 +16,15 @@ from brokers.s3.connection import Answer
 from brokers.s3.pages import MANGLED, Version, objects_page, sorted_by_key, tags_of, versions_page
 from brokers.s3.signing import query_of
 from brokers.s3.wire import BUSY, Refused, Wire, refusal
+from brokers.sdk.copystream import KeptEntry, KnownEntry
 from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import temporary_error
 from schemas.problems import CalqueError
 
 REQUESTS = 24
 RANGE_BYTES = 8 << 20
+LOOK_AHEAD = 1000
+"""How many entries are decided on ahead, with those that are kept."""
 ROW_BYTES = 32 << 20
 """How many bytes the requests under way may bring; one range always may."""
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"})
@@ -71,11 +74,17 @@ async def objects_now(wire: Wire) -> list[Version]:
             return sorted_by_key(found)
 
 
-async def entries(wire: Wire, listing: Iterable[Version]) -> AsyncIterator[Entry]:
-    """The listed versions as entries. Raises :class:`VersionGone`, and what the wire raises."""
-    row = _Row(wire, listing)
+async def entries(
+    wire: Wire, listing: Iterable[Version], *, known: AsyncIterator[KnownEntry] | None = None
+) -> AsyncIterator[Entry | KeptEntry]:
+    """The listed versions as entries. What is as it was in the copy before, whose entries are ``known`` in the order of
+    the listing, is kept and not read. Raises :class:`VersionGone`, and what the wire raises."""
+    row = _Row(wire, _decided(listing, known))
     try:
         while (first := await row.next()) is not None:
+            if isinstance(first, KeptEntry):
+                yield first
+                continue
             piece, answer = first
             metadata = await _metadata(wire, piece.version, answer)
             yield piece.version.key, metadata, piece.version.size, _blocks(row, piece.version, answer)
@@ -83,22 +92,43 @@ async def entries(wire: Wire, listing: Iterable[Version]) -> AsyncIterator[Entry
         await row.close()
 
 
-class _Row:
-    """Requests under way, in order."""
+async def _decided(
+    listing: Iterable[Version], known: AsyncIterator[KnownEntry] | None
+) -> AsyncIterator[Version | KeptEntry]:
+    """Each version, or the entry that it was before and still is."""
+    before = await anext(known, None) if known is not None else None
+    for version in listing:
+        while known is not None and before is not None and before.key < version.key:
+            before = await anext(known, None)
+        same = before is not None and before.key == version.key and before.size == version.size
+        if before is not None and same and before.metadata.get(attributes.MARK) == version.mark:
+            yield KeptEntry(before.key, before.metadata, before.size, before.digest)
+        else:
+            yield version
 
-    def __init__(self, wire: Wire, listing: Iterable[Version]) -> None:
+
+class _Row:
+    """Requests under way, in order, and between them what needs none."""
+
+    def __init__(self, wire: Wire, items: AsyncIterator[Version | KeptEntry]) -> None:
         self._wire = wire
-        self._pieces = _pieces(listing)
-        self._next = next(self._pieces, None)
-        self._under_way: deque[tuple[_Piece, asyncio.Future[Answer]]] = deque()
+        self._items = items
+        self._pieces: Iterator[_Piece] = iter(())
+        self._next: _Piece | KeptEntry | None = None
+        self._under_way: deque[tuple[_Piece, asyncio.Future[Answer]] | KeptEntry] = deque()
+        self._requests = 0
         self._bytes = 0
 
-    async def next(self) -> tuple[_Piece, Answer] | None:
-        """The answer to the next request; ``None`` when all came."""
-        self._fill()
+    async def next(self) -> tuple[_Piece, Answer] | KeptEntry | None:
+        """A kept entry, or the answer to the next request; ``None`` when all came."""
+        await self._fill()
         if not self._under_way:
             return None
-        piece, future = self._under_way.popleft()
+        first = self._under_way.popleft()
+        if isinstance(first, KeptEntry):
+            return first
+        piece, future = first
+        self._requests -= 1
         self._bytes -= piece.length
         try:
             answer = future.result() if future.done() else await future
@@ -115,19 +145,37 @@ class _Row:
 
     async def close(self) -> None:
         """Nothing more is wanted."""
-        left = [future for _, future in self._under_way]
+        left = [each[1] for each in self._under_way if not isinstance(each, KeptEntry)]
         self._under_way.clear()
         for future in left:
             future.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    def _fill(self) -> None:
-        while self._next is not None and len(self._under_way) < REQUESTS:
-            if self._under_way and self._bytes + self._next.length > ROW_BYTES:
+    async def _fill(self) -> None:
+        while len(self._under_way) < LOOK_AHEAD and self._requests < REQUESTS:
+            if self._next is None:
+                self._next = await self._following()
+            if self._next is None:
                 return
-            self._under_way.append((self._next, self._begin(self._next)))
-            self._bytes += self._next.length
-            self._next = next(self._pieces, None)
+            if isinstance(self._next, KeptEntry):
+                self._under_way.append(self._next)
+            else:
+                if self._requests and self._bytes + self._next.length > ROW_BYTES:
+                    return
+                self._under_way.append((self._next, self._begin(self._next)))
+                self._requests += 1
+                self._bytes += self._next.length
+            self._next = None
+
+    async def _following(self) -> _Piece | KeptEntry | None:
+        piece = next(self._pieces, None)
+        if piece is not None:
+            return piece
+        item = await anext(self._items, None)
+        if item is None or isinstance(item, KeptEntry):
+            return item
+        self._pieces = _pieces(item)
+        return next(self._pieces)
 
     def _begin(self, piece: _Piece) -> asyncio.Future[Answer]:
         version, headers = piece.version, _conditions(piece)
@@ -147,11 +195,10 @@ class _Row:
         return self._wire.ask("GET", version.key, query=query, headers=_conditions(piece))
 
 
-def _pieces(listing: Iterable[Version]) -> Iterator[_Piece]:
-    for version in listing:
-        yield _Piece(version, 0, min(version.size, RANGE_BYTES))
-        for offset in range(RANGE_BYTES, version.size, RANGE_BYTES):
-            yield _Piece(version, offset, min(RANGE_BYTES, version.size - offset))
+def _pieces(version: Version) -> Iterator[_Piece]:
+    yield _Piece(version, 0, min(version.size, RANGE_BYTES))
+    for offset in range(RANGE_BYTES, version.size, RANGE_BYTES):
+        yield _Piece(version, offset, min(RANGE_BYTES, version.size - offset))
 
 
 def _conditions(piece: _Piece) -> dict[str, str]:
@@ -185,7 +232,7 @@ async def _blocks(row: _Row, version: Version, answer: Answer) -> AsyncIterator[
         yield answer.body
     while passed < version.size:
         following = await row.next()
-        if following is None or following[0].version is not version:
+        if following is None or isinstance(following, KeptEntry) or following[0].version is not version:
             raise RuntimeError(f"the rest of {version.key!r} was not asked for")
         passed += following[0].length
         yield following[1].body

@@ -95,10 +95,10 @@ class BucketBench:
     repository: CopyBroker
     rclone: Rclone
 
-    async def save(self, service_id: str, copy: str) -> Committed:
-        """Prepare, copy, commit."""
+    async def save(self, service_id: str, copy: str, *, parent: str = "") -> Committed:
+        """Prepare, copy on top of the parent, commit."""
         await self.broker.prepare(service_id, copy, hold_seconds=600)
-        grant = await self.repository.open_write(copy)
+        grant = await self.repository.open_write(copy, parent=parent)
         copied = await self.broker.copy(service_id, copy, grant)
         return await self.repository.run("commit", commit_request(copy, *copied.parts), Committed)
 
