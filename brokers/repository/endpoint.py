@@ -18,7 +18,7 @@ from aiohttp import web
 
 from brokers.repository.endpoint_errors import problems, storage_problem, token_problem
 from brokers.repository.errors import CopyNotFound, InvalidPart, KeptGone
-from brokers.repository.kept import earlier, known_pieces
+from brokers.repository.kept import earlier, keep_whole, known_pieces
 from brokers.repository.manifest import Part
 from brokers.repository.opened import ChunkLayout, CopyRepository
 from brokers.repository.summaries import copy_part
@@ -97,6 +97,7 @@ class Endpoint:
         application.router.add_put(f"{path}/parts/{{part}}", self._put_part, expect_handler=self._expect)
         application.router.add_get(f"{path}/parts/{{part}}", self._get_part, allow_head=False)
         application.router.add_get(f"{path}/parts/{{part}}/known", self._get_known, allow_head=False)
+        application.router.add_post(f"{path}/parts/{{part}}/keep", self._keep_part)
         application.router.add_get(f"{path}/manifest", self._get_manifest, allow_head=False)
         application.router.add_get(f"{path}/layout", self._get_layout, allow_head=False)
         application.router.add_post(f"{path}/chunks", self._post_chunks)
@@ -177,6 +178,16 @@ class Endpoint:
             opened.end_part(name)
             if before is not None:
                 before.close()
+        return web.Response(body=msgspec.json.encode(copy_part(part)), status=201, content_type="application/json")
+
+    async def _keep_part(self, request: web.Request) -> web.StreamResponse:
+        claims = self._claims(request, "write")
+        opened = await self._run(self._repository.writing, claims.copy)
+        try:
+            part = await self._run(keep_whole, self._repository, opened, claims.parent, request.match_info["part"])
+        except KeptGone:
+            self.unfit.add(claims.parent)
+            raise
         return web.Response(body=msgspec.json.encode(copy_part(part)), status=201, content_type="application/json")
 
     async def _get_part(self, request: web.Request) -> web.StreamResponse:

@@ -9,14 +9,22 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from brokers.repository.errors import CopyNotFound, CorruptPart, KeptGone, RepositoryError
-from brokers.repository.manifest import IndexEntry, Part
-from brokers.repository.opened import CopyRepository
+from brokers.repository.errors import (
+    CopyNotFound,
+    CorruptChunk,
+    CorruptManifest,
+    CorruptPart,
+    KeptGone,
+    RepositoryError,
+)
+from brokers.repository.manifest import ChunkRef, IndexEntry, Part
+from brokers.repository.opened import CopyRepository, OpenCopy
 from brokers.sdk.digests import Buffer, Hasher
-from brokers.sdk.frames import End, encode, entry_line, known_frame
+from brokers.sdk.frames import End, Layout, encode, entry_line, known_frame
 
 LINES_BYTES = 256 << 10
 _CACHE_KIB = 4096
+_TAKEN_AT_ONCE = 1000
 
 
 def parent_part(repository: CopyRepository, *, parent: str, name: str) -> Part | None:
@@ -56,6 +64,32 @@ def _known_pieces(repository: CopyRepository, *, parent: str, part: Part | None)
     if part is not None and (size, digest, count) != (part.size, part.digest, part.entries or 0):
         raise CorruptPart("its entries are not what was written", copy=parent, part=part.name)
     yield encode(End(size, digest, count))
+
+
+def keep_whole(repository: CopyRepository, opened: OpenCopy, parent: str, name: str) -> Part:
+    """Seals the parent's part as a part of the open copy: no entry of it changed. Raises KeptGone, Conflict,
+    RepositoryBusy."""
+    try:
+        part = parent_part(repository, parent=parent, name=name)
+        if part is None:
+            raise CopyNotFound("has no such part any more", copy=parent, part=name)
+        chunks = itertools.chain(part.index or (), data_chunks_of(repository, parent, part))
+        opened.begin_part(name, layout=Layout.ENTRIES, media_type=part.media_type, framed=True)
+        try:
+            while refs := list(itertools.islice(chunks, _TAKEN_AT_ONCE)):
+                if (lost := opened.lost(refs)) is not None:
+                    raise CorruptPart(f"chunk {lost.digest} is gone", copy=parent, part=name)
+            opened.seal_part(part)
+        finally:
+            opened.end_part(name)
+    except (CopyNotFound, CorruptPart, CorruptChunk, CorruptManifest) as error:
+        raise KeptGone(f"the part can't be kept: {error}", copy=parent, part=name) from error
+    return part
+
+
+def data_chunks_of(repository: CopyRepository, copy: str, part: Part) -> Iterator[ChunkRef]:
+    """The chunks that the entries of a part name."""
+    return (ref for entry in repository.entries(copy, part) for ref in entry.chunks)
 
 
 class Earlier:

@@ -7,7 +7,7 @@ store raises (a :class:`schemas.problems.CalqueError`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
@@ -169,6 +169,9 @@ class OpenCopy(Protocol):
 
     def end_part(self, name: str) -> None:
         """The connection that wrote the part is gone, whether it sealed it or not."""
+
+    def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
+        """Takes chunks that lie in the repository already, as if they had come again; the first that can't be."""
 
     def has_chunk(self, digest: str, *, size: int) -> bool:
         """Whether the chunk needs no fetching."""

@@ -12,14 +12,15 @@ import msgspec
 from brokers.s3 import control as s3_control
 from brokers.s3 import wire as s3_wire
 from brokers.s3.control import Control, in_thread
-from brokers.s3.listings import Listings
+from brokers.s3.listing import listed, server_time
+from brokers.s3.listings import Listings, Moment
 from brokers.s3.names import access_key_of, bucket_of, identity_of
-from brokers.s3.places import ExistingBucket, existing_bucket, own_place
-from brokers.s3.reading import VersionGone, entries, newest_versions, objects_now
+from brokers.s3.places import ExistingBucket, Place, existing_bucket, own_place
+from brokers.s3.reading import VersionGone, entries
 from brokers.s3.settings import S3Settings
 from brokers.s3.wire import Wire
 from brokers.s3.writing import Writing
-from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
+from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter, KnownEntry
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
@@ -51,7 +52,7 @@ from schemas.brokers import (
     Unbind,
 )
 from schemas.problems import CalqueError, Problem, invalid, not_found, permanent
-from schemas.values import Plan
+from schemas.values import CopyPart, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class S3Broker(Broker):
     async def deprovision(self, request: Deprovision, _reporter: Reporter) -> Done:
         """Identities first, so that nobody writes any more; then the bucket with all its versions."""
         bucket = bucket_of(request.service_id)
-        self._listings.discard_service(request.service_id)
+        await in_thread(self._listings.discard_service, request.service_id)
         for identity, _ in await in_thread(self._control.identities, bucket):
             await in_thread(self._control.revoke, identity)
         await in_thread(self._control.remove, bucket)
@@ -191,65 +192,75 @@ class S3Broker(Broker):
         """A listing of the newest versions, kept on disk."""
         if found := self._listings.find(request.copy):
             return found.answer()
-        if request.existing is not None:
-            async with self._existing(request.existing) as (found_bucket, control):
-                versioned = await in_thread(control.look, found_bucket.bucket)
-                async with Wire(found_bucket.place, found_bucket.bucket) as wire:
-                    versions = await (newest_versions(wire) if versioned else objects_now(wire))
-        else:
-            await self._require(request.service_id)
-            bucket = bucket_of(request.service_id)
-            versioned = await in_thread(self._control.versioned, bucket)
-            async with Wire(self._control.place, bucket) as wire:
-                versions = await (newest_versions(wire) if versioned else objects_now(wire))
+        async with self._bucket(request) as (place, bucket, control):
+            versioned = await in_thread(control.look if request.existing else control.versioned, bucket)
+            address = f"{place.endpoint}/{bucket}"
+            before = await in_thread(self._listings.latest, request.service_id, address) if versioned else None
+            async with Wire(place, bucket) as wire:
+                at = await server_time(wire)
+                versions = await listed(wire, versioned=versioned, before=before)
         kept = await in_thread(
             self._listings.keep,
             copy=request.copy,
             service_id=request.service_id,
+            bucket=address,
             versions=versions,
             versioned=versioned,
+            at=at,
             hold_seconds=request.hold_seconds,
         )
         return kept.answer()
 
     async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
         """Stream exactly the listed versions."""
-        listing = self._listings.get(copy=request.copy, service_id=request.service_id)
-        total, done = listing.size, 0
+        moment = self._listings.get(copy=request.copy, service_id=request.service_id)
+        total, done = moment.size, 0
 
         def passed(count: int) -> None:
             nonlocal done
-            done += count
-            reporter.report(done=done, total=total)
+            done += count  # what is sent again, because it could not be kept, counts twice
+            reporter.report(done=min(done, total), total=total)
 
         reporter.report(done=0, total=total)
         writer = CopyWriter(request.grant, progress=passed)
         self._listings.begin_copy(request.copy)
         try:
-            async with self._bucket(request) as wire:
-                try:
-                    known = writer.known(OBJECTS_PART)
-                    part = await writer.write_entries(OBJECTS_PART, entries(wire, listing.versions, known=known))
-                except CopyStreamError as error:
-                    if error.problem.code != "kept_gone":
-                        raise
-                    logger.info("copy %s: nothing of the copy before can be kept, all is read", request.copy)
-                    done = 0
-                    part = await writer.write_entries(OBJECTS_PART, entries(wire, listing.versions))
+            part = await self._write(request, writer, moment)
         except VersionGone as gone:
             raise moment_lost(request.copy, str(gone)) from None
         finally:
             self._listings.end_copy(request.copy)
         return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="s3")
 
+    async def _write(self, request: CopyData, writer: CopyWriter, moment: Moment) -> CopyPart:
+        """Keep what the copy before has, all of it if nothing was done since; read the rest."""
+        same = await in_thread(self._listings.same, request.copy, request.grant.parent)
+        try:
+            if same:
+                return await writer.keep_part(OBJECTS_PART)
+            return await self._read(request, writer, moment, known=writer.known(OBJECTS_PART))
+        except CopyStreamError as error:
+            if error.problem.code != "kept_gone":
+                raise
+            logger.info("copy %s: nothing of the copy before can be kept, all is read", request.copy)
+            return await self._read(request, writer, moment)
+
+    async def _read(
+        self, request: CopyData, writer: CopyWriter, moment: Moment, *, known: AsyncIterator[KnownEntry] | None = None
+    ) -> CopyPart:
+        versions = await in_thread(self._listings.versions, moment)
+        async with self._bucket(request) as (place, bucket, _), Wire(place, bucket) as wire:
+            return await writer.write_entries(OBJECTS_PART, entries(wire, versions, known=known))
+
     @asynccontextmanager
-    async def _bucket(self, request: CopyData) -> AsyncIterator[Wire]:
+    async def _bucket(self, request: PrepareCopy | CopyData) -> AsyncIterator[tuple[Place, str, Control]]:
+        """Where the bucket of a data service is, its name, and calls to its server."""
         if request.existing is None:
-            async with Wire(self._control.place, bucket_of(request.service_id)) as wire:
-                yield wire
+            await self._require(request.service_id)
+            yield self._control.place, bucket_of(request.service_id), self._control
             return
-        async with self._existing(request.existing) as (found, _), Wire(found.place, found.bucket) as wire:
-            yield wire
+        async with self._existing(request.existing) as (found, control):
+            yield found.place, found.bucket, control
 
     async def discard_copy(self, request: DiscardCopy) -> Done:
         """The listing goes; the versions stay, they are the bucket's own."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from html import unescape
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as Xml
 
+Body = bytes | bytearray
 MANGLED = "\ufffd"
 """What stands for a character that XML can't hold, in a listing whose keys are not quoted."""
 
@@ -33,43 +36,41 @@ class Version(NamedTuple):
         return f"{self.version} {self.etag} {self.modified}"
 
 
-class Page(NamedTuple):
-    """Some lines of a listing, and what to ask for the next page with; empty when this is the last."""
+def following_page(body: Body) -> dict[str, str]:
+    """What the next page of a listing is asked for with; empty when this is the last. Without reading it through."""
+    if _field(body, b"IsTruncated") != "true":
+        return {}
+    if token := _field(body, b"NextContinuationToken"):
+        return {"continuation-token": token}
+    marker = _field(body, b"NextKeyMarker")
+    quoted = _field(body, b"EncodingType") == "url"
+    following = {"key-marker": unquote_plus(marker) if quoted else marker}
+    if version := _field(body, b"NextVersionIdMarker"):
+        following["version-id-marker"] = version
+    return following
 
-    versions: list[Version]
-    following: dict[str, str]
 
-
-def versions_page(body: bytes | bytearray) -> Page:
+def versions_page(body: Body) -> list[Version]:
     """A page of ListObjectVersions: the newest versions alone, none of deleted objects."""
     root = _parsed(body)
     quoted = _text(root, "EncodingType") == "url"
     lines = (_line(each, quoted=quoted) for each in _all(root, "Version"))
-    found = [_version(line, line.get("VersionId") or "null") for line in lines if line.get("IsLatest") == "true"]
-    following: dict[str, str] = {}
-    if _text(root, "IsTruncated") == "true":
-        marker = _text(root, "NextKeyMarker")
-        following = {"key-marker": unquote_plus(marker) if quoted else marker}
-        if version := _text(root, "NextVersionIdMarker"):
-            following["version-id-marker"] = version
-    return Page(found, following)
+    return [_version(line, line.get("VersionId") or "null") for line in lines if line.get("IsLatest") == "true"]
 
 
-def objects_page(body: bytes | bytearray) -> Page:
+def objects_page(body: Body) -> list[Version]:
     """A page of ListObjectsV2."""
     root = _parsed(body)
     quoted = _text(root, "EncodingType") == "url"
-    found = [_version(_line(each, quoted=quoted), "") for each in _all(root, "Contents")]
-    more = _text(root, "IsTruncated") == "true"
-    return Page(found, {"continuation-token": _text(root, "NextContinuationToken")} if more else {})
+    return [_version(_line(each, quoted=quoted), "") for each in _all(root, "Contents")]
 
 
-def tags_of(body: bytes | bytearray) -> list[tuple[str, str]]:
+def tags_of(body: Body) -> list[tuple[str, str]]:
     """The tags of an object."""
     return [(_text(tag, "Key"), _text(tag, "Value")) for each in _all(_parsed(body), "TagSet") for tag in each]
 
 
-def upload_id(body: bytes | bytearray) -> str:
+def upload_id(body: Body) -> str:
     """The id of an upload that was begun."""
     return _text(_parsed(body), "UploadId")
 
@@ -84,7 +85,7 @@ def parts_of(tags: Sequence[str]) -> bytes:
     return Xml.tostring(root)
 
 
-def error_of(body: bytes) -> tuple[str, str]:
+def error_of(body: Body) -> tuple[str, str]:
     """Code and message of an error; empty where the body says none."""
     try:
         root = _parsed(body)
@@ -99,11 +100,17 @@ def sorted_by_key(versions: list[Version]) -> list[Version]:
     return versions
 
 
-def _parsed(body: bytes | bytearray) -> Xml.Element:
+def _parsed(body: Body) -> Xml.Element:
     try:
         return Xml.fromstring(bytes(body))  # noqa: S314 - expat itself refuses what grows when it is read
     except Xml.ParseError as error:
         raise ValueError(f"an answer of S3 can't be read: {error}") from error
+
+
+def _field(body: Body, name: bytes) -> str:
+    """The text of an element that a page has once, outside its lines."""
+    found = re.search(b"<" + name + b">([^<]*)</", body)
+    return unescape(found[1].decode()) if found else ""
 
 
 def _all(root: Xml.Element, name: str) -> Iterator[Xml.Element]:

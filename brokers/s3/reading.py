@@ -1,4 +1,4 @@
-"""Reads a bucket: its listing, and exactly the listed versions as entries of a copy, in order.
+"""Reads exactly the listed versions of a bucket as entries of a copy, in order.
 
 One row of requests is always under way, whatever the sizes: many small objects, or ranges of a big one, or the end of
 that and the small ones behind it. The row holds a fixed number of bytes.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from brokers.s3 import attributes
 from brokers.s3.connection import Answer
-from brokers.s3.pages import MANGLED, Version, objects_page, sorted_by_key, tags_of, versions_page
+from brokers.s3.pages import Version, tags_of
 from brokers.s3.signing import query_of
 from brokers.s3.wire import BUSY, Refused, Wire, refusal
 from brokers.sdk.copystream import KeptEntry, KnownEntry
@@ -42,36 +42,6 @@ class _Piece(NamedTuple):
     version: Version
     offset: int
     length: int
-
-
-async def newest_versions(wire: Wire) -> list[Version]:
-    """The newest version of every object that is not deleted, ordered by key."""
-    found: list[Version] = []
-    following: dict[str, str] = {}
-    while True:
-        query = {"versions": "", "encoding-type": "url", **following}
-        page = await asyncio.to_thread(versions_page, (await wire.ask("GET", query=query)).body)
-        found += page.versions
-        if not (following := page.following):
-            break
-    if any(MANGLED in version.key for version in found):
-        # Keys that this listing can't say are in the other one.
-        known = {version.key for version in found}
-        found = [version for version in found if MANGLED not in version.key]
-        found += [each for each in await objects_now(wire) if each.key not in known]
-    return sorted_by_key(found)
-
-
-async def objects_now(wire: Wire) -> list[Version]:
-    """What is there now, without versions, ordered by key: the right to list is enough."""
-    found: list[Version] = []
-    following: dict[str, str] = {}
-    while True:
-        query = {"list-type": "2", "encoding-type": "url", **following}
-        page = await asyncio.to_thread(objects_page, (await wire.ask("GET", query=query)).body)
-        found += page.versions
-        if not (following := page.following):
-            return sorted_by_key(found)
 
 
 async def entries(

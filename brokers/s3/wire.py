@@ -181,7 +181,7 @@ class Wire:
 
 def refusal(answer: Answer, asked: str) -> Refused:
     """What an error answer says."""
-    code, message = error_of(bytes(answer.body))
+    code, message = error_of(answer.body)
     return Refused(code or str(answer.status), answer.status, message, asked=asked)
 
 

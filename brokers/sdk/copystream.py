@@ -144,6 +144,17 @@ class CopyWriter:
         """
         return await self._put(part, self._entries_body(part, entries), layout=Layout.ENTRIES, media_type=media_type)
 
+    async def keep_part(self, part: str) -> CopyPart:
+        """Keeps a part with entries as it was in the copy before (the grant's `parent`), without naming its entries.
+
+        Raises CopyStreamError as `write_entries`.
+        """
+        url = f"{self._grant.url}/parts/{part}/keep"
+        async with connection(self._grant) as session, request(session, "POST", url, part=part) as response:
+            kept = msgspec.json.decode(await response.read(), type=CopyPart)
+        self._passed(kept.size)
+        return kept
+
     def _passed(self, length: int) -> None:
         if self._progress is not None:
             self._progress(length)

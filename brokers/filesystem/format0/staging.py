@@ -5,7 +5,7 @@ parts that are whole. A crash at any point leaves all of it usable: opening agai
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -156,6 +156,10 @@ class OpenCopy:
         """A commit failed; the copy can be written on."""
         with self._lock:
             self._closed = False
+
+    def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
+        """Takes chunks that lie in the repository; the first one that doesn't."""
+        return self.staged.lost(refs)
 
     def has_chunk(self, digest: str, *, size: int) -> bool:
         """Whether the chunk needs no fetching."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
 import msgspec
@@ -216,6 +216,9 @@ class OpenCopy:
         """A commit failed; the copy can be written on."""
         with self._lock:
             self._closed = False
+
+    def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
+        return self.uploads.lost(refs)
 
     def has_chunk(self, digest: str, *, size: int) -> bool:
         return self.uploads.knows(bytes.fromhex(digest), size=size)

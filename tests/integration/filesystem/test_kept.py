@@ -191,3 +191,30 @@ async def test_fifty_thousand_entries_are_kept_at_little_cost(north: Site) -> No
         f" cpu {time.process_time() - cpu:.2f} s"
     )
     assert part.entries == count
+
+
+async def test_a_part_is_kept_whole(north: Site) -> None:
+    first = await write_first(north)
+    grant = north.open_write("c2", parent="c1")
+    passed: list[int] = []
+    part = await CopyWriter(grant, progress=passed.append).keep_part("tree")
+    assert sum(passed) == part.size
+    stored = north.repository.stats().stored_bytes
+    second = north.repository.commit("c2")
+    assert north.repository.stats().stored_bytes - stored < 10_000
+    assert second.parts == first.parts
+    north.repository.delete("c1")
+    north.repository.collect(compact=True)
+    assert {key: data for key, (_, data) in (await contents(north, "c2")).items()} == OLD
+
+
+async def test_a_part_is_not_kept_whole_of_a_copy_that_lacks_it_or_is_gone(north: Site) -> None:
+    await write_first(north)
+    for copy, parent, name in (("c2", "c1", "other"), ("c3", "", "tree"), ("c4", "c1", "tree")):
+        grant = north.open_write(copy, parent=parent)
+        if copy == "c4":
+            north.repository.delete("c1")
+        with pytest.raises(CopyStreamError) as refused:
+            await CopyWriter(grant).keep_part(name)
+        assert (refused.value.problem.code, refused.value.problem.temporary) == ("kept_gone", True)
+        assert north.repository.writing(copy).sealed() == {}

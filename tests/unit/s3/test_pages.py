@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from brokers.s3 import attributes
-from brokers.s3.pages import Version, error_of, objects_page, parts_of, tags_of, versions_page
+from brokers.s3.pages import Version, error_of, following_page, objects_page, parts_of, tags_of, versions_page
 
 AMAZON = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -20,9 +20,9 @@ def test_only_the_newest_versions_of_what_is_there(namespace: str) -> None:
     <DeleteMarker><Key>d</Key><VersionId>v3</VersionId><IsLatest>true</IsLatest></DeleteMarker>
     <Version><Key>n</Key><IsLatest>true</IsLatest><Size>0</Size></Version></ListVersionsResult>"""
     page = versions_page(body.encode())
-    assert page.versions == [Version("a", "v2", 7, '"e"', "2026-01-01T00:00:00Z"), Version("n", "null", 0)]
-    assert page.following == {"key-marker": "b&c", "version-id-marker": "v9"}
-    assert all(version.kept for version in page.versions)
+    assert page == [Version("a", "v2", 7, '"e"', "2026-01-01T00:00:00Z"), Version("n", "null", 0)]
+    assert following_page(body.encode()) == {"key-marker": "b&c", "version-id-marker": "v9"}
+    assert all(version.kept for version in page)
 
 
 def test_quoted_keys_are_what_they_were() -> None:
@@ -30,14 +30,15 @@ def test_quoted_keys_are_what_they_were() -> None:
     <NextContinuationToken>t/+</NextContinuationToken>
     <EncodingType>url</EncodingType><Contents><Key>a%01b+c%2Bd/%C3%BC</Key><Size>1</Size></Contents></ListBucketResult>"""
     page = objects_page(body.encode())
-    assert page.versions == [Version("a\x01b c+d/ü", "", 1)]
-    assert not page.versions[0].kept
-    assert page.following == {"continuation-token": "t/+"}
+    assert page == [Version("a\x01b c+d/ü", "", 1)]
+    assert not page[0].kept
+    assert following_page(body.encode()) == {"continuation-token": "t/+"}
 
 
 def test_the_last_page_has_none_behind_it() -> None:
     body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-    assert objects_page(body) == ([], {})
+    assert objects_page(body) == []
+    assert following_page(body) == {}
 
 
 def test_errors() -> None:
