@@ -17,12 +17,14 @@ from typing import Any
 
 from hub.client.client import Client
 from hub.client.context import load_context
+from hub.client.errors import ClientError
 from tests.patience import patience
 
 ROOT = Path(__file__).parents[2]
 HACKATHON = ROOT / "examples" / "hackathon"
 START_SECONDS = 200.0
 STOP_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,12 @@ class Stack:
         parts = self.parts()
         if not parts or any(part["phase"] != "ready" for part in parts.values()):
             return False
-        ended = await self.cli("site", "list", "-o", "json")
-        if ended.code != 0:
+        try:
+            async with await self.client() as client:  # a process for each look would take from what is to start
+                sites = await client.sites()
+        except ClientError:
             return False
-        sites = ended.json
-        return len(sites) == len(self.sites) and all(len(site.get("brokers", ())) >= 4 for site in sites)
+        return len(sites) == len(self.sites) and all(len(site.brokers) >= 4 for site in sites)
 
     def parts(self) -> dict[str, dict[str, Any]]:
         """What the supervisor says of each part: ``phase``, ``pid``, ``restarts``."""
@@ -109,8 +112,11 @@ class Stack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    async def cli(self, *arguments: str, seconds: float = 120.0, environment: Mapping[str, str] | None = None) -> Ended:
+    async def cli(
+        self, *arguments: str, seconds: float = COMMAND_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> Ended:
         """Run ``calque`` with ``arguments`` against this stack, off a terminal."""
+        seconds = max(seconds, COMMAND_SECONDS)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -131,7 +137,7 @@ class Stack:
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
 
-    async def must(self, *arguments: str, seconds: float = 120.0) -> Ended:
+    async def must(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> Ended:
         """Like :meth:`cli`, and it has to succeed."""
         ended = await self.cli(*arguments, seconds=seconds)
         assert ended.code == 0, f"calque {' '.join(arguments)}: {ended.code}\n{ended.stdout}\n{ended.stderr}"

@@ -10,7 +10,7 @@ from tests.faults.world import World
 from tests.faults.worlds import running_world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stack_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """The stack with the application at north. At the end nothing of it is left."""
     async with running_world(tmp_path_factory.mktemp("faults") / "home") as world:

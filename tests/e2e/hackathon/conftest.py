@@ -15,7 +15,7 @@ def fresh_place(postgres_server: RunningPostgres, s3_server: RunningS3) -> Place
     return place(postgres_server, s3_server)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def shared(
     postgres_server: RunningPostgres, s3_server: RunningS3, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Sample]:

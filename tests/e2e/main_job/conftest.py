@@ -28,7 +28,7 @@ class Told:
     command_lines: frozenset[bytes] = field(repr=False)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """``calque up`` with the sites north and south, and the sample template applied."""
     async with running_stack(tmp_path_factory.mktemp("main-job") / "home") as started:
@@ -36,13 +36,13 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield started
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def clean(stack: Stack) -> Mapping[str, Belongings]:
     """What there is at each site before any app was deployed."""
     return {site: await belongings(stack.home, site) for site in stack.sites}
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def told(stack: Stack, clean: Mapping[str, Belongings]) -> Told:
     """``ideas`` at north, its image ``first``, and that run at south as ``copy``; no test takes them away."""
     with watched_command_lines() as command_lines:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.e2e.stack import Stack, running_stack
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def twofold(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """``calque up`` with two filesystem repositories at north; the sample application runs there as ``ideas``."""
     place = tmp_path_factory.mktemp("twofold")
@@ -22,7 +22,7 @@ async def twofold(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
         yield stack
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def kept(twofold: Stack) -> Mapping[str, Any]:
     """The image ``kept`` of ``ideas``, in north's second repository."""
     saved = await twofold.must("save", "ideas", "--name", "kept", "--repository", "vault", "-o", "json")
