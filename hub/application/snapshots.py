@@ -16,12 +16,13 @@ from typing import NamedTuple
 import msgspec
 
 from bus.jetstream import JetStream
-from bus.pieces import Unsound, pack
+from bus.pieces import Packed, Unsound, pack
 from bus.snapshots import Contended, Found, Manifest, Mark, Snapshots
 from bus.streams import EVENTS
 from hub.application.made_by import make_of_state
 from hub.application.projector import Begin, Place, Projector
-from hub.projections.dump import dump_pieces, load_pieces
+from hub.projections.dump import load_pieces
+from hub.projections.moving import MovingDump
 from hub.projections.state import Projections
 from schemas.envelope import timestamp
 from schemas.problems import CalqueError, conflict, temporary
@@ -33,6 +34,9 @@ START_SECONDS = 60.0
 GAP_SECONDS = 10.0
 GAP_TIMES = 20
 """A snapshot that took a second is not followed by another for 20 s."""
+ROWS_AT_ONCE = 200
+MOST_ROUNDS = 500
+"""Rows that change while a snapshot is written are written again, so many at once, until so few are left."""
 AFTER_FAILURE_SECONDS = 60.0
 
 
@@ -86,6 +90,7 @@ class Snapshotter:
         self.written = 0
         self.failures: Counter[str] = Counter()
         self.held_seconds = 0.0
+        self._seconds = 0.0
         self.started_from = 0
 
     # --- starting
@@ -184,7 +189,7 @@ class Snapshotter:
                 if not await self._others_did(projector.state):
                     await self.take(projector)
                 last_at = time.monotonic()
-                not_before = last_at + max(GAP_SECONDS, GAP_TIMES * self.held_seconds)
+                not_before = last_at + max(GAP_SECONDS, GAP_TIMES * self._seconds)
             except Contended:
                 not_before = now + GAP_SECONDS
             except Exception as error:
@@ -217,12 +222,8 @@ class Snapshotter:
         """
         async with self._one_by_one:
             began = time.monotonic()
-            async with projector.held() as (state, place):
-                if place is None:
-                    raise CalqueError(conflict("events", "there are no events yet", "nothing needs a snapshot"))
-                taken = dict(state.taken)
-                packed = await asyncio.to_thread(pack, dump_pieces(state))
-            self.held_seconds = time.monotonic() - began
+            packed, place, taken = await self._packed(projector)
+            self._seconds = time.monotonic() - began
             self.last = await self._store.write(
                 packed,
                 make=self._make,
@@ -241,6 +242,29 @@ class Snapshotter:
             )
             await self._drop_old()
             return self.last
+
+    async def _packed(self, projector: Projector) -> tuple[Packed, Place, dict[str, int]]:
+        """What is known now; the last event in it, and how many of each writer are."""
+        async with projector.held() as (state, place):
+            if place is None:
+                raise CalqueError(conflict("events", "there are no events yet", "nothing needs a snapshot"))
+            began = time.monotonic()
+            moving = MovingDump(state)
+            held = time.monotonic() - began
+        try:
+            await asyncio.to_thread(moving.write)
+            for _ in range(MOST_ROUNDS):
+                if moving.write_changed(most=ROWS_AT_ONCE) < ROWS_AT_ONCE:
+                    break
+                await asyncio.sleep(0)
+            async with projector.held() as (_, last):
+                began = time.monotonic()
+                moving.finish()
+                taken = dict(state.taken)
+                self.held_seconds = held + time.monotonic() - began
+            return await asyncio.to_thread(pack, moving.pieces()), last or place, taken
+        finally:
+            moving.close()
 
     async def distrust(self, generation: int) -> None:
         """Drop this generation and all before it, and write no others: what this hub knows is not what was told."""

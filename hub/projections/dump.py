@@ -65,12 +65,14 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
 
 class Table(NamedTuple):
     """A field of :class:`Line`: where it lies in the state; ``of_hub`` when the hub alone feeds it, in its order; a
-    line ends after one in ``every`` rows."""
+    line ends after one in ``every`` rows. ``fed_by`` are the aggregates whose events change a row, and no other row of
+    it than that with the key ``(writer, id)``, or ``id`` in a table of the hub; empty for a small table."""
 
     name: str
     of: Callable[[Projections], dict[Any, Any] | set[Any] | Rows[Any]]
     of_hub: bool = False
     every: int = MANY
+    fed_by: tuple[str, ...] = ()
 
 
 TABLES = (
@@ -80,20 +82,23 @@ TABLES = (
     Table("webhooks", lambda state: state.webhooks.rows, of_hub=True),
     Table("webhooks_added", lambda state: state.webhooks.added_at, of_hub=True),
     Table("webhook_commands", lambda state: state.webhooks.commands),
-    Table("entries", lambda state: state.images.entries, of_hub=True),
+    Table("entries", lambda state: state.images.entries, of_hub=True, fed_by=("catalog",)),
     Table("memberships", lambda state: state.sites.states, of_hub=True),
-    Table("apps", lambda state: state.apps.rows),
-    Table("contents", lambda state: state.images.contents, every=FEW),
-    Table("copies", lambda state: state.images.copies, every=FEW),
-    Table("locations", lambda state: state.images.locations),
-    Table("operations", lambda state: state.operations.rows),
-    Table("ended", lambda state: state.operations.ended, every=FEW),
-    Table("commands", lambda state: state.operations.commands),
+    Table("apps", lambda state: state.apps.rows, fed_by=("instance",)),
+    Table("contents", lambda state: state.images.contents, every=FEW, fed_by=("image",)),
+    Table("copies", lambda state: state.images.copies, every=FEW, fed_by=("copy",)),
+    Table("locations", lambda state: state.images.locations, fed_by=("location",)),
+    Table("operations", lambda state: state.operations.rows, fed_by=("operation",)),
+    Table("ended", lambda state: state.operations.ended, every=FEW, fed_by=("operation",)),
+    Table("commands", lambda state: state.operations.commands, fed_by=("command",)),
     Table("brokers", lambda state: state.sites.brokers),
     Table("announced", lambda state: state.sites.announced),
     Table("signers", lambda state: state.sites.signers),
     Table("secrets", lambda state: state.secrets.rows),
 )
+
+Place = tuple[str, Any]
+"""The table of a line, and the key of its last row."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Line)
@@ -125,14 +130,12 @@ def dump_pieces(state: Projections) -> Iterator[Piece]:
     """The same as pieces of a snapshot. What is to be dumped is noted before this returns, and the pieces are made as
     they are taken: that may be in another thread. ``state`` must not change before the last one is taken, but may be
     asked."""
-    return (
-        line.piece if isinstance(line, Unread) else Piece.of(_encoder.encode((table, last)), line)
-        for (table, last), line in _lines(state)
-    )
+    return (piece_of(place, line) for place, line in _lines(state))
 
 
-Place = tuple[str, Any]
-"""The table of a line, and the key of its last row."""
+def piece_of(place: Place, line: bytes | Unread) -> Piece:
+    """A line as a piece of a snapshot."""
+    return line.piece if isinstance(line, Unread) else Piece.of(_encoder.encode(place), line)
 
 
 def _lines(state: Projections) -> Iterator[tuple[Place, bytes | Unread]]:
@@ -144,7 +147,7 @@ def _lines(state: Projections) -> Iterator[tuple[Place, bytes | Unread]]:
         else:
             row = content.__getitem__ if isinstance(content, dict) else _nothing
             held.append((table, partial(_in_order, list(content), row, as_is=table.of_hub)))
-    return chain.from_iterable(_lines_of(table, rows()) for table, rows in held)
+    return chain.from_iterable(lines_of(table, rows()) for table, rows in held)
 
 
 def _in_order(keys: list[Any], row: Callable[[Any], Any], *, as_is: bool) -> Iterator[tuple[Any, Any]]:
@@ -156,7 +159,8 @@ def _nothing(_key: Any) -> None:
     """The row of a set."""
 
 
-def _lines_of(table: Table, rows: Iterable[tuple[Any, Any] | Unread]) -> Iterator[tuple[Place, bytes | Unread]]:
+def lines_of(table: Table, rows: Iterable[tuple[Any, Any] | Unread]) -> Iterator[tuple[Place, bytes | Unread]]:
+    """``rows`` in lines. A piece that was not read stands for its rows, and is a line if they are just those of one."""
     waiting: list[tuple[Any, Any]] = []
 
     def line() -> tuple[Place, bytes]:

@@ -14,7 +14,7 @@ import msgspec
 
 from bus.quick import QuickEvent, quick_decoders
 from bus.records import Recorded, record
-from hub.projections.state import Fold, Projections, may_write
+from hub.projections.state import Fold, Projections, may_write, touch
 from schemas.envelope import MAX_EVENT_BYTES
 from schemas.events import Event
 from schemas.registry import MESSAGES
@@ -65,6 +65,8 @@ class QuickFold:
                 self._slowly(sequence, subject, payload, refused)
                 continue
             taken[writer] += 1
+            if state.touched is not None:
+                touch(state.touched, aggregate, writer, id, said.causationid)
             at, newest = sequence, said
             if fold is not None and not (stopped and (writer, aggregate, id) in stopped):
                 fold(writer, id, said.data, said.time, said.operationid, said.causationid)

@@ -27,12 +27,22 @@ def ends_piece(key: Any, *, every: int) -> bool:
     return crc32(text.encode("utf-8", "surrogatepass")) % every == 0
 
 
-_lines = msgspec.json.Decoder(dict[str, list[tuple[Key, msgspec.Raw]]])
+_lines = msgspec.json.Decoder(dict[str, list[tuple[str | tuple[str, ...], msgspec.Raw]]])
 
 
-def rows_of(line: bytes) -> list[tuple[Key, msgspec.Raw]]:
+def rows_of(line: bytes) -> list[tuple[Any, msgspec.Raw]]:
     """The keys and rows, in JSON, of a line of a dump: ``{"<table>": [[<key>, <row>], ...]}``."""
     return [row for rows in _lines.decode(line).values() for row in rows]
+
+
+def by_writer(keys: Iterable[Key]) -> Iterator[Key]:
+    """In order; others may run meanwhile, which sorting many at once would not let them."""
+    ids: dict[str, list[str]] = {}
+    for writer, id in keys:
+        ids.setdefault(writer, []).append(id)
+    for writer in sorted(ids):
+        for id in sorted(ids[writer]):
+            yield writer, id
 
 
 class Unread(NamedTuple):
@@ -148,16 +158,27 @@ class Rows(Generic[Row]):
         """What is in the table at this moment, to be dumped."""
         return Held([*self._rows, *self._plain], list(self._unread), self._content)
 
-    def _content(self, key: Key) -> Row | bytes:
+    def content(self, key: Key) -> Row | bytes | Unread | None:
+        """A row, as an object or as JSON, or the piece that was not read where it would be; ``None`` if there is
+        none."""
+        unread = self._where(key)
+        return self._content(key) if unread is None else self._unread[unread]
+
+    def _content(self, key: Key) -> Row | bytes | None:
         # Another thread may make an object of it between these: it is among those before it is gone from here.
         plain = self._plain.get(key)
-        return self._rows[key] if plain is None else plain
+        return self._rows.get(key) if plain is None else plain
 
     def _read_at(self, key: Key) -> None:
         """Read the piece where ``key`` would be, if that was not read."""
-        at = bisect_left(self._lasts, key)
-        if at < len(self._lasts) and self._unread[at].after < key:
+        at = self._where(key)
+        if at is not None:
             self._take(at)
+
+    def _where(self, key: Key) -> int | None:
+        """Which of those that were not read would have ``key``."""
+        at = bisect_left(self._lasts, key)
+        return at if at < len(self._lasts) and self._unread[at].after < key else None
 
     def _take(self, at: int) -> None:
         rows = rows_of(self._unread[at].piece.plain())
@@ -167,19 +188,21 @@ class Rows(Generic[Row]):
 
 class Held(NamedTuple, Generic[Row]):
     """A table as it was at one moment: its keys, the pieces that were not read, and what gives a row, as an object or
-    as JSON. Rows may be read meanwhile, but not change."""
+    as JSON. Of rows that change later, one state or another is seen; what is gone is left out."""
 
     keys: list[Key]
     unread: list[Unread]
-    content: Callable[[Key], Row | bytes]
+    content: Callable[[Key], Row | bytes | None]
 
     def in_order(self) -> Iterator[tuple[Key, Row | bytes] | Unread]:
         """All rows in the order of their keys, and in place of those in a piece that was not read, that piece."""
-        keys, at = sorted(self.keys), 0
-        for unread in self.unread:
-            while at < len(keys) and keys[at] < unread.last:
-                yield keys[at], self.content(keys[at])
-                at += 1
-            yield unread
-        for key in keys[at:]:
-            yield key, self.content(key)
+        keys = by_writer(self.keys)
+        key = next(keys, None)
+        for unread in (*self.unread, None):
+            while key is not None and (unread is None or key < unread.last):
+                row = self.content(key)
+                if row is not None:
+                    yield key, row
+                key = next(keys, None)
+            if unread is not None:
+                yield unread

@@ -30,6 +30,13 @@ def may_write(writer: str, aggregate: str) -> bool:
     return aggregate not in (OF_SITES if writer == HUB else OF_THE_HUB)
 
 
+def touch(touched: set[tuple[str, str, str]], aggregate: str, writer: str, id: str, causation: str | None) -> None:
+    """Note of which aggregates an event tells: some are about the command that caused them, too."""
+    touched.add((aggregate, writer, id))
+    if causation is not None:
+        touched.add(("command", writer, causation))
+
+
 class Projections:
     """What a hub knows. ``position`` is the sequence in ``EVENTS`` of the last event taken in, ``taken`` how many
     events of each writer were; ``stopped`` are the aggregates (writer, aggregate, id) that are shown as they were
@@ -47,6 +54,8 @@ class Projections:
         self.stopped: dict[tuple[str, str, str], str] = {}
         self.taken: dict[str, int] = {}
         self.position = 0
+        self.touched: set[tuple[str, str, str]] | None = None
+        """While somebody wants to know: the aggregates of which events were taken in, by name, writer and id."""
         self._image_index = ImageIndex(self.images)
         self.folds: Mapping[str, Fold] = {
             "operation": self.operations.apply,
@@ -85,6 +94,8 @@ class Projections:
             self.position = recorded.sequence
             writer, aggregate, id = recorded.writer, recorded.aggregate, recorded.id
             self.taken[writer] = self.taken.get(writer, 0) + 1
+            if self.touched is not None:
+                touch(self.touched, aggregate, writer, id, recorded.envelope.causationid)
             key = (writer, aggregate, id)
             if key in self.stopped:
                 continue

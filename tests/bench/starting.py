@@ -22,6 +22,7 @@ from hub.application.snapshots import Snapshotter
 TAIL = 5000
 CATCH_UP_SECONDS = 1800.0
 STALL_SECONDS = 0.005
+IMAGES_AT_ONCE = 500
 
 
 class AllButTheTail:
@@ -54,7 +55,7 @@ async def main(url: str, mode: str) -> None:
         last = await feed.last_sequence()
         projector = Projector(AllButTheTail(feed, max(last - TAIL, last // 2)), start=snapshots.start)
     else:
-        projector = Projector(feed, start=snapshots.start)
+        projector = Projector(feed, start=snapshots.start, drain=feed.drain)
     reading = asyncio.create_task(projector.run())
     await projector.caught_up(timeout_seconds=CATCH_UP_SECONDS)
     told = {
@@ -69,6 +70,12 @@ async def main(url: str, mode: str) -> None:
         manifest = await snapshots.take(projector)
         stall.cancel()
         told |= {"size": manifest.size, "held": snapshots.held_seconds, "stall": _Longest.seconds}
+    else:
+        images = projector.state.images
+        while projector.state.image_index.refresh(most=IMAGES_AT_ONCE) or images.copies.read_some(IMAGES_AT_ONCE):
+            pass
+        told["rss_ready"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        told["cpu_ready"] = time.process_time() - cpu
     print(json.dumps(told), flush=True)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)

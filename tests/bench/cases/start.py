@@ -1,7 +1,8 @@
 """The start of a hub with a snapshot: from the moment at which it is connected until its projections have caught up,
-in a process of its own. The snapshot lacks the last 5,000 events, which are read behind it. Two records: a long
-history, and a big present state with the operations that led to it. Beside it: what writing the snapshot takes, for how
-long nothing is taken in meanwhile, and how long the loop was kept from other work at most.
+in a process of its own; what it makes ready for questions afterwards is told apart. The snapshot lacks the last 5,000
+events, which are read behind it. Two records: a long history, and a big present state with the operations that led to
+it. Beside it: what writing the snapshot takes, for how long nothing is taken in meanwhile, and how long the loop was
+kept from other work at most.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ async def _measure(
         Figure(name=f"{name}: start", value=started["wall"], unit="s", at_most=seconds, detail=detail),
         Figure(name=f"{name}: start, CPU", value=started["cpu"], unit="s"),
         Figure(name=f"{name}: from zero, CPU", value=written["cpu"], unit="s", detail="the way without catching up"),
+        Figure(name=f"{name}: memory of the process", value=started["rss"] / MIB, unit="MiB"),
         Figure(
-            name=f"{name}: memory of the process",
-            value=started["rss"] / MIB,
+            name=f"{name}: memory with the index of images, that follows",
+            value=started["rss_ready"] / MIB,
             unit="MiB",
             at_most=bytes_ / MIB if bytes_ else None,
         ),
+        Figure(name=f"{name}: the index of images, CPU", value=started["cpu_ready"] - started["cpu"], unit="s"),
         Figure(name=f"{name}: snapshot", value=written["size"] / MIB, unit="MiB"),
         Figure(name=f"{name}: nothing taken in while it is written", value=written["held"], unit="s"),
         Figure(name=f"{name}: longest stall of the loop meanwhile", value=written["stall"] * 1000, unit="ms"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from bus.streams import EVENTS
 from hub.application.projector import Projector
 from hub.application.snapshots import Policy, Snapshotter
 from hub.projections.dump import dump, load_pieces
+from hub.projections.moving import MovingDump
 from schemas import events as ev
 from schemas.envelope import encode, timestamp, wrap
 from schemas.ids import new_id
@@ -128,6 +130,29 @@ async def test_a_start_from_a_snapshot_and_the_tail_is_a_start_from_zero(bus: Bu
     async with knowing(bus) as fresh:
         assert fresh.snapshots.started_from == 0
         assert fresh.bytes == await replayed(bus)
+
+
+async def test_events_are_taken_in_while_a_snapshot_is_written(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = await told_all(bus)
+    taken_in = threading.Event()
+    write_rows = MovingDump.write
+
+    def write_slowly(dumping: MovingDump) -> None:
+        write_rows(dumping)
+        assert taken_in.wait(60), "nothing was taken in meanwhile"
+
+    async with knowing(bus) as one:
+        monkeypatch.setattr(MovingDump, "write", write_slowly)
+        taking = asyncio.create_task(one.take())
+        await write(bus, "north", MORE)
+        await in_events(bus, count + len(MORE))
+        await one.projector.caught_up(timeout_seconds=60)
+        taken_in.set()
+        manifest = await taking
+        assert manifest.mark.sequence == count + len(MORE)
+    async with knowing(bus) as two:
+        assert two.snapshots.started_from == count + len(MORE)
+        assert two.bytes == await replayed(bus)
 
 
 async def flip(connection: Bus, subject: str) -> None:

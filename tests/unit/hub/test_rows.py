@@ -11,6 +11,7 @@ import pytest
 from bus.pieces import Piece, Unsound, digest_of, pack, unpack
 from bus.records import Recorded
 from hub.projections import dump as dumping
+from hub.projections import moving
 from hub.projections.dump import dump, dump_lines, dump_pieces, load_pieces
 from hub.projections.rows import Rows
 from hub.projections.state import Projections
@@ -28,6 +29,7 @@ def short_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """So that a few rows are many pieces."""
     short = tuple(table._replace(every=request.param) for table in dumping.TABLES)
     monkeypatch.setattr(dumping, "TABLES", short)
+    monkeypatch.setattr(moving, "TABLES", short)
     monkeypatch.setattr(dumping, "_TABLES", {table.name: table for table in short})
 
 
@@ -50,8 +52,18 @@ def told(chance: Random, *, site: str, count: int) -> list[Told]:
     return found
 
 
+def entered(chance: Random, *, count: int) -> list[Told]:
+    """Images in the hub's catalog."""
+    found: list[Told] = []
+    for id in (f"m{chance.randrange(40):02}" for _ in range(count)):
+        event = ev.CatalogEntered(name=id, site="north", instance="i", by=BY)
+        found.append(("catalog", id, chance.choice([event, event, ev.CatalogDeleted(by=BY)])))
+    return found
+
+
 def history(chance: Random, *, count: int = 60) -> list[Recorded]:
     events = [each for writer, story in stories().items() for each in recorded(writer, story)]
+    events += recorded("hub", entered(chance, count=count // 2))
     for site in ("east", "north", "west"):
         events += recorded(site, told(chance, site=site, count=count))
     return events
