@@ -26,6 +26,8 @@ NotPermitted = psycopg.errors.InsufficientPrivilege
 """The role that asks may not do so."""
 Vanished = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
 """What a statement names is not there (any more)."""
+CheckFailed = psycopg.errors.CheckViolation
+"""A value breaks a check constraint."""
 
 # Classes of SQLSTATE that pass by themselves: connection, resources, operator intervention, rollbacks by conflict.
 _TEMPORARY_CLASSES = frozenset({"08", "53", "57", "40"})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from brokers.masking.transformers import Custom
 from brokers.postgres.instant.settings import InstantSection
 from brokers.postgres.logins import DEFAULT_PORT, Login, read_url
 from brokers.sdk.errors import read_value
@@ -59,16 +62,49 @@ class AdvertiseSection(Section):
     port: int = Field(gt=0, lt=65536)
 
 
+class TransformerSection(Section):
+    """A masking transformer of the operator's own: ``function`` (``module:name``) is called with a value and a key (32
+    bytes, its own in each image) and gives the masked value; both are texts. ``unique``: it gives different values for
+    different ones."""
+
+    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    unique: bool = False
+
+    @field_validator("function")
+    @classmethod
+    def _there(cls, function: str) -> str:
+        _imported(function)
+        return function
+
+    def custom(self) -> Custom:
+        """The same as masking takes it."""
+        return Custom(_imported(self.function), unique=self.unique)
+
+
 class PostgresSettings(PricedSettings):
-    """``bin_dir`` holds ``pg_dump`` and ``pg_restore`` of the server's major version or a newer one."""
+    """``bin_dir`` holds ``pg_dump`` and ``pg_restore`` of the server's major version or a newer one. ``transformers``
+    are those that masking rules may call ``custom NAME``."""
 
     admin: AdminSection
     bin_dir: Path
     advertise: AdvertiseSection | None = None
     instant: InstantSection = InstantSection()
+    transformers: dict[str, TransformerSection] = {}
 
     @property
     def reachable(self) -> AdvertiseSection:
         """Where bindings point."""
         address = self.admin.address
         return self.advertise or AdvertiseSection(host=address.host, port=address.port)
+
+
+def _imported(function: str) -> Callable[[str, bytes], str]:
+    module, _, name = function.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{function} can't be imported: {error}") from None
+    if not callable(found):
+        raise ValueError(f"{function} is no function")
+    made: Callable[[str, bytes], str] = found
+    return made
