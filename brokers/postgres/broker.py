@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import msgspec
 
+from brokers.postgres.archive import filtered
 from brokers.postgres.databases import CONNECTION_LIMIT, Databases, Mark
 from brokers.postgres.existing import ExistingDatabase, check_readable, explained
 from brokers.postgres.instant.kept import KeptDatabases
 from brokers.postgres.instant.tidying import Tidying
+from brokers.postgres.masking import Masker
 from brokers.postgres.moments import Moment, Moments, SequenceValue, Source
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.rights import rights_of
-from brokers.postgres.server import Lost, Server, explain
+from brokers.postgres.server import Lost, Server, Session, explain
 from brokers.postgres.settings import PostgresSettings
 from brokers.postgres.tools import Tools
 from brokers.sdk.copystream import CopyReader, CopyWriter
@@ -40,10 +43,13 @@ from schemas.brokers import (
     DiscardCopy,
     Done,
     DsbInfo,
+    Existing,
     Health,
     InfoRequest,
+    MaskingPreview,
     PrepareCopy,
     Prepared,
+    PreviewMasking,
     Provision,
     Provisioned,
     StageCopy,
@@ -88,6 +94,7 @@ class PostgresBroker(Broker):
         )
         self._kept = KeptDatabases(self._server, self._databases, settings.instant)
         self._tidying = Tidying(self._kept)
+        self._masker = Masker({name: each.custom() for name, each in settings.transformers.items()})
         self._version = ""
         self._known_limits: tuple[str, ...] = ()
 
@@ -121,6 +128,7 @@ class PostgresBroker(Broker):
             engine="postgresql",
             engine_version=await self._engine_version(),
             can_attach=True,
+            can_mask=True,
             limits=await self._limits(),
         )
 
@@ -193,9 +201,28 @@ class PostgresBroker(Broker):
         await self._databases.unbind(service_id=request.service_id, binding_id=request.binding_id)
         return Done()
 
-    async def stage_copy(self, _request: StageCopy, _reporter: Reporter) -> Done:
-        """A logical copy has nothing that can be copied ahead."""
+    async def stage_copy(self, request: StageCopy, _reporter: Reporter) -> Done:
+        """A logical copy has nothing that can be copied ahead. Whether masking rules fit is said here."""
+        if request.masking is not None:
+            async with self._looking(request.service_id, request.existing) as session:
+                await self._masker.check(session, request.masking)
         return Done()
+
+    async def preview_masking(self, request: PreviewMasking) -> MaskingPreview:
+        """What the rules do to the schema and to some rows. Nothing is written or kept."""
+        async with self._looking(request.service_id, request.existing) as session:
+            return await self._masker.preview(session, request)
+
+    @asynccontextmanager
+    async def _looking(self, service_id: str, existing: Existing | None) -> AsyncIterator[Session]:
+        """A session that reads the database of a data service, whole."""
+        if existing is not None:
+            async with ExistingDatabase(existing).session() as session:
+                yield session
+            return
+        async with self._server.session(database=database_of(service_id)) as session:
+            await self._databases.require(session, service_id)
+            yield session
 
     async def prepare_copy(self, request: PrepareCopy) -> Prepared:
         """An exported snapshot with all its locks."""
@@ -282,9 +309,11 @@ class PostgresBroker(Broker):
         writer = CopyWriter(request.grant, progress=passed)
         version = moment.session.version  # a discard may close the session when the dump has all been read
         try:
+            tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
             dump = await self._moments.dump(request.copy, moment)
             try:
-                database = await writer.write_stream(DATABASE_PART, dump.blocks(), media_type=DUMP_TYPE)
+                blocks = filtered(dump.blocks(), tables) if tables else dump.blocks()
+                database = await writer.write_stream(DATABASE_PART, blocks, media_type=DUMP_TYPE)
             finally:
                 await dump.stop()
         except ProgramFailed as error:
@@ -301,6 +330,7 @@ class PostgresBroker(Broker):
             engine="postgresql",
             engine_version=version,
             method=LOGICAL,
+            masked=tables.masked if tables else None,
         )
 
     async def _lost(self, copy: str) -> CalqueError:

@@ -57,6 +57,7 @@ class Masker:
 
     async def filters(self, session: Session, order: MaskingOrder) -> MaskedTables:
         """What masks a copy of what ``session`` sees. Raises :class:`CalqueError` for what speaks against it."""
+        await _require_unicode(session)
         found = plan(await read_schema(session), order.rules, custom=self._custom)
         found.require()
         return MaskedTables(found, order, self._custom)
@@ -82,6 +83,7 @@ class Masker:
         )
 
     async def _tried(self, session: Session, rules: Masking) -> Plan:
+        await _require_unicode(session)
         for form in _FORMS:
             await session.run(form)
         found = plan(await read_schema(session), rules, custom=self._custom)
@@ -146,6 +148,15 @@ class Masker:
             columns=tuple(changes),
             after=tuple(after),
             before=tuple(before) if request.before else (),
+        )
+
+
+async def _require_unicode(session: Session) -> None:
+    """Rows leave in the encoding of their database."""
+    encoding = await session.value("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise CalqueError(
+            permanent("cannot_mask", f"a database in {encoding} can't be masked", remedy="move it into one in UTF8")
         )
 
 
