@@ -20,6 +20,7 @@ from schemas.letters import (
     SiteRetryLetters,
     WholeLetter,
 )
+from schemas.masking_preview import MaskPreviewQuery, MaskPreviewView, SiteMaskPreview
 from schemas.planning import PlanQuery, PlanView, SitePlanQuery, SitePlanView
 from schemas.questions import Query as Query
 from schemas.questions import QueryContract as QueryContract
@@ -364,6 +365,7 @@ QUERIES: dict[str, QueryContract] = {
     "command": QueryContract(CommandQuery, Answer),
     "logs": QueryContract(LogsQuery, LogsView),
     "binding": QueryContract(BindingQuery, BindingView),
+    "mask_preview": QueryContract(MaskPreviewQuery, MaskPreviewView),
     "secrets": QueryContract(SecretsQuery, SecretsView),
     "plan": QueryContract(PlanQuery, PlanView),
     "repositories": QueryContract(RepositoriesQuery, RepositoriesView),
@@ -418,6 +420,7 @@ SITE_RPC: dict[str, QueryContract] = {
     "secret_set": QueryContract(SiteSetSecret, SecretChanged),
     "secret_remove": QueryContract(SiteRemoveSecret, SecretChanged),
     "plan": QueryContract(SitePlanQuery, SitePlanView),
+    "mask_preview": QueryContract(SiteMaskPreview, MaskPreviewView),
     "repository": QueryContract(SiteRepositoryQuery, RepositoryCondition),
     "scan": QueryContract(SiteScan, ScanView),
     "letters": QueryContract(SiteLetters, LettersView),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from schemas.base import Fact
+from schemas.masking import Masked
 from schemas.operations import Step
 from schemas.problems import Problem
 from schemas.questions import Query as Query
@@ -12,6 +13,7 @@ from schemas.questions import QueryContract as QueryContract
 from schemas.questions import View as View
 from schemas.signals import SiteCondition
 from schemas.values import (
+    AcceptedImages,
     BrokerKind,
     Cleanup,
     CopyState,
@@ -108,8 +110,8 @@ class AppView(Fact, frozen=True, kw_only=True):
 
 
 class ImagePartView(Fact, frozen=True, kw_only=True):
-    """One part of an image and its copy. ``origin``: ``attached`` when the copy is of a data service that was there
-    before; what is made from it is provisioned all the same."""
+    """One part of an image and its copy. ``masked`` says by what it was masked. ``origin``: ``attached`` when the copy
+    is of a data service that was there before; what is made from it is provisioned all the same."""
 
     data_service: str
     copy: str
@@ -121,11 +123,13 @@ class ImagePartView(Fact, frozen=True, kw_only=True):
     merkle_root: str = ""
     locations: tuple[str, ...] = ()
     origin: Origin = "provisioned"
+    masked: Masked | None = None
 
 
 class ImageView(Fact, frozen=True, kw_only=True):
     """An image in the catalog; sizes in bytes. A ``found`` one was come upon by ``site`` in the repository ``found_in``
-    (``<site>/<name>``), signed by the key ``signer``."""
+    (``<site>/<name>``), signed by the key ``signer``. ``masked``: all that it holds was masked, or said to be harmless,
+    when it was copied."""
 
     id: str
     name: str
@@ -150,6 +154,7 @@ class ImageView(Fact, frozen=True, kw_only=True):
     environment: str | None = None
     without: tuple[str, ...] = ()
     message: str = ""
+    masked: bool = False
 
 
 class StepView(Fact, frozen=True, kw_only=True):
@@ -215,7 +220,7 @@ class HubView(Fact, frozen=True, kw_only=True):
 class SiteView(Fact, frozen=True, kw_only=True):
     """A site. ``lag`` is how many of its events the hub has not projected yet, ``None`` while it does not report;
     ``condition`` is what it said of itself last; ``seal_key`` the X25519 key (hex) to which secrets for this site are
-    sealed, empty until it has announced itself."""
+    sealed, empty until it has announced itself; ``images_accepted`` which images come in there."""
 
     name: str
     state: SiteState
@@ -227,6 +232,7 @@ class SiteView(Fact, frozen=True, kw_only=True):
     lag: int | None = None
     condition: SiteCondition | None = None
     seal_key: str = ""
+    images_accepted: AcceptedImages = "any"
 
 
 class StoppedView(Fact, frozen=True, kw_only=True):

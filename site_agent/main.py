@@ -37,6 +37,7 @@ from site_agent.application.existing_watch import EXISTING_SECONDS, ExistingWatc
 from site_agent.application.grants import Grants
 from site_agent.application.hub_watch import HubWatch
 from site_agent.application.letter_answers import LetterAnswers
+from site_agent.application.masking_answers import MaskingAnswers
 from site_agent.application.repository_answers import RepositoryAnswers
 from site_agent.application.repository_watch import RepositoryWatch
 from site_agent.application.runner import Runner
@@ -145,6 +146,7 @@ class _Agent:
         self._existing_watch = ExistingWatch(self._journal, brokers, site_secrets)
         answers = Answers(self._journal, brokers=brokers, secrets=secrets, grants=grants, site_secrets=site_secrets)
         self._service = answers.service(bus, version=SERVICE_VERSION)
+        MaskingAnswers(self._journal, brokers=brokers, given=site_secrets).add_to(self._service)
         RepositoryAnswers(self._journal, brokers=brokers, repositories=self._repositories).add_to(self._service)
         # Only the hub publishes to CMD: what came from there is tried again by way of the site's own queue.
         box = LetterBox(bus, place=settings.site, sent_again=(JOBS, COMMANDS), into=JOBS)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 from _pytest.nodeid import NodeId
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.servers", "tests.faults.matrix_report", "tests.simulation.summary"]
+
+# How long an example takes says something of the machine, nothing of the property.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 SHARING = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import msgspec
@@ -16,11 +15,12 @@ from brokers.postgres.existing import ExistingDatabase, check_readable, explaine
 from brokers.postgres.instant.kept import KeptDatabases
 from brokers.postgres.instant.tidying import Tidying
 from brokers.postgres.masking import Masker
+from brokers.postgres.masking_requests import MaskingRequests
 from brokers.postgres.moments import Moment, Moments, SequenceValue, Source
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.rights import rights_of
-from brokers.postgres.server import Lost, Server, Session, explain
+from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
 from brokers.postgres.tools import Tools
 from brokers.sdk.copystream import CopyReader, CopyWriter
@@ -43,7 +43,6 @@ from schemas.brokers import (
     DiscardCopy,
     Done,
     DsbInfo,
-    Existing,
     Health,
     InfoRequest,
     MaskingPreview,
@@ -95,6 +94,7 @@ class PostgresBroker(Broker):
         self._kept = KeptDatabases(self._server, self._databases, settings.instant)
         self._tidying = Tidying(self._kept)
         self._masker = Masker({name: each.custom() for name, each in settings.transformers.items()})
+        self._masking = MaskingRequests(self._masker, self._server, self._databases)
         self._version = ""
         self._known_limits: tuple[str, ...] = ()
 
@@ -203,26 +203,12 @@ class PostgresBroker(Broker):
 
     async def stage_copy(self, request: StageCopy, _reporter: Reporter) -> Done:
         """A logical copy has nothing that can be copied ahead. Whether masking rules fit is said here."""
-        if request.masking is not None:
-            async with self._looking(request.service_id, request.existing) as session:
-                await self._masker.check(session, request.masking)
+        await self._masking.check(request)
         return Done()
 
     async def preview_masking(self, request: PreviewMasking) -> MaskingPreview:
         """What the rules do to the schema and to some rows. Nothing is written or kept."""
-        async with self._looking(request.service_id, request.existing) as session:
-            return await self._masker.preview(session, request)
-
-    @asynccontextmanager
-    async def _looking(self, service_id: str, existing: Existing | None) -> AsyncIterator[Session]:
-        """A session that reads the database of a data service, whole."""
-        if existing is not None:
-            async with ExistingDatabase(existing).session() as session:
-                yield session
-            return
-        async with self._server.session(database=database_of(service_id)) as session:
-            await self._databases.require(session, service_id)
-            yield session
+        return await self._masking.preview(request)
 
     async def prepare_copy(self, request: PrepareCopy) -> Prepared:
         """An exported snapshot with all its locks."""

@@ -22,6 +22,7 @@ from schemas.brokers import SERVICE_VERSION
 from schemas.commands import Answer
 from schemas.conditions import ConditionQuery, ConditionView
 from schemas.envelope import Envelope
+from schemas.masking_preview import MaskPreviewQuery, MaskPreviewView, SiteMaskPreview
 from schemas.planning import PlanQuery, PlanView
 from schemas.problems import CalqueError, conflict, invalid, not_found, temporary
 from schemas.queries import (
@@ -220,6 +221,19 @@ class Queries:
         question = SiteBinding(instance=row.id, data_service=query.data_service, public_key=query.public_key)
         return await self._context.outbound.ask_site(row.site, "binding", question, BindingView)
 
+    async def mask_preview(self, query: MaskPreviewQuery, _envelope: Envelope) -> MaskPreviewView:
+        """``mask_preview``, from the app's site; the hub can't open what the site seals"""
+        row = self._app(query.app)
+        question = SiteMaskPreview(
+            instance=row.id,
+            data_service=query.data_service,
+            rules=query.rules,
+            public_key=query.public_key,
+            rows=query.rows,
+            before=query.before,
+        )
+        return await self._context.outbound.ask_site(row.site, "mask_preview", question, MaskPreviewView)
+
     async def secrets(self, query: SecretsQuery, _envelope: Envelope) -> SecretsView:
         """``secrets``"""
         self._check_site(query.site)
@@ -317,6 +331,7 @@ class Queries:
                 lag=lags.get(site) if condition == "online" else None,
                 condition=self._members.conditions.get(site),
                 seal_key=state.sites.announced[site].seal_key if site in state.sites.announced else "",
+                images_accepted=state.sites.announced[site].images if site in state.sites.announced else "any",
             )
             for site, condition in sorted(self._context.site_states().items())
         )

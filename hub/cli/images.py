@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import click
@@ -12,12 +13,14 @@ from hub.cli.choosing import choice_options
 from hub.cli.completion import image_names, repository_names, site_names
 from hub.cli.kinds import IMAGES
 from hub.cli.lists import show_or_watch
+from hub.cli.masking import rules_option
 from hub.cli.options import client_options, deadline_option, wait_options, watch_option
 from hub.cli.output import seconds, size
 from hub.cli.planning import Planning, dry_run_option, name_option, new_site_option, planning_options
 from hub.cli.results import show_image, show_started
 from hub.cli.session import Session, asynchronous, confirm
 from hub.client import Client, Started
+from hub.manifest import load_rules
 from schemas.queries import ImageOrder, ImageView
 from schemas.values import Choices, ImageState
 
@@ -36,6 +39,8 @@ repository_option = click.option(
 @click.option("--name", required=True, help="Name of the new image: a-z, 0-9 and '-', at most 40.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
 @click.option("--comment", default="", help="What it is for.")
+@click.option("--masked", is_flag=True, help="Mask the data as it leaves its source, by the template's rules.")
+@rules_option
 @site_option
 @repository_option
 @planning_options
@@ -48,13 +53,19 @@ async def save(
     name: str,
     tags: tuple[str, ...],
     comment: str,
+    masked: bool,
+    rules_file: Path | None,
     site: str | None,
     repository: str | None,
     planning: Planning,
     wait: bool,
     timeout: float | None,
 ) -> None:
-    """Save a running app, with its data, as an image. Its users go on working."""
+    """Save a running app, with its data, as an image. Its users go on working.
+
+    With --rules it is masked too. See 'calque mask check' for what rules would do.
+    """
+    masking = load_rules(rules_file) if rules_file else None
 
     async def verb(client: Client) -> Started:
         return await client.save(
@@ -64,6 +75,8 @@ async def save(
             comment=comment,
             site=site,
             repository=repository,
+            masked=masked,
+            masking=masking,
             expected_plan=planning.expected,
             deadline_seconds=planning.deadline,
         )
@@ -85,7 +98,9 @@ def _show_saved(session: Session, image: ImageView) -> None:
     waited = seconds(image.writers_wait_seconds)
     click.echo(
         f"{image.name}  {image.state} at {image.site}  {size(image.size)} ({size(image.stored)} stored)"
-        f"  level {image.level}" + (f", writers waited {waited}" if waited else "")
+        f"  level {image.level}"
+        + (", masked" if image.masked else "")
+        + (f", writers waited {waited}" if waited else "")
     )
 
 

@@ -83,6 +83,7 @@ IMAGES = Kind[ImageView](
         Column("template", lambda image: image.template, wide=True),
         Column("writers waited", lambda image: seconds(image.writers_wait_seconds), wide=True),
         Column("parent", lambda image: image.parent, wide=True),
+        Column("masked", lambda image: image.masked, wide=True),
         Column("id", lambda image: image.id, wide=True, firm=True),
         Column("comment", lambda image: image.comment, wide=True),
     ),

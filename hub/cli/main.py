@@ -19,6 +19,7 @@ from hub.cli.events import events, subscription
 from hub.cli.exits import MEANINGS, Exit, exit_code, show_error, show_unexpected
 from hub.cli.hub import hub
 from hub.cli.images import image, run, save
+from hub.cli.masking import mask
 from hub.cli.operations import operation
 from hub.cli.options import context_option, home_option, no_color_option
 from hub.cli.plans import plan
@@ -51,7 +52,7 @@ def cli() -> None:
 
 
 for command in (
-    up, down, status, logs, doctor, demo, template, deploy, app, save, image, run, plan, operation, events,
+    up, down, status, logs, doctor, demo, template, deploy, app, save, mask, image, run, plan, operation, events,
     subscription, site, broker, repository, secret, webhook, dlq, hub, context, principal, completion, version,
 ):  # fmt: skip
     cli.add_command(command)

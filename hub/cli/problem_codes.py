@@ -101,6 +101,8 @@ BROKER: dict[str, Code] = {
     "hook_refused": Code("The app's hook refused.", "See the app's log for why."),
     "quiesce_lapsed": Code("Writers went on before every moment was fixed.", "Save again."),
     "not_masked": Code("A copy was to be masked, and its broker does not say it was.", "Upgrade the broker."),
+    "cannot_mask": Code("Data can't be masked as the rules say; none of it is stored.", "Do as the remedy says."),
+    "cut_short": Code("The data ended in the middle of a row.", "Save again."),
     "moment_lost": Code("The prepared moment of a copy is gone; another would not be the same.", "Save again."),
     "secrets_lost": Code("Stored secrets can't be opened with the broker's key.", "Deploy the service again."),
     "secret_missing": Code("The site's store has no such secret.", "Make the binding anew: deploy again."),

@@ -8,6 +8,7 @@ from hub.cli.output import age, length, seconds, size
 from hub.cli.session import Session
 from hub.cli.tables import show_fields, show_table
 from hub.client import Started
+from schemas.masking import Masked
 from schemas.queries import AppView, BrokerView, ImageView, OperationView, SiteView
 
 
@@ -106,6 +107,7 @@ def show_image(session: Session, image: ImageView) -> None:
             "tags": image.tags,
             "comment": image.comment,
             "level": image.level,
+            "masked": _masked_whole(image),
             "writers waited": seconds(image.writers_wait_seconds),
             "size": size(image.size),
             "stored": size(image.stored),
@@ -117,12 +119,36 @@ def show_image(session: Session, image: ImageView) -> None:
     if image.parts:
         click.echo("")
         show_table(
-            ("data service", "type", "of", "copy", "state", "level", "size", "stored", "locations"),
+            ("data service", "type", "of", "copy", "state", "level", "masked", "size", "stored", "locations"),
             [
-                (p.data_service, p.type, p.origin, p.copy, p.state, p.level, size(p.size), size(p.stored), p.locations)
+                (
+                    p.data_service,
+                    p.type,
+                    p.origin,
+                    p.copy,
+                    p.state,
+                    p.level,
+                    _masked(p.masked),
+                    size(p.size),
+                    size(p.stored),
+                    p.locations,
+                )
                 for p in image.parts
             ],
         )
+
+
+def _masked_whole(image: ImageView) -> str:
+    if image.masked:
+        return "yes"
+    return "in part" if any(part.masked for part in image.parts) else "no"
+
+
+def _masked(masked: Masked | None) -> str:
+    """By what a part was masked: the beginning of its rules' digest."""
+    if masked is None:
+        return ""
+    return "kept" if masked.keep else f"{masked.columns} columns by {masked.rules[:12]}"
 
 
 def show_operation(session: Session, view: OperationView) -> None:
@@ -187,6 +213,7 @@ def show_site(session: Session, site: SiteView, *, apps: tuple[AppView, ...], br
             "last beat": f"{age(site.last_beat)} ago ({site.last_beat})" if site.last_beat else "",
             "apps": str(site.apps),
             "images": str(site.images),
+            "takes in": "masked images only" if site.images_accepted == "masked" else "",
             "lag": "unknown" if site.lag is None else f"{site.lag} events",
             **_condition(site),
         }

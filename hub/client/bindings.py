@@ -11,7 +11,7 @@ from nacl.public import PrivateKey, SealedBox
 from hub.client.errors import RefusedError
 from schemas.problems import permanent
 from schemas.queries import BindingView
-from schemas.secrets import Secret
+from schemas.secrets import Sealed, Secret
 
 
 class OpenedBinding(NamedTuple):
@@ -34,10 +34,14 @@ class OneTimeKey:
 
     def open(self, view: BindingView) -> OpenedBinding:
         """The binding in the clear; raises :class:`RefusedError` when the box is not for this key, or damaged."""
+        content = json.loads(self.unseal(view.secrets))
+        secrets = {str(name): Secret(value=str(value)) for name, value in content.items()}
+        return OpenedBinding(attributes=view.attributes, secrets=secrets)
+
+    def unseal(self, sealed: Sealed) -> bytes:
+        """What was sealed to this key; raises :class:`RefusedError` when it was not, or is damaged."""
         try:
-            content = json.loads(SealedBox(self._private).decrypt(view.secrets.box))
+            return SealedBox(self._private).decrypt(sealed.box)
         except (CryptoError, ValueError):
             problem = permanent("unreadable", "the sealed secrets can't be opened", field="secrets", remedy="ask again")
             raise RefusedError(problem) from None
-        secrets = {str(name): Secret(value=str(value)) for name, value in content.items()}
-        return OpenedBinding(attributes=view.attributes, secrets=secrets)

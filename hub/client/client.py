@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Self, TypeVar
 
+import msgspec
+
 from bus.connection import Bus, BusSettings, Message
 from hub.client.bindings import OneTimeKey, OpenedBinding
 from hub.client.commands import Commands
@@ -23,10 +25,13 @@ from hub.client.verbs import Verbs
 from hub.client.watching import Observer, watch
 from hub.client.webhooks import WebhookClient
 from schemas import queries, subjects
+from schemas.brokers import MaskingPreview
 from schemas.commands import Command
 from schemas.conditions import ConditionQuery, ConditionView
 from schemas.envelope import decode, unwrap
 from schemas.ids import new_id
+from schemas.masking import Masking
+from schemas.masking_preview import MaskPreviewQuery, MaskPreviewView
 from schemas.problems import CalqueError, not_found
 from schemas.secrets import Secret
 from schemas.signals import LogLine
@@ -37,6 +42,7 @@ T = TypeVar("T", bound=queries.View)
 
 QUERY_SECONDS = 5.0
 COMMAND_SECONDS = 30.0
+PREVIEW_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 _LOST_SECONDS = 2.0
@@ -189,6 +195,28 @@ class Client(Verbs, RepositoryVerbs, EventVerbs, LetterVerbs, UpkeepVerbs):
         key = OneTimeKey()
         question = queries.BindingQuery(app=found.id, data_service=data_service, public_key=key.public)
         return key.open(await self.ask("binding", question, queries.BindingView))
+
+    async def preview_masking(
+        self,
+        app: str,
+        data_service: str,
+        rules: Masking,
+        *,
+        rows: int = 0,
+        before: bool = False,
+        site: str | None = None,
+    ) -> MaskingPreview:
+        """What ``rules`` would do to a data service of a running app: to each column and, masked, to the first ``rows``
+        of each table that they change, with ``before`` also as they are. Sealed on the way to a one-time key."""
+        found = await self.app(app, site=site)
+        key = OneTimeKey()
+        question = MaskPreviewQuery(
+            app=found.id, data_service=data_service, rules=rules, public_key=key.public, rows=rows, before=before
+        )
+        view = await self._ask_on(
+            subjects.query("mask_preview"), question, MaskPreviewView, seconds=PREVIEW_SECONDS, give_up=_SITE_AWAY
+        )
+        return msgspec.json.decode(key.unseal(view.preview), type=MaskingPreview)
 
     # --- secrets of sites
 

@@ -19,8 +19,10 @@ from hub.client.history import EventFilter
 from hub.client.started import Started
 from hub.client.watching import Observer
 from schemas import queries
+from schemas.brokers import MaskingPreview
 from schemas.conditions import ConditionView
 from schemas.letters import MOST_LETTERS, LetterOutcome, LettersView, WholeLetter
+from schemas.masking import Masking
 from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 from schemas.room import StreamFill
 from schemas.secrets import Secret
@@ -118,6 +120,22 @@ class SyncClient:
         """How an app reaches one of its data services, with the secrets, sealed on the way to a one-time key."""
         return self._background.run(self._client.binding(app, data_service, site=site))
 
+    def preview_masking(
+        self,
+        app: str,
+        data_service: str,
+        rules: Masking,
+        *,
+        rows: int = 0,
+        before: bool = False,
+        site: str | None = None,
+    ) -> MaskingPreview:
+        """What ``rules`` would do to a data service of a running app: to each column and, masked, to the first ``rows``
+        of each table that they change, with ``before`` also as they are. Sealed on the way to a one-time key."""
+        return self._background.run(
+            self._client.preview_masking(app, data_service, rules, rows=rows, before=before, site=site)
+        )
+
     def secrets(self, *, site: str | None = None) -> tuple[SecretView, ...]:
         """The secrets that people gave to sites, without their values."""
         return self._background.run(self._client.secrets(site=site))
@@ -188,13 +206,16 @@ class SyncClient:
         comment: str = "",
         site: str | None = None,
         repository: str | None = None,
+        masked: bool = False,
+        masking: Mapping[str, Masking] | None = None,
         expected_plan: str | None = None,
         deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Save an app as the image ``name``; the target is the new image's id.
 
-        Without a ``repository`` of its site, that site's policy picks one."""
+        Without a ``repository`` of its site, that site's policy picks one. ``masked``: data is masked as it leaves its
+        source, by the rules of ``masking`` (data service -> rules) or, without any, those of the template."""
         return self._background.run(
             self._client.save(
                 app,
@@ -203,6 +224,8 @@ class SyncClient:
                 comment=comment,
                 site=site,
                 repository=repository,
+                masked=masked,
+                masking=masking,
                 expected_plan=expected_plan,
                 deadline_seconds=deadline_seconds,
                 command=command,

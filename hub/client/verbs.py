@@ -10,6 +10,7 @@ from hub.client.started import Started, derived_id
 from schemas import commands
 from schemas.attachment import check_attachment
 from schemas.ids import new_id
+from schemas.masking import Masking
 from schemas.names import template_token
 from schemas.values import Artifact, Attachment, Template, TemplateRef, Value
 
@@ -76,13 +77,16 @@ class Verbs(Catalog):
         comment: str = "",
         site: str | None = None,
         repository: str | None = None,
+        masked: bool = False,
+        masking: Mapping[str, Masking] | None = None,
         expected_plan: str | None = None,
         deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
         """Save an app as the image ``name``; the target is the new image's id.
 
-        Without a ``repository`` of its site, that site's policy picks one.
+        Without a ``repository`` of its site, that site's policy picks one. ``masked``: data is masked as it leaves its
+        source, by the rules of ``masking`` (data service -> rules) or, without any, those of the template.
         """
         self._named(name, field="name")
         found = await self.app(app, site=site)
@@ -94,6 +98,8 @@ class Verbs(Catalog):
             tags=tuple(tags),
             comment=comment,
             repository=repository,
+            masked=masked or bool(masking),
+            masking=dict(masking or {}),
             expected_plan=expected_plan,
             deadline_seconds=deadline_seconds,
         )

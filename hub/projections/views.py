@@ -215,6 +215,7 @@ def _image_view(state: Projections, id: str, entry: EntryRow) -> ImageView:
         sites=tuple(sorted(sites)) if content and condition == "saved" else (),
         created_at=entry.created_at,
         message=problem.sentence() if problem else "",
+        masked=bool(content and parts and content.masked),
     )
 
 
@@ -232,6 +233,7 @@ def _part_view(state: Projections, site: str, copy: str, data_service: str, part
         merkle_root=part.merkle_root if part else summary.merkle_root if summary else "",
         locations=state.images.places(copy),
         origin=part.origin if part else "provisioned",
+        masked=part.masked if part else None,
     )
 
 

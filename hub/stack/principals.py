@@ -38,10 +38,13 @@ PRIVATE_QUERIES = frozenset({"logs", "repositories", "repository", "webhooks", *
 """What operators and viewers may ask besides: what an app's services wrote, which may be anything; repositories;
 where events are sent on to."""
 OPERATORS_QUERIES = frozenset(
-    {"binding", "secrets", "scan", "letters", "letter", "strays", "snapshots", "rebuild", "room", "condition"}
+    (
+        *("binding", "mask_preview", "secrets", "scan", "letters", "letter", "strays", "snapshots", "rebuild", "room"),
+        "condition",
+    )
 )
-"""What is answered to operators only: secrets, what makes a site work for it, messages as their senders wrote them, the
-hub's own affairs."""
+"""What is answered to operators only: secrets, rows of databases, what makes a site work for it, messages as their
+senders wrote them, the hub's own affairs."""
 SUBSCRIBERS_ACTS = frozenset({"subscribe", "subscriptions", "unsubscribe"})
 """What subscribers may do as themselves; operators may do all such things, others none."""
 _OF_APPS = "instance"
