@@ -104,11 +104,11 @@ async def test_what_is_restored_joins_and_holds_no_original_value(broker: Postgr
             'SELECT count(*), count("a, (b") FROM "Odd ""(name"',
             "SELECT count(*) FROM people WHERE iban IS NULL OR iban ~ '^[A-Z]{2}[0-9]{20}$'",
         ):
-            assert await rows(after, query) == await rows(before, query), query  # type: ignore[arg-type]
+            assert await rows(after, query) == await rows(before, query), query
         assert await rows(after, "SELECT count(*) FROM people WHERE shouted <> upper(name)") == [(0,)]
         assert await rows(after, "SELECT count(*) FROM names JOIN people USING (id, name)") == [(3000,)]
         kinds = "count(DISTINCT name), count(DISTINCT profile->>'phone'), count(DISTINCT profile->>'bio')"
-        assert await rows(after, f"SELECT {kinds} FROM people") == [(2, 1, 1)]  # type: ignore[arg-type]
+        assert await rows(after, f"SELECT {kinds} FROM people") == [(2, 1, 1)]
         assert await rows(after, "SELECT DISTINCT body FROM archive.letters") == [("REDACTED",)]
         everything = str(await rows(after, "SELECT people, letters FROM people LEFT JOIN letters USING (id)"))
         assert not [hidden for hidden in HIDDEN if hidden in everything]
