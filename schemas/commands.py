@@ -75,7 +75,8 @@ class SaveInstance(Planned, frozen=True, kw_only=True):
     instance's site, else where that site's policy says.
 
     With ``masked`` every data service is masked as its data leaves: by its rules in ``masking``, or those of the
-    template when there is no ``masking`` at all.
+    template when there is no ``masking`` at all. Its bytes go no faster than ``bytes_per_second``, all data services
+    together; 0 for no limit.
     """
 
     image: str
@@ -85,6 +86,7 @@ class SaveInstance(Planned, frozen=True, kw_only=True):
     repository: str | None = None
     masked: bool = False
     masking: dict[str, Masking] = {}
+    bytes_per_second: int = 0
 
 
 @command("hub", "instance", "stop")
@@ -125,11 +127,13 @@ class RunImage(Planned, frozen=True, kw_only=True):
 class TransferImage(Timed, frozen=True, kw_only=True):
     """Have the image's copies at ``site`` too, in ``repository`` or else where the site's policy says.
 
-    With a ``repository`` all of them are to lie there, also when others of the same site hold them already.
+    With a ``repository`` all of them are to lie there, also when others of the same site hold them already. Their
+    bytes go no faster than ``bytes_per_second``, all together; 0 for no limit.
     """
 
     site: str
     repository: str | None = None
+    bytes_per_second: int = 0
 
 
 @command("hub", "image", "edit")
@@ -257,6 +261,7 @@ class SiteSaveInstance(SiteCommand, frozen=True, kw_only=True):
     repository: str | None = None
     masked: bool = False
     masking: dict[str, Masking] = {}
+    bytes_per_second: int = 0
 
 
 @command("site", "instance", "stop")
@@ -282,6 +287,7 @@ class SiteTransferImage(SiteCommand, frozen=True, kw_only=True):
     content: ImageContent
     source: str
     repository: str | None = None
+    bytes_per_second: int = 0
 
 
 @command("site", "image", "forget")

@@ -32,6 +32,7 @@ from site_agent.adapters.sealing import SealKey
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.actions import Actions
 from site_agent.application.answers import Answers
+from site_agent.application.bulk import Bulk
 from site_agent.application.commands import CommandHandler
 from site_agent.application.existing_watch import EXISTING_SECONDS, ExistingWatch
 from site_agent.application.grants import Grants
@@ -137,6 +138,7 @@ class _Agent:
             grants=grants,
             given=site_secrets,
             repositories=self._repositories,
+            bulk=Bulk(settings.repositories.copies_at_once),
         )
         self._runner = Runner(self._journal, actions)
         self._commands = CommandHandler(self._journal, self._runner, bus)

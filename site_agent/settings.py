@@ -40,12 +40,14 @@ class RepositoryRule(Section):
 
 class RepositorySection(Section):
     """Which of the site's repositories copies go into (the first rule that fits, else ``default``), how often the agent
-    looks what lies there, and whose signatures count besides those of the hub's sites."""
+    looks what lies there, whose signatures count besides those of the hub's sites, and how many copies are made,
+    fetched and restored at once (0: no limit)."""
 
     rules: list[RepositoryRule] = []
     default: str | None = None
     look_every_seconds: float = Field(default=30.0, gt=0)
     trusted_signers: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = []
+    copies_at_once: int = Field(default=8, ge=0)
 
     def policy(self) -> Policy:
         """The same as decisions take it."""

@@ -206,6 +206,7 @@ class RepositoryBroker(Broker, abc.ABC):
             certificate=self._config.tls.cert,
             key=self._config.tls.key,
             progress=lambda done, total: reporter.report(done=done, total=total),
+            pace=self._open.endpoint.pace,
         )
         if (known := await in_thread(moving.committed_here)) is not None:
             return Committed(summary=summaries.summary(known))

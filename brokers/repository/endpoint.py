@@ -40,6 +40,7 @@ from brokers.sdk.frames import (
     data_header,
     encode,
 )
+from brokers.sdk.pacing import Pace
 from schemas.problems import CalqueError
 
 READ_BUFFER_BYTES = 1 << 20
@@ -76,7 +77,10 @@ class Endpoint:
         tls: ssl.SSLContext,
         host: str,
         clock: Callable[[], float] = time.time,
+        bytes_per_second: int = 0,
     ) -> None:
+        """`bytes_per_second`: how fast bytes come and go at most, all together; 0 for no limit."""
+        self.pace = Pace(bytes_per_second)
         self._repository = repository
         self._tokens = tokens
         self._tls = tls
@@ -164,6 +168,7 @@ class Endpoint:
             try:
                 # The reader's buffer fills while a block is hashed, compressed and written; then it stops reading.
                 while block := await request.content.readany():
+                    await self.pace.take(len(block))
                     await self._run(writer.feed, block)
             except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError, ConnectionError) as error:
                 raise InvalidPart("the body was cut short", copy=copy, part=name) from error
@@ -260,6 +265,7 @@ class Endpoint:
         try:
             async for ready in self._ahead(batch, batches):
                 for piece in ready:
+                    await self.pace.take(len(piece))
                     await response.write(piece)
         except CalqueError as error:
             await self._break_off(request, response, error, framed=framed)

@@ -45,7 +45,7 @@ class Served:
         state = config.state_dir
         tokens = TokenKey.load_or_create(state / "tokens.key")
         tls = server_context(certificate=config.tls.cert, key=config.tls.key, ca=config.tls.ca)
-        endpoint = Endpoint(repository, tokens=tokens, tls=tls, host=config.host)
+        endpoint = Endpoint(repository, tokens=tokens, tls=tls, host=config.host, bytes_per_second=config.bwlimit)
         try:
             port = await _start(endpoint, config)
             if not config.port:

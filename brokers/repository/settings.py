@@ -1,12 +1,13 @@
 """What every copy repository broker is told at its start, beyond what every broker is told."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from brokers.repository.format1.repository import Options
 from brokers.sdk.settings import BrokerSettings, Section
+from schemas.rates import Rate
 
 
 class TlsSection(Section):
@@ -26,7 +27,8 @@ class RepositorySettings(BrokerSettings):
     are public keys (hex) that shall be able to open it too; `domain_key_file` the secret of the trust domain that a
     new repository gets: repositories that share it exchange only what the other lacks. `pack_mib` is the size from
     which a pack is full. `listing_delay_seconds`: by how much a listing of the store may lag behind what was done to
-    it (a directory that several machines share over NFS: 120); 0 where it doesn't."""
+    it (a directory that several machines share over NFS: 120); 0 where it doesn't. `bwlimit` is how fast bytes come and
+    go at most, all together (`50MiB/s`; 0 or `off`: as fast as they can)."""
 
     kind: Literal["crb"] = "crb"
     tls: TlsSection
@@ -37,6 +39,7 @@ class RepositorySettings(BrokerSettings):
     domain_key_file: Path | None = None
     pack_mib: int = Field(default=32, ge=1, le=256)
     listing_delay_seconds: float = Field(default=0.0, ge=0)
+    bwlimit: Annotated[Rate, Field(ge=0)] = 0
 
     def options(self) -> Options:
         """How a repository of format 1 is opened."""

@@ -18,6 +18,7 @@ from brokers.repository.opened import ChunkLayout, CommittedCopy, CopyRepository
 from brokers.repository.threads import in_thread
 from brokers.sdk.copystream_http import CopyStreamError, Session, broken, connection, damaged, request
 from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, StoredChunk
+from brokers.sdk.pacing import Pace
 from schemas.brokers import CopyGrant
 from schemas.problems import permanent, temporary
 
@@ -40,7 +41,10 @@ class Transfer:
         certificate: Path,
         key: Path,
         progress: TransferProgress | None = None,
+        pace: Pace | None = None,
     ) -> None:
+        """Its bytes go no faster than the grant says, and no faster than `pace`, which others may share."""
+        self._paces = (Pace(grant.bytes_per_second), pace or Pace(0))
         self._repository = repository
         self._grant = grant
         self._certificate = certificate
@@ -117,6 +121,7 @@ class Transfer:
             url = f"{self._grant.url}/parts/{part.name}"
             async with request(session, "GET", url, part=part.name, headers=headers) as response:
                 async for block in response.content.iter_any():
+                    await self._slowed(len(block))
                     self.fetched_bytes += len(block)
                     await in_thread(writer.feed, block)
                     self._tell(0)
@@ -173,6 +178,7 @@ class Transfer:
         async with request(session, "POST", f"{self._grant.url}/chunks", part=part.name, data=body) as response:
             try:
                 async for block in response.content.iter_any():
+                    await self._slowed(len(block))
                     for event in decoder.feed(block):
                         if isinstance(event, Failure):
                             make = temporary if event.temporary else permanent
@@ -190,6 +196,10 @@ class Transfer:
                 raise broken(part.name, error) from error
         if sizes:
             raise damaged(part.name, f"the repository left out {len(sizes)} chunks that were asked for")
+
+    async def _slowed(self, count: int) -> None:
+        for pace in self._paces:
+            await pace.take(count)
 
     def _tell(self, more: int) -> None:
         self._done += more

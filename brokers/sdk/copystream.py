@@ -32,6 +32,7 @@ from brokers.sdk.frames import (
     kept_frame,
     kept_line,
 )
+from brokers.sdk.pacing import Pace
 from schemas.brokers import CopyGrant
 from schemas.problems import temporary
 from schemas.values import CopyPart
@@ -105,6 +106,7 @@ class CopyWriter:
     def __init__(self, grant: CopyGrant, *, progress: Progress | None = None) -> None:
         self._grant = grant
         self._progress = progress
+        self._pace = Pace(grant.bytes_per_second)
 
     async def write_stream(self, part: str, blocks: AsyncIterator[bytes], *, media_type: str = RAW_TYPE) -> CopyPart:
         """Writes one opaque stream. What the iterator raises comes out as it is, and nothing of the part stays.
@@ -165,14 +167,15 @@ class CopyWriter:
             for block in gatherer.add(piece):
                 hasher.update(block)
                 size += len(block)
+                # Told as it goes on its way: so that somebody who waits sees the first block of a slow copy too.
+                self._passed(len(block))
                 for frame in _data_frames(block):
                     yield frame if isinstance(frame, bytes) else bytes(frame)
-                self._passed(len(block))
         for block in gatherer.flush():
             hasher.update(block)
             size += len(block)
-            yield data_header(len(block)) + block
             self._passed(len(block))
+            yield data_header(len(block)) + block
         yield encode(End(size, hasher.hex()))
 
     async def _entries_body(self, part: str, entries: AsyncIterator[EntrySource | KeptEntry]) -> AsyncIterator[bytes]:
@@ -223,6 +226,12 @@ class CopyWriter:
         for ready in gatherer.flush():
             yield ready
 
+    async def _paced(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for block in body:
+            for piece in self._pace.pieces(block):
+                await self._pace.take(len(piece))
+                yield piece
+
     async def _put(self, part: str, body: AsyncIterator[bytes], *, layout: Layout, media_type: str) -> CopyPart:
         headers = {"Content-Type": layout.media_type, MEDIA_TYPE_HEADER: media_type}
         url = f"{self._grant.url}/parts/{part}"
@@ -236,7 +245,7 @@ class CopyWriter:
 
         async with connection(self._grant) as session:
             try:
-                written: CopyPart = await send_guarded(body, send)
+                written: CopyPart = await send_guarded(self._paced(body), send)
             except TimeoutError as error:
                 raise broken(part, error) from error
             return written
@@ -248,6 +257,7 @@ class CopyReader:
     def __init__(self, grant: CopyGrant, *, progress: Progress | None = None) -> None:
         self._grant = grant
         self._progress = progress
+        self._pace = Pace(grant.bytes_per_second)
 
     async def describe(self) -> CopyHead:
         """The parts of the copy. Raises CopyStreamError."""
@@ -319,4 +329,4 @@ class CopyReader:
                 return
 
     def _events(self, part: str, layout: Layout) -> AsyncIterator[Event]:
-        return read_events(self._grant, part, layout, path=f"parts/{part}")
+        return read_events(self._grant, part, layout, path=f"parts/{part}", pace=self._pace)

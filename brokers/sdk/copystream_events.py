@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 
 from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request
 from brokers.sdk.frames import Event, Failure, FrameDecoder, FrameError, Layout
+from brokers.sdk.pacing import Pace
 from schemas.brokers import CopyGrant
 from schemas.problems import Problem, permanent, temporary
 
 
-async def read_events(grant: CopyGrant, part: str, layout: Layout, *, path: str) -> AsyncIterator[Event]:
-    """The events at `path` below the grant's copy, END last.
+async def read_events(
+    grant: CopyGrant, part: str, layout: Layout, *, path: str, pace: Pace | None = None
+) -> AsyncIterator[Event]:
+    """The events at `path` below the grant's copy, END last; their bytes no faster than `pace`.
 
     Raises CopyStreamError; its problem is temporary if the connection broke, permanent if what arrived is no such
     body, and what the repository says if it gives up.
@@ -25,6 +28,8 @@ async def read_events(grant: CopyGrant, part: str, layout: Layout, *, path: str)
             )
         try:
             async for block in response.content.iter_any():
+                if pace is not None:
+                    await pace.take(len(block))
                 for event in decoder.feed(block):
                     if isinstance(event, Failure):
                         raise CopyStreamError(_failure(part, event))

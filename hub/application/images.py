@@ -98,7 +98,13 @@ async def transfer(context: Context, received: Received) -> Outcome:
         return conflict("image", "the image holds no data: there is nothing to copy", "run it at the site")
     if isinstance(way, Here):
         content = way.content
-        here = SiteTransferImage(by=received.by, content=content, source=command.site, repository=command.repository)
+        here = SiteTransferImage(
+            by=received.by,
+            content=content,
+            source=command.site,
+            repository=command.repository,
+            bytes_per_second=command.bytes_per_second,
+        )
         return Forward(command.site, id, here)
     return await _begin(context, received, domain.plan_transfer(command, image=id, way=way, by=received.by))
 

@@ -161,6 +161,7 @@ def forward_save(received: Received, row: AppRow) -> Forward:
         repository=command.repository,
         masked=command.masked,
         masking=command.masking,
+        bytes_per_second=command.bytes_per_second,
         expected_plan=command.expected_plan,
     )
     return Forward(row.site, row.id, told)

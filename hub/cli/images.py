@@ -19,6 +19,7 @@ from hub.cli.output import seconds, size
 from hub.cli.planning import Planning, dry_run_option, name_option, new_site_option, planning_options
 from hub.cli.results import show_image, show_started
 from hub.cli.session import Session, asynchronous, confirm
+from hub.cli.values import RateParameter
 from hub.client import Client, Started
 from hub.manifest import load_rules
 from schemas.queries import ImageOrder, ImageView
@@ -33,6 +34,15 @@ repository_option = click.option(
     help="The copy repository of the site to put copies into; else its policy picks one.",
 )
 
+bwlimit_option = click.option(
+    "--bwlimit",
+    type=RateParameter(),
+    default="off",
+    show_default=True,
+    metavar="RATE",
+    help="Move its data no faster than this, all data services together: 50MiB/s, 500K (powers of 1024), off.",
+)
+
 
 @click.command()
 @app_argument
@@ -43,6 +53,7 @@ repository_option = click.option(
 @rules_option
 @site_option
 @repository_option
+@bwlimit_option
 @planning_options
 @wait_options
 @client_options
@@ -57,6 +68,7 @@ async def save(
     rules_file: Path | None,
     site: str | None,
     repository: str | None,
+    bwlimit: int,
     planning: Planning,
     wait: bool,
     timeout: float | None,
@@ -77,6 +89,7 @@ async def save(
             repository=repository,
             masked=masked,
             masking=masking,
+            bytes_per_second=bwlimit,
             expected_plan=planning.expected,
             deadline_seconds=planning.deadline,
         )
@@ -215,6 +228,7 @@ async def describe(session: Session, image_name: str) -> None:
 @image_argument
 @click.option("--to", "site", required=True, shell_complete=site_names, help="The site that is to have it.")
 @repository_option
+@bwlimit_option
 @deadline_option()
 @wait_options
 @client_options
@@ -224,6 +238,7 @@ async def transfer(
     image_name: str,
     site: str,
     repository: str | None,
+    bwlimit: int,
     deadline: float | None,
     wait: bool,
     timeout: float | None,
@@ -231,7 +246,9 @@ async def transfer(
     """Copy an image to another site, or into another repository of the same site. It stays where it was."""
     async with session.client() as client:
         found = await client.image(image_name)
-        started = await client.transfer_image(found.id, site=site, repository=repository, deadline_seconds=deadline)
+        started = await client.transfer_image(
+            found.id, site=site, repository=repository, bytes_per_second=bwlimit, deadline_seconds=deadline
+        )
         if not wait:
             show_started(session, started, said=f"image {found.name} is being copied to {site}")
             return

@@ -73,6 +73,10 @@ ENVIRONMENT: dict[str, Code] = {
     "changed_in_cluster": Code("Somebody else changed the same object of the cluster.", _WAIT),
     "repository_unreachable": Code("The connection to the copy repository broke.", _WAIT),
     "repository_failed": Code("The copy repository can't do it now.", _WAIT),
+    "kept_gone": Code(
+        "An entry can't be taken over from the copy before, which was deleted or is damaged.",
+        "Nothing: the next attempt sends it anew.",
+    ),
     "entry_changed": Code("A file or object changed while it was read.", "Save again."),
 }
 BROKER: dict[str, Code] = {

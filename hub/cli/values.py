@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import click
 
+from schemas.rates import parse_rate
 from schemas.site_secrets import secret_reference
 from schemas.values import Attachment, TemplateRef
 
@@ -29,6 +30,20 @@ class Duration(click.ParamType[float]):
         if not 0 < total <= 7 * 86400:
             self.fail(f"{value!r} is out of range; use more than 0 and at most 7 days", param, ctx)
         return total
+
+
+class RateParameter(click.ParamType[int]):
+    """Bytes per second, written as ``50MiB/s``, ``50M`` or ``off``."""
+
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_rate(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def environment(

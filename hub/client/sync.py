@@ -208,6 +208,7 @@ class SyncClient:
         repository: str | None = None,
         masked: bool = False,
         masking: Mapping[str, Masking] | None = None,
+        bytes_per_second: int = 0,
         expected_plan: str | None = None,
         deadline_seconds: float | None = None,
         command: str | None = None,
@@ -215,7 +216,8 @@ class SyncClient:
         """Save an app as the image ``name``; the target is the new image's id.
 
         Without a ``repository`` of its site, that site's policy picks one. ``masked``: data is masked as it leaves its
-        source, by the rules of ``masking`` (data service -> rules) or, without any, those of the template."""
+        source, by the rules of ``masking`` (data service -> rules) or, without any, those of the template.
+        ``bytes_per_second`` is a limit for its bytes; 0 for none."""
         return self._background.run(
             self._client.save(
                 app,
@@ -226,6 +228,7 @@ class SyncClient:
                 repository=repository,
                 masked=masked,
                 masking=masking,
+                bytes_per_second=bytes_per_second,
                 expected_plan=expected_plan,
                 deadline_seconds=deadline_seconds,
                 command=command,
@@ -276,13 +279,20 @@ class SyncClient:
         *,
         site: str,
         repository: str | None = None,
+        bytes_per_second: int = 0,
         deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
-        """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says."""
+        """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says; their bytes no
+        faster than ``bytes_per_second``, if that is not 0."""
         return self._background.run(
             self._client.transfer_image(
-                image, site=site, repository=repository, deadline_seconds=deadline_seconds, command=command
+                image,
+                site=site,
+                repository=repository,
+                bytes_per_second=bytes_per_second,
+                deadline_seconds=deadline_seconds,
+                command=command,
             )
         )
 

@@ -79,6 +79,7 @@ class Verbs(Catalog):
         repository: str | None = None,
         masked: bool = False,
         masking: Mapping[str, Masking] | None = None,
+        bytes_per_second: int = 0,
         expected_plan: str | None = None,
         deadline_seconds: float | None = None,
         command: str | None = None,
@@ -87,6 +88,7 @@ class Verbs(Catalog):
 
         Without a ``repository`` of its site, that site's policy picks one. ``masked``: data is masked as it leaves its
         source, by the rules of ``masking`` (data service -> rules) or, without any, those of the template.
+        ``bytes_per_second`` is a limit for its bytes; 0 for none.
         """
         self._named(name, field="name")
         found = await self.app(app, site=site)
@@ -100,6 +102,7 @@ class Verbs(Catalog):
             repository=repository,
             masked=masked or bool(masking),
             masking=dict(masking or {}),
+            bytes_per_second=bytes_per_second,
             expected_plan=expected_plan,
             deadline_seconds=deadline_seconds,
         )
@@ -154,12 +157,16 @@ class Verbs(Catalog):
         *,
         site: str,
         repository: str | None = None,
+        bytes_per_second: int = 0,
         deadline_seconds: float | None = None,
         command: str | None = None,
     ) -> Started:
-        """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says."""
+        """Have an image's copies at ``site`` too, in its ``repository`` or where its policy says; their bytes no
+        faster than ``bytes_per_second``, if that is not 0."""
         found = await self.image(image)
-        data = commands.TransferImage(site=site, repository=repository, deadline_seconds=deadline_seconds)
+        data = commands.TransferImage(
+            site=site, repository=repository, bytes_per_second=bytes_per_second, deadline_seconds=deadline_seconds
+        )
         return await self._send(data, target=found.id, command=command)
 
     async def stop(

@@ -218,7 +218,12 @@ def _command(operation: Operation, step: Step, attempt: int) -> Outgoing:
     if step.action == TRANSFER:
         wanted = msgspec.convert(operation.accepted.request, TransferRequest)
         transfer = SiteTransferImage(
-            by=by, parent=operation.id, content=wanted.content, source=wanted.source, repository=wanted.repository
+            by=by,
+            parent=operation.id,
+            content=wanted.content,
+            source=wanted.source,
+            repository=wanted.repository,
+            bytes_per_second=wanted.bytes_per_second,
         )
         return Outgoing(id, step.part, wanted.image, transfer)
     request = msgspec.convert(operation.accepted.request, RunRequest)

@@ -47,6 +47,7 @@ class TransferRequest(Fact, frozen=True, kw_only=True):
     source: str
     content: ImageContent
     repository: str | None = None
+    bytes_per_second: int = 0
 
 
 class RunRequest(TransferRequest, frozen=True, kw_only=True):
@@ -208,7 +209,12 @@ def holders(image: ImageFacts) -> tuple[str, ...]:
 def plan_transfer(command: TransferImage, *, image: str, way: Across, by: Requester) -> OperationAccepted:
     """The operation that brings an image to another site."""
     request = TransferRequest(
-        image=image, site=command.site, source=way.source, content=way.content, repository=command.repository
+        image=image,
+        site=command.site,
+        source=way.source,
+        content=way.content,
+        repository=command.repository,
+        bytes_per_second=command.bytes_per_second,
     )
     seconds = deadline(TRANSFER_KIND, command.deadline_seconds)
     return OperationAccepted(

@@ -49,6 +49,7 @@ class CopyGrant(Fact, frozen=True, kw_only=True):
     ``ca`` is the PEM of the authority to trust; ``fingerprint`` the SHA-256 (hex) of the server's certificate,
     which is pinned. ``client_fingerprint``, when set, is the only client certificate that may use the grant.
     ``parent``, for writing: the copy whose entries may be kept instead of sent again, empty when there is none.
+    ``bytes_per_second`` is how fast its bytes may go at most, 0 for no limit.
     """
 
     copy: str
@@ -61,6 +62,7 @@ class CopyGrant(Fact, frozen=True, kw_only=True):
     client_fingerprint: str | None = None
     protocol: str = "http"
     parent: str = ""
+    bytes_per_second: int = 0
 
 
 class Existing(Fact, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from schemas.values import BrokerKind
 from site_agent.adapters.brokers import Brokers
 from site_agent.adapters.secret_store import SecretStore
 from site_agent.application.bindings import Bindings
+from site_agent.application.bulk import Bulk
 from site_agent.application.calls import Call, Result
 from site_agent.application.environments import Environments, deployment, labels
 from site_agent.application.existing import existing_of
@@ -47,7 +48,10 @@ class Actions:
         grants: Grants,
         given: SiteSecrets,
         repositories: RepositoryWatch,
+        bulk: Bulk | None = None,
     ) -> None:
+        """`bulk`: how many copies may be under way at once."""
+        self._bulk = bulk or Bulk(0)
         self._site = site
         self._brokers = brokers
         self._bindings = Bindings(site, brokers=brokers, secrets=secrets, given=given)
@@ -74,7 +78,9 @@ class Actions:
             plans.DISCARD: self._discard,
             **self._masking.actions,
             **HookActions(site, brokers=brokers, environments=self._environments, stop=self.stop_attempts).actions,
-            **RepositoryActions(site, brokers=brokers, grants=grants, repositories=repositories).actions,
+            **RepositoryActions(
+                site, brokers=brokers, grants=grants, repositories=repositories, bulk=self._bulk
+            ).actions,
         }
         assert self._actions.keys() == plans.ACTIONS
 
@@ -146,7 +152,8 @@ class Actions:
             restore=restore,
             copy_format=copy_format,
         )
-        made = await self._brokers.run("dsb", service.broker, "provision", request, wire.Provisioned)
+        async with self._bulk.turn(needed=restore is not None):
+            made = await self._brokers.run("dsb", service.broker, "provision", request, wire.Provisioned)
         return {"resource": made.resource, "restored_bytes": made.restored_bytes, "method": made.method}
 
     async def _deprovision(self, call: Call) -> Result:
@@ -330,11 +337,12 @@ class Actions:
             operation=call.operation.id,
             service_id=instance.service_id(call.part),
             copy=copy,
-            grant=granted.grant,
+            grant=msgspec.structs.replace(granted.grant, bytes_per_second=call.request.get("bytes_per_second", 0)),
             existing=self._existing(instance, call.part),
             masking=order,
         )
-        copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
+        async with self._bulk.turn():
+            copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
         masked = masked_by(call, copied)
         result: Result = {"copied": msgspec.to_builtins(copied)}
         return result if masked is None else {**result, "masked": msgspec.to_builtins(masked)}

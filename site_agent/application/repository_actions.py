@@ -10,6 +10,7 @@ from schemas import brokers as wire
 from schemas.problems import CalqueError, permanent, temporary
 from schemas.values import ImageContent
 from site_agent.adapters.brokers import Brokers
+from site_agent.application.bulk import Bulk
 from site_agent.application.calls import Call, Result
 from site_agent.application.grants import Grants
 from site_agent.application.repository_watch import RepositoryWatch
@@ -26,8 +27,9 @@ class RepositoryActions:
     """The actions of one site that concern its copy repositories, by name."""
 
     def __init__(
-        self, site: Callable[[], Site], *, brokers: Brokers, grants: Grants, repositories: RepositoryWatch
+        self, site: Callable[[], Site], *, brokers: Brokers, grants: Grants, repositories: RepositoryWatch, bulk: Bulk
     ) -> None:
+        self._bulk = bulk
         self._site = site
         self._brokers = brokers
         self._grants = grants
@@ -126,8 +128,10 @@ class RepositoryActions:
                 operation=call.operation.accepted.parent or call.operation.id,
                 repository=repository,
             )
+        grant = msgspec.structs.replace(grant, bytes_per_second=call.request.get("bytes_per_second", 0))
         request = wire.TransferCopy(id=call.id, operation=call.operation.id, copy=copy, grant=grant)
-        done = await self._brokers.run("crb", repository, "transfer", request, wire.Committed)
+        async with self._bulk.turn():
+            done = await self._brokers.run("crb", repository, "transfer", request, wire.Committed)
         return {"summary": msgspec.to_builtins(done.summary)}
 
     # --- a repository as a whole

@@ -24,7 +24,7 @@ from site_agent.domain import attachments, consequences, decide_images, decide_r
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
 from site_agent.domain.masking import not_accepted, rules_for
-from site_agent.domain.repositories import home
+from site_agent.domain.repositories import home, share
 from site_agent.domain.site import Draft, Site
 
 
@@ -261,6 +261,8 @@ def _save(site: Site, command: cmd.SiteSaveInstance, id: str, target: str) -> De
     }
     if command.masked:
         request["masking"] = msgspec.to_builtins(masking)
+    if command.bytes_per_second:
+        request["bytes_per_second"] = share(command.bytes_per_second, among=len(copies))
     return [
         *drafts,
         *accept(

@@ -11,7 +11,7 @@ from site_agent.domain import plans
 from site_agent.domain.accepting import Decision, accept
 from site_agent.domain.instance import Instance
 from site_agent.domain.masking import not_accepted
-from site_agent.domain.repositories import Item, home, place
+from site_agent.domain.repositories import Item, home, place, share
 from site_agent.domain.site import Site
 
 
@@ -41,6 +41,8 @@ def transfer(site: Site, command: cmd.SiteTransferImage, id: str, target: str) -
         "holding": holding,
         "image": content.image,
     }
+    if command.bytes_per_second:
+        request["bytes_per_second"] = share(command.bytes_per_second, among=len(missing))
     steps = plans.transfer(missing)
     name = origin_of(content)
     return accept(site, command, id, kind="transfer", target=target, name=name, steps=steps, request=request)

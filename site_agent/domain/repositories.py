@@ -108,6 +108,11 @@ def placed_at(request: dict[str, Any], data_service: str) -> str:
     return chosen
 
 
+def share(bytes_per_second: int, *, among: int) -> int:
+    """What each of so many copies may take of a limit: they go at the same time."""
+    return max(1, bytes_per_second // max(1, among))
+
+
 def targets(request: dict[str, Any]) -> set[str]:
     """All repositories that an operation writes to."""
     return {request["repository"], *request.get("repositories", {}).values()}
