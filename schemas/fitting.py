@@ -12,21 +12,25 @@ from typing import NamedTuple
 from schemas.configuration import artifacts_of, effective, secret_names
 from schemas.events import BrokerRegistered
 from schemas.hook_check import kinds_of_hooks
-from schemas.problems import Problem, conflict, invalid, not_found
+from schemas.problems import Problem, conflict, invalid, not_found, temporary
 from schemas.references import references
 from schemas.site_secrets import name_in, secret_not_set
 from schemas.values import Artifact, Attachment, Choices, DataServiceSpec, ServiceSpec, Template
 from schemas.versions import satisfies
 
+AWAY_SECONDS = 5.0
+"""What a broker that was restarted takes to come back."""
+
 
 class Offer(NamedTuple):
     """What a site has: its brokers, the version of Calque there, and the names of its secrets (``None``: unknown,
-    which holds nothing up)."""
+    which holds nothing up). ``lost`` are brokers that it had and that do not answer now."""
 
     site: str
     brokers: Sequence[BrokerRegistered]
     version: str = ""
     secrets: frozenset[str] | None = None
+    lost: Sequence[BrokerRegistered] = ()
 
     def of_kind(self, kind: str) -> list[BrokerRegistered]:
         """The brokers of one kind, by name."""
@@ -76,7 +80,8 @@ def fit(
     lacking.extend(_attributes(reduced, data))
     lacking.extend(_secrets(reduced, offer))
     if lacking:
-        return lacking
+        away = _away(template, choices, offer, made_by=made_by)
+        return [away] if away is not None else lacking
     picked = {
         name: artifact
         for name, (_, artifact) in platforms.items()
@@ -90,6 +95,23 @@ def fit(
         },
         plans={name: chosen.detail for name, chosen in data.items()},
         picked=picked,
+    )
+
+
+def _away(template: Template, choices: Choices, offer: Offer, *, made_by: Mapping[str, str] | None) -> Problem | None:
+    """The problem when nothing is lacking but brokers that were there a while ago: one that restarts comes back."""
+    if not offer.lost:
+        return None
+    whole = fit(template, choices, offer._replace(brokers=(*offer.brokers, *offer.lost), lost=()), made_by=made_by)
+    if not isinstance(whole, Fit):
+        return None
+    needed = set(whole.brokers.values())
+    names = ", ".join(sorted(f"{one.kind}-{one.name}" for one in offer.lost if one.name in needed))
+    return temporary(
+        "broker_away",
+        f"site {offer.site} needs {names} for this, which does not answer now; send it again when it is back",
+        retry_after_seconds=AWAY_SECONDS,
+        field="site",
     )
 
 

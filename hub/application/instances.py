@@ -100,10 +100,15 @@ def check_values(
 
 def _offer(context: Context, site: str) -> Offer:
     sites = context.state.sites
-    rows = [row for (where, _), row in sites.brokers.items() if where == site and not row.lost]
+    rows = [row for (where, _), row in sites.brokers.items() if where == site]
     announced = sites.announced.get(site)
     # Secrets are changed at the site, and the news may be on its way: it is the site that knows.
-    return Offer(site, tuple(row.registered for row in rows), version=announced.version if announced else "")
+    return Offer(
+        site,
+        tuple(row.registered for row in rows if not row.lost),
+        version=announced.version if announced else "",
+        lost=tuple(row.registered for row in rows if row.lost),
+    )
 
 
 async def save(context: Context, received: Received) -> Outcome:

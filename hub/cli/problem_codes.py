@@ -41,6 +41,7 @@ ENVIRONMENT: dict[str, Code] = {
     "events_replaced": Code("The stream `EVENTS` was made anew under a running hub, which starts again.", _AGAIN),
     "replay_failed": Code("The replay beside the hub did not come to its end.", "See the hub's log; do it again."),
     "forgetting": Code("A site is still to delete copies of an image that is deleted.", _WAIT),
+    "broker_away": Code("A broker that this needs was there and does not answer now.", "Repeat it when it is back."),
     "site_offline": Code("The only sites that hold the copies do not report.", "Repeat it when the site is back."),
     "site_unavailable": Code("The site does not answer now.", "`calque site list`; repeat it when it is online."),
     "not_announced": Code("The site has not said yet who it is.", "Wait until `calque site list` shows it online."),

@@ -65,7 +65,7 @@ class Brokers:
             try:
                 return await self.once(kind, broker, operation, request, reply, on=on, timeout_seconds=timeout_seconds)
             except CalqueError as error:
-                if not _away(error):
+                if not away(error):
                     raise
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_POLL_SECONDS)
@@ -125,5 +125,6 @@ class Brokers:
         return await self.call(kind, broker, operation, request, wire.Outcome, on=on, timeout_seconds=PROMPT_SECONDS)
 
 
-def _away(error: CalqueError) -> bool:
+def away(error: CalqueError) -> bool:
+    """Whether it says that nobody answered for the broker."""
     return error.problem.code in ("unavailable", "timeout", "stopping")

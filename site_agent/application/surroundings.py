@@ -13,7 +13,7 @@ from schemas import brokers as wire
 from schemas import events as ev
 from schemas.problems import CalqueError
 from schemas.values import BrokerKind
-from site_agent.adapters.brokers import Brokers
+from site_agent.adapters.brokers import Brokers, away
 from site_agent.adapters.journal import Journal
 from site_agent.domain import health
 from site_agent.domain.site import Draft, Site
@@ -24,7 +24,10 @@ DISCOVERY_SECONDS = 2.0
 FIRST_DISCOVERY_SECONDS = 0.2
 FIRST_DISCOVERIES = 40
 HEALTH_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
 MISSES_UNTIL_LOST = 5
+SECONDS_UNTIL_LOST = 9.0
+"""A broker that is started again is back before: it is never lost, and what needs it meanwhile waits."""
 PROBES_UNTIL_BELIEVED = 2
 
 
@@ -58,11 +61,12 @@ class BrokerWatch:
         self._journal = journal
         self._bus = bus
         self._brokers = brokers
-        self._misses: dict[str, int] = {}
+        self._missed: dict[str, tuple[int, float]] = {}
         self.crb_fingerprints: dict[str, str] = {}
 
     async def look(self) -> None:
         """One round: ask who is there, and record what changed."""
+        loop = asyncio.get_running_loop()
         found: dict[str, ev.BrokerRegistered] = {}
         seen: set[str] = set()
         for info in await discover(self._bus, wait_seconds=0.3):
@@ -74,10 +78,27 @@ class BrokerWatch:
                 found["-".join(key)] = await self._describe(*key)
             except CalqueError as error:
                 logger.info("broker %s does not describe itself: %s", "-".join(key), error)
-        for id in self._journal.site.brokers:
-            self._misses[id] = 0 if id in seen else self._misses.get(id, 0) + 1
-        lost = [id for id, misses in self._misses.items() if misses >= MISSES_UNTIL_LOST]
+        for id, known in list(self._journal.site.brokers.items()):
+            if id in seen or await self._answers(known.kind, known.name):
+                self._missed.pop(id, None)
+            else:
+                times, since = self._missed.get(id, (0, loop.time()))
+                self._missed[id] = (times + 1, since)
+        lost = [
+            id
+            for id, (times, since) in self._missed.items()
+            if times >= MISSES_UNTIL_LOST and loop.time() - since >= SECONDS_UNTIL_LOST
+        ]
         await self._journal.record(lambda site: _changes(site, found, lost), each=True, need="spare")
+
+    async def _answers(self, kind: BrokerKind, name: str) -> bool:
+        """Whether it takes requests: who is slow to answer a question to all may only be busy."""
+        reply = wire.CONTRACTS[kind]["info"].result
+        try:
+            await self._brokers.once(kind, name, "info", wire.InfoRequest(), reply, timeout_seconds=ANSWER_SECONDS)
+        except CalqueError as error:
+            return not away(error)
+        return True
 
     async def _describe(self, kind: BrokerKind, name: str) -> ev.BrokerRegistered:
         asked = wire.InfoRequest()

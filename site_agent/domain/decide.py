@@ -147,6 +147,7 @@ def offer(site: Site) -> Offer:
     return Offer(
         site=site.name,
         brokers=tuple(site.brokers.values()),
+        lost=tuple(site.lost_brokers.values()),
         version=site.announced.version if site.announced else "",
         secrets=frozenset(name for name, secret in site.secrets.items() if secret.there),
     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from schemas.problems import Problem, conflict, not_found
+from schemas.fitting import AWAY_SECONDS
+from schemas.problems import Problem, conflict, not_found, temporary
 from schemas.values import DataClass, DataServiceType
 
 
@@ -122,21 +123,29 @@ def check_usable(
     wanted: str | None, *, site: str, there: Sequence[str], known: Sequence[str], to_write: bool = True
 ) -> Problem | None:
     """``None`` when a repository can be used: the one that is ``wanted``, or any when it is ``None``."""
+    if not there and known and to_write:
+        return _away(site, known)
     if not there and to_write:
         return conflict("site", f"site {site} has no copy repository", "start a copy repository broker there")
     if wanted is None or wanted in there:
         return None
     listed = ", ".join(there)
     if wanted in known:
-        return conflict(
-            "repository",
-            f"copy repository {wanted!r} of site {site} does not answer",
-            f"start it, or use: {listed}" if listed else "start it",
-        )
+        return _away(site, [wanted])
     return not_found(
         "repository",
         f"site {site} has no copy repository {wanted!r}",
         f"use one of: {listed}" if listed else "start a copy repository broker there",
+    )
+
+
+def _away(site: str, names: Iterable[str]) -> Problem:
+    listed = ", ".join(repr(name) for name in names)
+    return temporary(
+        "broker_away",
+        f"copy repository {listed} of site {site} does not answer now; send it again when it is back",
+        retry_after_seconds=AWAY_SECONDS,
+        field="repository",
     )
 
 

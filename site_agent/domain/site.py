@@ -81,6 +81,7 @@ class Site:
     images: dict[str, Image] = field(default_factory=dict)
     locations: dict[str, ev.LocationAdded] = field(default_factory=dict)
     brokers: dict[str, ev.BrokerRegistered] = field(default_factory=dict)
+    lost_brokers: dict[str, ev.BrokerRegistered] = field(default_factory=dict)
     secrets: dict[str, SiteSecret] = field(default_factory=dict)
     repository_order: dict[str, None] = field(default_factory=dict)
     signers: dict[str, None] = field(default_factory=dict)
@@ -129,12 +130,13 @@ class Site:
             case "broker":
                 if isinstance(event, ev.BrokerRegistered):
                     self.brokers[id] = event
+                    self.lost_brokers.pop(id, None)
                     if event.kind == "crb":
                         self.repository_order[event.name] = None
                     if event.signing_key:
                         self.signers[event.signing_key] = None
-                else:
-                    self.brokers.pop(id, None)
+                elif id in self.brokers:
+                    self.lost_brokers[id] = self.brokers.pop(id)
             case "secret":
                 self._secret(id, event)
             case "signer":
