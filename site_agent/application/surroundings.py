@@ -26,8 +26,10 @@ FIRST_DISCOVERIES = 40
 HEALTH_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 MISSES_UNTIL_LOST = 5
-SECONDS_UNTIL_LOST = 9.0
+AWAY_UNTIL_LOST_SECONDS = 9.0
 """A broker that is started again is back before: it is never lost, and what needs it meanwhile waits."""
+SILENT_UNTIL_LOST_SECONDS = 60.0
+"""One that is there and says nothing is given more: it may be busy, or stand still with its machine."""
 PROBES_UNTIL_BELIEVED = 2
 
 
@@ -78,27 +80,28 @@ class BrokerWatch:
                 found["-".join(key)] = await self._describe(*key)
             except CalqueError as error:
                 logger.info("broker %s does not describe itself: %s", "-".join(key), error)
+        lost: list[str] = []
         for id, known in list(self._journal.site.brokers.items()):
-            if id in seen or await self._answers(known.kind, known.name):
+            bearable = None if id in seen else await self._bearable(known.kind, known.name)
+            if bearable is None:
                 self._missed.pop(id, None)
-            else:
-                times, since = self._missed.get(id, (0, loop.time()))
-                self._missed[id] = (times + 1, since)
-        lost = [
-            id
-            for id, (times, since) in self._missed.items()
-            if times >= MISSES_UNTIL_LOST and loop.time() - since >= SECONDS_UNTIL_LOST
-        ]
+                continue
+            times, since = self._missed.get(id, (0, loop.time()))
+            self._missed[id] = (times + 1, since)
+            if times + 1 >= MISSES_UNTIL_LOST and loop.time() - since >= bearable:
+                lost.append(id)
         await self._journal.record(lambda site: _changes(site, found, lost), each=True, need="spare")
 
-    async def _answers(self, kind: BrokerKind, name: str) -> bool:
-        """Whether it takes requests: who is slow to answer a question to all may only be busy."""
+    async def _bearable(self, kind: BrokerKind, name: str) -> float | None:
+        """How long it may go on like this before it is lost; ``None`` when it answers. Who is slow to answer a
+        question to all may only be busy."""
         reply = wire.CONTRACTS[kind]["info"].result
         try:
             await self._brokers.once(kind, name, "info", wire.InfoRequest(), reply, timeout_seconds=ANSWER_SECONDS)
         except CalqueError as error:
-            return not away(error)
-        return True
+            if away(error):
+                return SILENT_UNTIL_LOST_SECONDS if error.problem.code == "timeout" else AWAY_UNTIL_LOST_SECONDS
+        return None
 
     async def _describe(self, kind: BrokerKind, name: str) -> ev.BrokerRegistered:
         asked = wire.InfoRequest()

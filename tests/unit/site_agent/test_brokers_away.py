@@ -64,7 +64,7 @@ class Questions:
     """Brokers of which each answers, is slow, or is away."""
 
     def __init__(self, *, slow: str, away: str) -> None:
-        self.problems = {slow: "internal", away: "unavailable"}
+        self.problems = {slow: "timeout", away: "unavailable"}
 
     async def once(self, kind: str, name: str, *_: Any, **__: Any) -> wire.PsbInfo:
         """Of this one."""
@@ -83,7 +83,10 @@ async def test_a_broker_is_lost_when_nobody_takes_its_requests_for_a_while(monke
     for _ in range(ROUNDS):
         await watch.look()
     assert "dsb-s3" in parts.journal.site.brokers, "one that is started again is not lost"
-    monkeypatch.setattr(surroundings, "SECONDS_UNTIL_LOST", 0.0)
+    monkeypatch.setattr(surroundings, "AWAY_UNTIL_LOST_SECONDS", 0.0)
     await watch.look()
     assert "dsb-s3" not in parts.journal.site.brokers
     assert "dsb-postgres" in parts.journal.site.brokers, "one that is busy is not lost"
+    monkeypatch.setattr(surroundings, "SILENT_UNTIL_LOST_SECONDS", 0.0)
+    await watch.look()
+    assert "dsb-postgres" not in parts.journal.site.brokers
