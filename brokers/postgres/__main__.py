@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from brokers.postgres.broker import PostgresBroker
+from brokers.postgres.both import PostgresBrokerWithServers
 from brokers.postgres.settings import PostgresSettings
 from brokers.sdk.main import run_broker
 
 if __name__ == "__main__":
-    run_broker(PostgresBroker, PostgresSettings)
+    run_broker(PostgresBrokerWithServers, PostgresSettings)

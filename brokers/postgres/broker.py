@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import ClassVar
 from urllib.parse import quote
 
 import msgspec
@@ -80,10 +81,11 @@ class PostgresBroker(Broker):
     """A database and an owner role per data service, a login role per binding."""
 
     description = "PostgreSQL: a database and an owner role per data service"
+    all_plans: ClassVar[tuple[Plan, ...]] = PLANS
 
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings)
-        self._plans = settings.priced(PLANS)
+        self._plans = settings.priced(self.all_plans)
         self._own = settings
         self._server = Server(settings.admin.login)
         self._tools = Tools(settings.bin_dir)

@@ -35,9 +35,19 @@ class Program:
 
     @classmethod
     async def start(
-        cls, path: Path, arguments: Sequence[str], *, environment: Mapping[str, str], stdin: bool = False
+        cls,
+        path: Path,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdin: bool = False,
+        cwd: Path | None = None,
+        user: int | None = None,
+        group: int | None = None,
+        extra_groups: Sequence[int] | None = None,
     ) -> Program:
-        """Start ``path``. Raises :class:`CalqueError` when it can't be."""
+        """Start ``path``, in ``cwd`` and as ``user`` where they are given. Raises :class:`CalqueError` when it can't
+        be."""
         try:
             process = await asyncio.create_subprocess_exec(
                 str(path),
@@ -48,6 +58,10 @@ class Program:
                 env={"PATH": os.environ.get("PATH", os.defpath), **environment},
                 limit=BLOCK_BYTES,
                 start_new_session=True,
+                cwd=cwd,
+                user=user,
+                group=group,
+                extra_groups=extra_groups,
             )
         except OSError as error:
             raise permanent_error(

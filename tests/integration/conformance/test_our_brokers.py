@@ -16,6 +16,7 @@ from tests.integration.conformance.conftest import conforms
 from tests.integration.kubernetes.services import SPEC, Kubernetes, give_app
 from tests.integration.kubernetes.simulated.api import SimulatedCluster
 from tests.integration.postgres.services import Postgres
+from tests.integration.postgres.test_physical import dedicated_broker
 from tests.integration.repository_brokers.brokers import Surroundings
 from tests.integration.s3.services import S3
 from tests.servers import NatsServer, RunningApps, RunningPostgres, RunningS3
@@ -179,5 +180,18 @@ async def test_the_messaging_broker_conforms(
             "dsb.restore.independent",
             "dsb.restart.moment",
         ]
+    finally:
+        await broker.stop()
+
+
+@pytest.mark.full
+async def test_servers_of_their_own_conform(
+    postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    broker = dedicated_broker(postgres_server, bus, nats_server, tmp_path, "conform-own")
+    await broker.start()
+    try:
+        assert skipped(await conforms(broker, bus, options=Options(plan="dedicated"))) == []
+        assert list((tmp_path / "servers").glob("calque_*")) == []
     finally:
         await broker.stop()

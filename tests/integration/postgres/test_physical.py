@@ -1,0 +1,211 @@
+"""Servers of their own: they outlive the broker, and are copied and restored as files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pytest
+import pytest_asyncio
+
+from brokers.postgres.names import database_of
+from brokers.postgres.physical.account import account_for
+from brokers.postgres.physical.copies import PHYSICAL_FORMAT
+from bus.connection import Bus
+from schemas.brokers import (
+    CopyGrant,
+    DataServiceHealth,
+    Done,
+    DsbInfo,
+    Health,
+    InfoRequest,
+    PrepareCopy,
+    Prepared,
+    Provision,
+    Provisioned,
+    StageCopy,
+)
+from schemas.ids import new_id
+from tests.integration.broker_process import eventually
+from tests.integration.filesystem.site import Site
+from tests.integration.postgres.services import Postgres, rows
+from tests.integration.postgres.test_copies import EVERYTHING
+from tests.servers import NatsServer, RunningPostgres
+
+SECONDS = 60.0
+
+
+class Dedicated(Postgres):
+    """The broker, whose data services have servers of their own here."""
+
+    async def provision_dedicated(self, service_id: str, *, restore: CopyGrant | None = None) -> Provisioned:
+        return await self.run("provision", self.dedicated_request(service_id, restore=restore), Provisioned)
+
+    def dedicated_request(self, service_id: str, *, restore: CopyGrant | None = None) -> Provision:
+        request = self.provision_request(service_id, restore=restore)
+        copy_format = PHYSICAL_FORMAT if restore else None
+        return msgspec.structs.replace(request, plan="dedicated", copy_format=copy_format)
+
+    async def stage(self, service_id: str, copy: str) -> None:
+        await self.run("stage_copy", StageCopy(id=new_id(), service_id=service_id, copy=copy), Done)
+
+    def place(self, service_id: str) -> Path:
+        return self.directory / "servers" / database_of(service_id)
+
+    def server_pid(self, service_id: str) -> int:
+        return int((self.place(service_id) / "data" / "postmaster.pid").read_text().split()[0])
+
+    async def fill(self, service_id: str, *, count: int = 500) -> None:
+        async with await self.connect(service_id) as app:
+            await app.execute("CREATE TABLE ideas (id serial PRIMARY KEY, title text NOT NULL, body text)")
+            await app.execute("CREATE SEQUENCE tickets START 41")
+            await app.execute(
+                "INSERT INTO ideas (title, body) SELECT 'idea ' || n, repeat(md5(n::text), 10) "
+                "FROM generate_series(1, %s) n",
+                (count,),
+            )
+
+    def dumped(self, service_id: str, port: str) -> str:
+        database = database_of(service_id)
+        environment = {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": port,
+            "PGUSER": "postgres",
+            "PGPASSWORD": (self.place(service_id) / "superuser.password").read_text(),
+        }
+        text = subprocess.run(
+            [self.server.server.bin_dir / "pg_dump", "--restrict-key=0", f"--dbname={database}"],
+            env=environment,
+            capture_output=True,
+            check=True,
+            timeout=SECONDS,
+            text=True,
+        ).stdout
+        return text.replace(database, "OWNER")
+
+
+def dedicated_broker(server: RunningPostgres, bus: Bus, nats: NatsServer, directory: Path, name: str) -> Dedicated:
+    if not account_for(None).may_run(server.server.bin_dir / "postgres"):
+        pytest.skip("the user of servers can't reach the programs of PostgreSQL where they are installed")
+    return Dedicated(
+        server,
+        bus=bus,
+        nats_url=nats.url,
+        directory=directory,
+        name=name,
+        dedicated={"directory": str(directory / "servers")},
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def dedicated(
+    postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Dedicated]:
+    broker = dedicated_broker(postgres_server, bus, nats_server, tmp_path_factory.mktemp("dedicated"), "dedicated")
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        for service in ("own", "own-2", "own-3"):
+            await broker.deprovision(service)
+        assert list((broker.directory / "servers").glob("calque_*")) == []
+        assert await broker.stop() == 0
+
+
+async def save(broker: Dedicated, repository: Site, service_id: str, copy: str) -> CopyGrant:
+    await broker.stage(service_id, copy)
+    await broker.prepare(service_id, copy)
+    await broker.copy(service_id, copy, repository.open_write(copy))
+    repository.repository.commit(copy)
+    await broker.discard(copy)
+    return repository.open_read(copy)
+
+
+async def test_a_physical_copy_shows_its_moment_and_becomes_a_server_of_its_own(
+    dedicated: Dedicated, repository: Site
+) -> None:
+    broker = dedicated
+    info = await broker.ask("info", InfoRequest(), DsbInfo)
+    assert "dedicated" in {plan.name for plan in info.plans}
+    assert PHYSICAL_FORMAT in info.copy_formats
+    own = await broker.provision_dedicated("own")
+    assert await broker.provision_dedicated("own") == own
+    await broker.fill("own")
+    async with await broker.connect("own") as app:
+        await broker.stage("own", "copy-own")
+        await app.execute("INSERT INTO ideas (title) VALUES ('after the backup began')")
+        before = await asyncio.to_thread(broker.dumped, "own", own.resource["port"])
+        everything = await rows(app, EVERYTHING)
+        prepared = await broker.prepare("own", "copy-own")
+        assert (prepared.level, prepared.moment.split(" at ")[0][:21]) == ("application", "restore point calque_")
+        await app.execute("DELETE FROM ideas WHERE id > 100")
+        # the moment outlives the broker, and so does the server
+        await broker.kill()
+        await app.execute("INSERT INTO ideas (title) VALUES ('after the moment')")
+        await broker.start()
+        assert await broker.prepare("own", "copy-own") == prepared
+        copied = await broker.copy("own", "copy-own", repository.open_write("copy-own"))
+    assert (copied.copy_format, copied.method) == (PHYSICAL_FORMAT, "physical")
+    assert [part.name for part in copied.parts] == ["cluster", "base", "wal"]
+    assert copied.engine_version.startswith("18")
+    repository.repository.commit("copy-own")
+    await broker.discard("copy-own")
+    request = PrepareCopy(id=new_id(), service_id="own", copy="copy-own")
+    assert (await broker.refuses("prepare_copy", request, Prepared)).code == "moment_lost"
+    old = await broker.bind("own")
+    restored = await broker.provision_dedicated("own-2", restore=repository.open_read("copy-own"))
+    assert (restored.method, restored.restored_bytes) == ("physical", sum(part.size for part in copied.parts))
+    assert restored.resource["port"] != own.resource["port"]
+    assert await asyncio.to_thread(broker.dumped, "own-2", restored.resource["port"]) == before
+    # nobody's old credentials
+    with pytest.raises(psycopg.OperationalError, match=r"authentication failed|does not exist"):
+        await psycopg.AsyncConnection.connect(
+            host="127.0.0.1",
+            port=int(restored.resource["port"]),
+            user=old.attributes["user"],
+            password=old.secrets["password"].value,
+            dbname=restored.resource["database"],
+        )
+    async with await broker.connect("own-2") as app:
+        assert await rows(app, EVERYTHING) == everything
+        assert await rows(app, "SELECT nextval('tickets')") == [(41,)]
+        await app.execute("CREATE TABLE of_the_app (n int)")
+        slots = await rows(app, "SELECT count(*) FROM pg_replication_slots")
+        assert slots == [(0,)]
+    # a server that was restored is copied as any other, on its own line of time
+    again = await save(broker, repository, "own-2", "copy-own-2")
+    await broker.provision_dedicated("own-3", restore=again)
+    async with await broker.connect("own-3") as app:
+        assert await rows(app, "SELECT count(*) FROM of_the_app") == [(0,)]
+        assert await rows(app, EVERYTHING) == everything
+    refused = msgspec.structs.replace(broker.provision_request("own-small", restore=again), copy_format=PHYSICAL_FORMAT)
+    assert (await broker.fails("provision", refused)).field == "copy_format"
+
+
+async def test_a_server_that_died_is_started_again_on_its_port(dedicated: Dedicated) -> None:
+    first = await dedicated.provision_dedicated("own")
+    async with await dedicated.connect("own") as app:
+        await app.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
+    number = dedicated.server_pid("own")
+    os.kill(number, signal.SIGQUIT)
+
+    def another() -> bool:
+        try:
+            return dedicated.server_pid("own") != number
+        except (OSError, ValueError, IndexError):
+            return False
+
+    await eventually(another, seconds=SECONDS, what="another server runs")
+    deadline = asyncio.get_running_loop().time() + SECONDS
+    while not (await dedicated.ask("health", DataServiceHealth(service_id="own"), Health)).healthy:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.1)
+    assert await dedicated.provision_dedicated("own") == first
+    async with await dedicated.connect("own") as app:
+        assert await rows(app, "SELECT count(*) FROM kept") == [(0,)]
