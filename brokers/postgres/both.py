@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from brokers.postgres.broker import PLANS, PostgresBroker
+from brokers.postgres.broker import COPY_FORMAT, PLANS, PostgresBroker
 from brokers.postgres.physical.services import DEDICATED, PLAN, DedicatedServices
-from brokers.postgres.server import Lost, explain
+from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
 from brokers.sdk.progress import Reporter
 from schemas.brokers import (
@@ -14,6 +14,7 @@ from schemas.brokers import (
     Bound,
     Copied,
     CopyData,
+    CopyGrant,
     DataServiceHealth,
     DataServicesDescription,
     Deprovision,
@@ -40,7 +41,9 @@ class PostgresBrokerWithServers(PostgresBroker):
 
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings)
-        self._dedicated = DedicatedServices(settings.dedicated, bin_dir=settings.bin_dir)
+        self._dedicated = DedicatedServices(
+            settings.dedicated, bin_dir=settings.bin_dir, restores={COPY_FORMAT: self._restore_logical}
+        )
 
     async def start(self) -> None:
         """As ever, and the servers that should run are looked after."""
@@ -117,6 +120,9 @@ class PostgresBrokerWithServers(PostgresBroker):
         """All of both."""
         known = await super().describe(request)
         return DataServicesDescription(resources=known.resources + self._dedicated.describe(request.service_id))
+
+    async def _restore_logical(self, server: Server, service_id: str, grant: CopyGrant, reporter: Reporter) -> int:
+        return await self._restore(service_id, grant, reporter, server=server)
 
     async def health(self, request: DataServiceHealth) -> Health:
         """By what is there."""

@@ -325,8 +325,11 @@ class PostgresBroker(Broker):
         await self._moments.lost(copy)
         return moment_lost(copy, "PostgreSQL ended the session that held it")
 
-    async def _restore(self, service_id: str, grant: CopyGrant, reporter: Reporter) -> int:
-        """Restore into the empty database; how many bytes of dump went in."""
+    async def _restore(
+        self, service_id: str, grant: CopyGrant, reporter: Reporter, *, server: Server | None = None
+    ) -> int:
+        """Restore into the empty database, on the shared server or another; how many bytes of dump went in."""
+        server = server or self._server
         done = 0
         reader = CopyReader(grant, progress=lambda count: passed(count))
         head = await reader.describe()
@@ -341,7 +344,7 @@ class PostgresBroker(Broker):
             reporter.report(done=done, total=total)
 
         database = database_of(service_id)
-        environment = self._server.program_environment(
+        environment = server.program_environment(
             database=database, application=application_of(grant.copy), options="-c synchronous_commit=off"
         )
         arguments = (
@@ -357,19 +360,19 @@ class PostgresBroker(Broker):
         try:
             await restore.feed(reader.read_stream(DATABASE_PART))
         except ProgramFailed:
-            async with self._server.session():  # a server that is gone is the better answer, and a temporary one
+            async with server.session():  # a server that is gone is the better answer, and a temporary one
                 raise
         finally:
             await restore.stop()
         if SEQUENCES_PART in parts:
-            await self._set_sequences(database, CopyReader(grant))
+            await self._set_sequences(server, database, CopyReader(grant))
         return total
 
-    async def _set_sequences(self, database: str, reader: CopyReader) -> None:
+    async def _set_sequences(self, server: Server, database: str, reader: CopyReader) -> None:
         """Put the sequences where they stood at the moment: the dump read them later."""
         text = b"".join([bytes(block) async for block in reader.read_stream(SEQUENCES_PART)])
         sequences = msgspec.json.decode(text, type=list[SequenceValue])
-        async with self._server.session(database=database) as session, session.transaction():
+        async with server.session(database=database) as session, session.transaction():
             for sequence in sequences:
                 await session.run(
                     "SELECT setval(%s::regclass, %s, %s)", (sequence.name, sequence.last_value, sequence.is_called)

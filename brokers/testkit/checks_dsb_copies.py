@@ -11,6 +11,7 @@ from brokers.testkit.checks import check, holds
 from brokers.testkit.conversation import renewed
 from brokers.testkit.dsb_bench import DsbBench
 from schemas.brokers import Copied, DiscardCopy, Done, PrepareCopy, Prepared
+from schemas.envelope import convert
 from schemas.ids import new_id
 
 PREPARE = "schemas/brokers, PrepareCopy; design, section 4, saving an image"
@@ -215,7 +216,7 @@ async def restart_moment(bench: DsbBench) -> None:
     request = bench.copy_request(prepared)
     outcome = await bench.talk.finish("copy", request)
     if outcome.state == "succeeded":
-        bench.copies.opened(prepared.copy).committed = True
+        bench.committed(prepared, convert(outcome.result, Copied))
         found = await bench.restored(prepared)
         holds(found == {"one": "1"}, f"a new moment was fixed: restored is {found}")
     else:

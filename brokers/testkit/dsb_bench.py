@@ -42,6 +42,7 @@ class DsbBench(Bench):
         super().__init__(*arguments)
         self._services: list[str] = []
         self._copies: list[str] = []
+        self._formats: dict[str, str] = {}
 
     # --- for the checks of all kinds
 
@@ -89,7 +90,7 @@ class DsbBench(Bench):
             parameters=self.options.parameters,
             labels={**LABELS, "instance": service},
             restore=restore,
-            copy_format=info.copy_formats[0] if restore is not None else None,
+            copy_format=self._formats.get(restore.copy, info.copy_formats[0]) if restore is not None else None,
         )
 
     async def described(self) -> DsbInfo:
@@ -188,8 +189,13 @@ class DsbBench(Bench):
     async def copy(self, prepared: PrepareCopy) -> Copied:
         """The copy, written and committed in the kit's repository."""
         copied = await self.talk.run("copy", self.copy_request(prepared), Copied)
-        self.copies.opened(prepared.copy).committed = True
+        self.committed(prepared, copied)
         return copied
+
+    def committed(self, prepared: PrepareCopy, copied: Copied) -> None:
+        """It was copied, and may be restored from here on."""
+        self._formats[prepared.copy] = copied.copy_format
+        self.copies.opened(prepared.copy).committed = True
 
     async def restored(self, prepared: PrepareCopy) -> dict[str, str]:
         """What is read from a new data service that is made from a committed copy."""

@@ -26,6 +26,8 @@ from brokers.sdk.atomic import write_atomically
 from schemas.secrets import Secret
 
 SUPERUSER = "postgres"
+SEGMENT_MIB = 4
+"""Of a file of the log: the last one of a copy is sent whole."""
 INITDB_SECONDS = 120.0
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -123,7 +125,7 @@ class Cluster:
             await self._run(
                 "initdb",
                 *("-D", HERE, "-U", SUPERUSER, "--pwfile", file.name, "--auth=scram-sha-256", "--no-instructions"),
-                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", f"--wal-segsize={SEGMENT_MIB}"),
                 seconds=INITDB_SECONDS,
             )
         await asyncio.to_thread(self.configure)

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from brokers.postgres.physical.copies import PHYSICAL, PHYSICAL_FORMAT, Physical
 from brokers.postgres.physical.restoring import restore
 from brokers.postgres.physical.settings import DedicatedSection
 from brokers.postgres.programs import ProgramFailed
-from brokers.postgres.server import ServerError
+from brokers.postgres.server import Server, ServerError
 from brokers.sdk.errors import permanent_error, temporary_error
 from brokers.sdk.progress import Reporter
 from schemas.brokers import (
@@ -36,6 +36,7 @@ from schemas.brokers import (
     Bound,
     Copied,
     CopyData,
+    CopyGrant,
     Health,
     PrepareCopy,
     Prepared,
@@ -49,6 +50,8 @@ from schemas.values import Plan
 logger = logging.getLogger(__name__)
 
 DEDICATED = "dedicated"
+LOGICAL = "logical"
+RestoreLogically = Callable[[Server, str, CopyGrant, Reporter], Awaitable[int]]
 PLAN = Plan(
     name=DEDICATED,
     description="a PostgreSQL server of its own, copied and restored as files",
@@ -65,11 +68,17 @@ _MAJOR = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
 class DedicatedServices:
-    """All of them at this broker. Without a ``section`` there are none, and none can be made."""
+    """All of them at this broker. Without a ``section`` there are none, and none can be made.
 
-    def __init__(self, section: DedicatedSection | None, *, bin_dir: Path) -> None:
+    ``restores`` is how copies of other formats get into the empty database of a new server.
+    """
+
+    def __init__(
+        self, section: DedicatedSection | None, *, bin_dir: Path, restores: Mapping[str, RestoreLogically]
+    ) -> None:
         self._section = section
         self._bin_dir = bin_dir.absolute()
+        self._restores = restores
         self._account: Account | None = None
         self._major = 0
         self._why_not = ""
@@ -135,13 +144,10 @@ class DedicatedServices:
         assert self._section is not None
         if request.parameters:
             raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: PostgreSQL takes none"))
-        if request.restore is not None and request.copy_format != PHYSICAL_FORMAT:
+        known = (PHYSICAL_FORMAT, *self._restores)
+        if request.restore is not None and request.copy_format not in known:
             raise CalqueError(
-                invalid(
-                    "copy_format",
-                    f"{request.copy_format!r} can't be restored with the plan {DEDICATED}",
-                    "choose another plan",
-                )
+                invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {' or '.join(known)}")
             )
         cluster = self._cluster(database_of(request.service_id))
         record = cluster.record()
@@ -261,10 +267,14 @@ class DedicatedServices:
                 service_id=request.service_id, labels=request.labels, plan=request.plan, port=self._free_port()
             )
             cluster.write(record)
-            if request.restore is None:
+            if request.restore is None or request.copy_format != PHYSICAL_FORMAT:
                 await cluster.initialise()
                 await cluster.start()
                 await cluster.databases.create(mark)
+                if request.restore is not None:
+                    way = self._restores[str(request.copy_format)]
+                    restored = await way(cluster.server, request.service_id, request.restore, reporter)
+                    record = msgspec.structs.replace(record, restored_bytes=restored, method=LOGICAL)
             else:
                 restored = await restore(cluster, mark, request.restore, major=self._major, reporter=reporter)
                 record = msgspec.structs.replace(record, restored_bytes=restored, method=PHYSICAL)

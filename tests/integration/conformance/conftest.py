@@ -39,7 +39,9 @@ def crb_settings(tmp_path: Path) -> Callable[[str], dict[str, object]]:
     return settings
 
 
-async def conforms(process: BrokerProcess, bus: Bus, *, options: Options | None = None) -> Report:
+async def conforms(
+    process: BrokerProcess, bus: Bus, *, options: Options | None = None, patience_seconds: float = PATIENCE_SECONDS
+) -> Report:
     """The report of a whole run, with a restart in the middle, that must have no failure."""
 
     async def restart() -> None:
@@ -53,7 +55,7 @@ async def conforms(process: BrokerProcess, bus: Bus, *, options: Options | None 
         broker=process.name,
         options=options,
         restart=restart,
-        patience_seconds=PATIENCE_SECONDS,
+        patience_seconds=patience_seconds,
     )
     assert report.conforms, as_table(report)
     told = process.log.read_text()

@@ -191,7 +191,7 @@ async def test_servers_of_their_own_conform(
     broker = dedicated_broker(postgres_server, bus, nats_server, tmp_path, "conform-own")
     await broker.start()
     try:
-        assert skipped(await conforms(broker, bus, options=Options(plan="dedicated"))) == []
+        assert skipped(await conforms(broker, bus, options=Options(plan="dedicated"), patience_seconds=90.0)) == []
         assert list((tmp_path / "servers").glob("calque_*")) == []
     finally:
         await broker.stop()

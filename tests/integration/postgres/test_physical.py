@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from brokers.postgres.names import database_of
 from brokers.postgres.physical.account import account_for
-from brokers.postgres.physical.copies import PHYSICAL_FORMAT
+from brokers.postgres.physical.copies import PHYSICAL_FORMAT, ClusterPart
+from brokers.sdk.copystream import CopyWriter, EntrySource
 from bus.connection import Bus
 from schemas.brokers import (
     CopyGrant,
@@ -25,6 +26,7 @@ from schemas.brokers import (
     DsbInfo,
     Health,
     InfoRequest,
+    Outcome,
     PrepareCopy,
     Prepared,
     Provision,
@@ -209,3 +211,67 @@ async def test_a_server_that_died_is_started_again_on_its_port(dedicated: Dedica
     assert await dedicated.provision_dedicated("own") == first
     async with await dedicated.connect("own") as app:
         assert await rows(app, "SELECT count(*) FROM kept") == [(0,)]
+
+
+@pytest.mark.full
+async def test_a_kill_of_the_broker_leaves_no_half_of_a_server(dedicated: Dedicated, repository: Site) -> None:
+    """At several moments of a stage, a copy and a restore; what is asked for again succeeds."""
+    broker = dedicated
+    await broker.provision_dedicated("own")
+    async with await broker.connect("own") as app:
+        await app.execute("CREATE TABLE IF NOT EXISTS many AS SELECT n, md5(n::text) FROM generate_series(1, 200000) n")
+    for number, seconds in enumerate((0.0, 0.2, 0.5)):
+        copy = f"copy-killed-{number}"
+        stage = StageCopy(id=new_id(), service_id="own", copy=copy)
+        await killed(broker, broker.begin("stage_copy", stage), after=seconds)
+        await broker.run("stage_copy", stage, Done)
+        prepared = await broker.prepare("own", copy)
+        request = broker.copy_request("own", copy, repository.open_write(copy))
+        await killed(broker, broker.begin("copy", request), after=seconds)
+        assert await broker.prepare("own", copy) == prepared
+        await repository.settled(copy)
+        await broker.copy("own", copy, repository.open_write(copy))
+        repository.repository.commit(copy)
+        await broker.discard(copy)
+        restore = broker.dedicated_request("own-killed", restore=repository.open_read(copy))
+        await killed(broker, broker.begin("provision", restore), after=seconds * 4)
+        restored = await broker.run("provision", restore, Provisioned)
+        own = await broker.provision_dedicated("own")
+        dumps = [
+            await asyncio.to_thread(broker.dumped, service, port)
+            for service, port in (("own", own.resource["port"]), ("own-killed", restored.resource["port"]))
+        ]
+        assert dumps[0] == dumps[1]
+        await broker.deprovision("own-killed")
+        assert await broker.describe("own-killed") == ()
+
+
+async def killed(broker: Dedicated, begun: Awaitable[Outcome], *, after: float) -> None:
+    """The operation begins, and the broker is killed and started again, sooner or later."""
+    await begun
+    await asyncio.sleep(after)
+    await broker.kill()
+    await broker.start()
+
+
+@pytest.mark.full
+async def test_files_of_another_major_version_are_refused_before_anything_is_made(
+    dedicated: Dedicated, repository: Site
+) -> None:
+    copy = "copy-of-12"
+    part = ClusterPart(major=12, version="12.1", database=database_of("x"), point=f"calque_{'0' * 24}", lsn="0/0")
+    await repository.write(copy, "cluster", msgspec.json.encode(part))
+    await repository.write(copy, "base", b"")
+    await CopyWriter(repository.open_write(copy)).write_entries("wal", nothing())
+    repository.repository.commit(copy)
+    request = dedicated.dedicated_request("own-12", restore=repository.open_read(copy))
+    problem = await dedicated.fails("provision", request)
+    assert (problem.code, problem.temporary) == ("wrong_version", False)
+    assert "PostgreSQL 12" in str(problem.remedy)
+    assert await dedicated.describe("own-12") == ()
+
+
+async def nothing() -> AsyncIterator[EntrySource]:
+    entries: list[EntrySource] = []
+    for entry in entries:
+        yield entry
