@@ -190,6 +190,7 @@ async def test_a_physical_copy_shows_its_moment_and_becomes_a_server_of_its_own(
     assert (await broker.fails("provision", refused)).field == "copy_format"
 
 
+@pytest.mark.full
 async def test_a_server_that_died_is_started_again_on_its_port(dedicated: Dedicated) -> None:
     first = await dedicated.provision_dedicated("own")
     async with await dedicated.connect("own") as app:
@@ -220,7 +221,7 @@ async def test_a_kill_of_the_broker_leaves_no_half_of_a_server(dedicated: Dedica
     await broker.provision_dedicated("own")
     async with await broker.connect("own") as app:
         await app.execute("CREATE TABLE IF NOT EXISTS many AS SELECT n, md5(n::text) FROM generate_series(1, 200000) n")
-    for number, seconds in enumerate((0.0, 0.2, 0.5)):
+    for number, seconds in enumerate((0.0, 0.3)):
         copy = f"copy-killed-{number}"
         stage = StageCopy(id=new_id(), service_id="own", copy=copy)
         await killed(broker, broker.begin("stage_copy", stage), after=seconds)
