@@ -95,7 +95,7 @@ class PostgresBrokerWithServers(PostgresBroker):
     async def stage_copy(self, request: StageCopy, reporter: Reporter) -> Done:
         """By what is there."""
         if request.existing is None and (own := self._dedicated.find(request.service_id)):
-            await self._dedicated.stage(own, request.copy, reporter)
+            await self._dedicated.stage(own, request, reporter)
             return Done()
         return await super().stage_copy(request, reporter)
 

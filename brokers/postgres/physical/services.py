@@ -43,6 +43,7 @@ from schemas.brokers import (
     Provision,
     Provisioned,
     ResourceDescription,
+    StageCopy,
 )
 from schemas.problems import CalqueError, invalid
 from schemas.values import Plan
@@ -178,9 +179,11 @@ class DedicatedServices:
         attributes = {"host": login.host, "port": str(login.port), "database": login.database, "user": user}
         return Bound(attributes=attributes, secrets={"password": request.secret, "uri": login.uri})
 
-    async def stage(self, cluster: Cluster, copy: str, reporter: Reporter) -> None:
-        """The base backup."""
-        await self._copies(cluster).stage(copy, reporter)
+    async def stage(self, cluster: Cluster, request: StageCopy, reporter: Reporter) -> None:
+        """The base backup. Raises ``not_maskable`` for a copy that is to be masked."""
+        if request.masking is not None:
+            raise _not_maskable()
+        await self._copies(cluster).stage(request.copy, reporter)
 
     async def prepare(self, cluster: Cluster, request: PrepareCopy) -> Prepared:
         """The restore point."""
@@ -189,12 +192,7 @@ class DedicatedServices:
     async def copy(self, cluster: Cluster, request: CopyData, reporter: Reporter) -> Copied:
         """The files and the log."""
         if request.masking is not None:
-            raise permanent_error(
-                "not_maskable",
-                f"a data service with the plan {DEDICATED} is copied as files, which can't be masked",
-                field="masking",
-                remedy="save from a data service of another plan, or without masking",
-            )
+            raise _not_maskable()
         return await self._copies(cluster).copy(request, reporter)
 
     async def discard(self, copy: str) -> None:
@@ -345,6 +343,15 @@ async def _abandon(cluster: Cluster, *, seconds: float) -> None:
             await cluster.remove()
     except Exception as error:
         logger.warning("half of a server is left for now in %s: %s", cluster.directory.name, type(error).__name__)
+
+
+def _not_maskable() -> CalqueError:
+    return permanent_error(
+        "not_maskable",
+        f"a data service with the plan {DEDICATED} is copied as files, which can't be masked",
+        field="masking",
+        remedy="save from a data service of another plan, or without masking",
+    )
 
 
 def _is_free(host: str, port: int) -> bool:

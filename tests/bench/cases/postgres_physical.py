@@ -20,7 +20,7 @@ from brokers.postgres.physical.services import DedicatedServices
 from brokers.postgres.physical.settings import DedicatedSection
 from brokers.sdk.progress import Reporter
 from hub.stack.servers.postgres import postgres_bin_dir
-from schemas.brokers import CopyData, PrepareCopy, Provision
+from schemas.brokers import CopyData, PrepareCopy, Provision, StageCopy
 from schemas.ids import new_id
 from tests.bench.harness import Curve, Figure, Scale, Skipped
 from tests.integration.filesystem.certificates import Authority
@@ -104,7 +104,7 @@ class _Bench:
         site = Site("bench", directory=place, authority=Authority(place))
         await site.start()
         begun = time.perf_counter()
-        await self._services.stage(self._source, copy, self._reporter)
+        await self._services.stage(self._source, StageCopy(id=new_id(), service_id="source", copy=copy), self._reporter)
         staged = time.perf_counter()
         await self._services.prepare(self._source, PrepareCopy(id=new_id(), service_id="source", copy=copy))
         request = CopyData(id=new_id(), service_id="source", copy=copy, grant=site.open_write(copy))
