@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from bus import tracing
 from bus.client import BusClient as Client
 from bus.dialling import dial
+from bus.ending import end
 from bus.errors import forbidden, timed_out, too_large, unavailable
 from bus.logs import RateLimitedLog
 from bus.messages import Handler, Message, Sink
@@ -98,9 +99,7 @@ class Bus:
             return
         self._closing = True
         if self._watchdog is not None:
-            self._watchdog.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watchdog
+            await end([self._watchdog])
         try:
             if self._client.is_connected:
                 async with asyncio.timeout(CLOSE_SECONDS):

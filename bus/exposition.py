@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from bus.ending import end
 from bus.metrics import MEASURES, Measures, Sample
 from schemas.metrics import METRICS, Metric
 
@@ -83,8 +84,7 @@ async def exposed(listen: str, *, measures: Measures = MEASURES) -> AsyncIterato
     try:
         yield port
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        await end([serving])
         port.cancel()
 
 

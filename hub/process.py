@@ -7,12 +7,13 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
 from bus.advisories import Advisories
 from bus.connection import Bus, Message, Subscription
+from bus.ending import end
 from bus.events import EventStore
 from bus.feed import EventsFeed
 from bus.jetstream import JetStream
@@ -70,7 +71,6 @@ SET_UP_AGAIN_SECONDS = 1.0
 CATCH_UP_SECONDS = 600.0
 STOP_SECONDS = 3.0
 FRESH_SECONDS = 1.0
-CANCEL_AGAIN_SECONDS = 0.2
 AGAIN_SECONDS = 0.3
 COMMANDS_AT_ONCE = 32
 INDEXED_AT_ONCE = 250
@@ -181,7 +181,7 @@ class Hub:
                     await self._service.stop(grace_seconds=STOP_SECONDS / 2)
             except TimeoutError:
                 logger.warning("not everything stopped within %.1f s; it will be delivered again", STOP_SECONDS)
-            await _end(loops)
+            await end(loops)
             self.failed.cancel()
 
     async def collect(self) -> list[Sample]:
@@ -326,15 +326,6 @@ def _condition(message: Message) -> SiteCondition | None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel ``tasks`` until they have ended: one that is just being woken in ``wait_for`` misses the first time."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _note(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:

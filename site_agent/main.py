@@ -12,6 +12,7 @@ from functools import partial
 
 from bus.advisories import Advisories
 from bus.connection import Bus
+from bus.ending import end
 from bus.events import EventStore
 from bus.hosting import run_process
 from bus.letters import LetterBox
@@ -202,9 +203,7 @@ class _Agent:
         finally:
             failed.cancel()
             await asyncio.gather(*(queue.stop() for queue in (*queues, advised)))
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await end(loops)
             await self._service.stop()
             await self._runner.stop()
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from bus.connection import Bus
+from bus.ending import end
 from bus.hosting import run_process
 from bus.jetstream import JetStream
 from bus.kept import Durables, Shelf
@@ -108,7 +109,7 @@ class Webhooks:
             yield
         finally:
             await self._service.stop(grace_seconds=1.0)
-            await _end([following, keeping, *(each.task for each in self._running.values())])
+            await end([following, keeping, *(each.task for each in self._running.values())])
             self.failed.cancel()
 
     async def collect(self) -> list[Sample]:
@@ -122,7 +123,7 @@ class Webhooks:
             now = wanted.get(name)
             if now is None or now.webhook.paused or now != running.worker.definition:
                 del self._running[name]
-                await _end([running.task])
+                await end([running.task])
         for name, definition in wanted.items():
             if await self._durables.info(name) is None:
                 start = await self._beginning(definition)
@@ -231,10 +232,3 @@ def _consumer(definition: Definition, start: StartAt) -> Mapping[str, Any]:
     if start.after is None and start.since is not None:
         where = {"deliver_policy": "by_start_time", "opt_start_time": start.since}
     return {**where, "filter_subjects": subjects(definition.webhook.spec), "description": definition.name}
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

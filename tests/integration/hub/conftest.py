@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from bus.connection import Bus, BusSettings, Message
+from bus.ending import end
 from bus.jetstream import JetStream
 from bus.streams import set_up_hub
 from hub.process import Hub, hub
@@ -259,8 +260,7 @@ async def sites(bus: Bus) -> AsyncIterator[dict[str, FakeSite]]:
         try:
             yield found
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            await end([beating])
 
 
 async def _beat(bus: Bus, sites: dict[str, FakeSite]) -> None:

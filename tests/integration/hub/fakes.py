@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bus.connection import Bus
+from bus.ending import end
 from bus.events import Conflict, EventStore, NewEvent
 from bus.jetstream import JetStream
 from bus.work import Delivery, WorkQueue
@@ -127,8 +128,7 @@ class FakeSite:
     async def stop(self) -> None:
         if self._task is not None:
             await self._queue.stop()
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
             self._task = None
 
     async def _handle(self, delivery: Delivery) -> None:
