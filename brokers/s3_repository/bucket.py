@@ -38,7 +38,6 @@ _CONFIG = botocore.config.Config(
     read_timeout=60,
     retries={"mode": "standard", "total_max_attempts": 4},  # with backoff: also for SlowDown and 5xx
     max_pool_connections=32,
-    s3={"addressing_style": "path"},
     # Packs are encrypted and authenticated; the checksums that newer SDKs add are not known everywhere.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
@@ -281,7 +280,7 @@ class Bucket:
                 endpoint_url=section.endpoint,
                 region_name=section.region,
                 verify=str(section.ca_file) if section.ca_file else None,
-                config=_CONFIG,
+                config=_CONFIG.merge(botocore.config.Config(s3={"addressing_style": section.addressing})),
                 **given,
             )
             self._made = (keys, client)

@@ -21,11 +21,13 @@ class BucketSection(Section):
 
     Without key files the keys come from where Amazon's SDK looks for them: the environment, its own files, the
     machine's role. ``storage_class`` is for packs alone: what is small and read often stays in the bucket's own.
+    ``addressing`` says where requests name the bucket: in the path, or (``virtual``) in the host.
     ``restore_days`` and ``restore_tier`` are asked for when a pack has to be brought back from an archive.
     """
 
     endpoint: str = Field(pattern=r"^https?://")
     region: str = "us-east-1"
+    addressing: Literal["path", "virtual"] = "path"
     name: str = Field(min_length=3, max_length=63)
     prefix: str = ""
     create: bool = False

@@ -79,6 +79,8 @@ class FakeS3:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         bucket, _, key = request.match_info["path"].partition("/")
+        if request.host.startswith(f"{BUCKET}."):
+            bucket, key = BUCKET, request.match_info["path"]
         told = self.behaviour
         told.seen.append(f"{request.method} {key}")
         if told.refusals:

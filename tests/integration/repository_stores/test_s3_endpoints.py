@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,9 @@ from brokers.s3_repository.settings import BucketSection
 from brokers.s3_repository.store import PROBE, S3Store
 from hub.stack.ports import Ports
 from schemas.problems import CalqueError, Problem
-from tests.integration.repository_stores.fake_s3 import WHEN, FakeS3
+from tests.integration.repository_stores.fake_s3 import BUCKET, WHEN, FakeS3
 from tests.integration.repository_stores.stores import Shelf, s3_settings
+from tests.integration.s3.rclone import ACCESS_KEY, SECRET_KEY, second_server
 from tests.servers import RunningS3, run_s3
 
 
@@ -128,6 +130,59 @@ async def test_uploads_that_a_crash_left_are_removed_only_when_they_are_old(s3_s
     finally:
         shelf.close()
         client.close()
+
+
+@pytest.mark.parametrize(("addressing", "host"), [("path", ""), ("virtual", f"{BUCKET}.")])
+async def test_a_bucket_is_named_in_the_path_or_in_the_host(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch, addressing: str, host: str
+) -> None:
+    asked, look_up = set(), socket.getaddrinfo
+
+    def here(name: str, *more: Any, **named: Any) -> Any:
+        asked.add(name)
+        return look_up("127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+    endpoint = fake.settings["endpoint"].replace("127.0.0.1", "s3.test")
+    store = store_of(fake.settings, endpoint=endpoint, addressing=addressing)
+    try:
+        await asyncio.to_thread(store.put, "a", b"content")
+        assert await asyncio.to_thread(store.read, "a") == b"content"
+    finally:
+        store.close()
+    assert asked == {f"{host}s3.test"}
+
+
+async def test_a_server_of_another_make(tmp_path: Path) -> None:
+    """One that keeps no conditions, no metadata and no storage classes."""
+    (tmp_path / "served" / "repository").mkdir(parents=True)
+    for name, value in (("access", ACCESS_KEY), ("secret", SECRET_KEY)):
+        (tmp_path / name).write_text(value)
+    async with second_server(tmp_path / "served", tmp_path) as endpoint:
+        settings = {
+            "endpoint": endpoint,
+            "name": "repository",
+            "prefix": "below/",
+            "access_key_file": str(tmp_path / "access"),
+            "secret_key_file": str(tmp_path / "secret"),
+        }
+        shelf = Shelf("s3", settings)
+        try:
+            big = bytes(range(256)) * (36 << 12)
+            await shelf.put("packs/big", big)
+            await shelf.put("a", b"kept")
+            await shelf.put("a", b"kept")
+            with pytest.raises(ObjectExists):
+                await shelf.put("a", b"else")
+            assert await shelf.read("packs/big", offset=20 << 20, length=1000) == big[20 << 20 :][:1000]
+            assert await shelf.read("packs/big") == big
+            assert await shelf.names() == ["a", "packs/big"]
+            await shelf.delete("packs/big")
+            assert await shelf.look("packs/big") is None
+            with pytest.raises(ObjectMissing):
+                await shelf.read("packs/big")
+        finally:
+            await asyncio.to_thread(shelf.close)
 
 
 @pytest.mark.parametrize("conditions", ["kept", "ignored", "refused"])
