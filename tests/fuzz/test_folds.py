@@ -136,6 +136,7 @@ def test_hostile_messages_stop_no_fold_and_no_decision(check: Any, seed: int) ->
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("check", [folds, agent_folds, decides])
 def test_many_seeds(check: Any) -> None:
     for seed in range(1000, 1100):
