@@ -25,8 +25,8 @@ from tests.faults.fold import Fold, Operation
 from tests.faults.outbox import read_outbox, site_bus
 from tests.faults.reality import Reality, look
 
-SETTLE_SECONDS = 30.0
-READ_SECONDS = 20.0
+SETTLE_SECONDS = 60.0
+READ_SECONDS = 60.0
 QUESTIONS_AT_ONCE = 8
 TARGET_OPERATIONS = 200
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})

@@ -13,7 +13,7 @@ from bus.feed import EventsFeed
 from schemas.subjects import HUB, outbox
 from tests.faults.reality import Ports
 
-READ_SECONDS = 20.0
+READ_SECONDS = 60.0
 
 
 @asynccontextmanager

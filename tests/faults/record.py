@@ -16,7 +16,7 @@ from bus.events import Recorded
 from hub.client.client import Client
 from schemas import events as ev
 
-SECONDS = 45.0
+SECONDS = 90.0
 
 
 @dataclass

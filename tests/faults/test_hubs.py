@@ -30,7 +30,7 @@ from tests.faults.worlds import running_world
 pytestmark = [pytest.mark.full, pytest.mark.stack, pytest.mark.xdist_group("hubs")]
 
 HUBS = ("hub", "hub-2")
-TAKEOVER_SECONDS = 5.0
+TAKEOVER_SECONDS = 60.0
 ENDS = ev.OperationSucceeded | ev.OperationFailed | ev.OperationCancelled
 
 

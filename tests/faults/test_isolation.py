@@ -71,7 +71,7 @@ async def test_copy_works_with_its_source_unreachable(world: World) -> None:
     south = HomeLayout(world.stack.home).site("south")
     async with unreachable(world.stack, "north"):
         assert await world.get(copy, "/digest") == source
-        await world.write(copy, seconds=10)
+        await world.write(copy, seconds=60)
         found = await world.get(copy, "/entries")
         assert found["objects"] == [f"entries/{writer}/{seq}" for writer, seq in found["rows"]]
 
@@ -86,7 +86,7 @@ async def test_copy_works_with_its_source_unreachable(world: World) -> None:
 
         await until(again, seconds=30, what="the web service of the copy, after its process was killed")
         assert await world.get(copy, "/digest") == source
-        await world.write(copy, seconds=10)
+        await world.write(copy, seconds=60)
 
         name = world.fresh("image")
         await world.must(await world.client.save(copy, name=name, site="south"))
@@ -94,6 +94,6 @@ async def test_copy_works_with_its_source_unreachable(world: World) -> None:
         again_copy, started = await world.run(name, site="south")
         await world.must(started)
         assert await world.get(again_copy, "/digest") == source
-    await world.write(APP, seconds=20)
+    await world.write(APP, seconds=60)
     assert await world.get(APP, "/digest") == source
     await world.judge()

@@ -178,17 +178,17 @@ async def test_stopping_ends_what_runs_and_cancelling_gives_it_back(bus: Bus, jo
 
 async def test_a_long_handler_keeps_its_message(bus: Bus, jobs: WorkQueue) -> None:
     js = JetStream(bus)
-    config = {"durable_name": "quick", "ack_policy": "explicit", "ack_wait": 400_000_000, "max_deliver": -1}
+    config = {"durable_name": "quick", "ack_policy": "explicit", "ack_wait": 2_000_000_000, "max_deliver": -1}
     await js.call("CONSUMER.DURABLE.CREATE.EVT_hub.quick", {"stream_name": "EVT_hub", "config": config})
     await bus.call("calque.evt.hub.x.y.z", b"{}", timeout_seconds=60)
-    queue = WorkQueue(bus, stream="EVT_hub", consumer="quick", ack_wait_seconds=0.4)
+    queue = WorkQueue(bus, stream="EVT_hub", consumer="quick", ack_wait_seconds=2.0)
     deliveries = 0
     done = asyncio.Event()
 
     async def handler(_: Delivery) -> None:
         nonlocal deliveries
         deliveries += 1
-        await asyncio.sleep(1.2)  # the handler's own work, thrice the time to acknowledge
+        await asyncio.sleep(3.0)  # the handler's own work, longer than the time to acknowledge
         done.set()
 
     task = asyncio.create_task(queue.run(handler))

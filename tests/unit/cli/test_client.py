@@ -198,7 +198,7 @@ async def test_wait_ends_at_success_and_sees_steps_and_bytes(hub: ScriptedHub, c
             await hub.say("calque.progress.north.other", Progress(operation="other", step="s", part="p", done=1))
 
     telling = asyncio.create_task(signal())
-    view = await client.wait(id, timeout=10, observer=observe)
+    view = await client.wait(id, timeout=60, observer=observe)
     await telling
     assert view.state == "succeeded"
     assert ("20",) in seen
@@ -209,7 +209,7 @@ async def test_wait_ends_at_failure_too(hub: ScriptedHub, client: Client) -> Non
     failed = operation(id, "failed", problem=permanent("engine", "the database is gone"), cleanup="done")
     hub.replies["operations"] = lambda _: queries.OperationsView(operations=(failed,))
     with pytest.raises(OperationFailedError, match="the database is gone") as caught:
-        await client.wait(id, timeout=10)
+        await client.wait(id, timeout=60)
     assert caught.value.view.cleanup == "done"
 
 
@@ -226,10 +226,10 @@ async def test_wait_for_what_was_rejected_or_never_was(
     hub.replies["operations"] = lambda _: queries.OperationsView(operations=())
     hub.answers["x"] = Answer(command="x", state="rejected", problem=invalid("site", "no such site"))
     with pytest.raises(InvalidError, match="no such site"):
-        await client.wait("x", timeout=5)
+        await client.wait("x", timeout=60)
     monkeypatch.setattr("hub.client.watching._APPEAR_SECONDS", 0.1)
     with pytest.raises(NotFoundError, match="no operation 'y'"):
-        await client.wait("y", timeout=5)
+        await client.wait("y", timeout=60)
 
 
 async def test_the_secrets_of_a_binding_come_sealed(hub: ScriptedHub, client: Client) -> None:
