@@ -171,7 +171,7 @@ class Runner:
 
             await until(told, seconds=10, what=f"image {name} {wanted}")
             await self._serves(app)
-            await self.world.write(app, seconds=HOLD_SECONDS + 5)
+            await self.world.write(app, seconds=HOLD_SECONDS + 60)
 
         ended = await self._operations.run(cell.kind if cell is not None else "save", site, cell, ask, check)
         return name if isinstance(ended, ev.OperationSucceeded) else None

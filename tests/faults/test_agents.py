@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults")]
 async def test_agent_killed_while_writers_are_quiesced(world: World) -> None:
     async with world.held() as (name, started):
         await world.kill_and_await("north-agent")
-    await world.write(APP, seconds=HOLD_SECONDS + 5)
+    await world.write(APP, seconds=HOLD_SECONDS + 60)
     await world.judge_save(name, started)
 
 
@@ -57,5 +57,5 @@ async def test_writers_go_on_by_their_deadline_when_the_agent_stands_still_and_t
     async with world.held() as (name, started):
         with world.frozen("north-agent"):
             await world.kill_and_await("north-psb-process")
-            await world.write(APP, seconds=HOLD_SECONDS + 5)
+            await world.write(APP, seconds=HOLD_SECONDS + 60)
     await world.judge_save(name, started)

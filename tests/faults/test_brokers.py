@@ -50,7 +50,7 @@ async def test_repository_killed(world: World, step: str) -> None:
 async def test_process_broker_killed_while_writers_are_quiesced_and_paused(world: World) -> None:
     async with world.held() as (name, started):
         await world.kill_and_await("north-psb-process")
-    await world.write(APP, seconds=HOLD_SECONDS + 5)
+    await world.write(APP, seconds=HOLD_SECONDS + 60)
     await world.judge_save(name, started)
 
 

@@ -176,7 +176,7 @@ class World:
         assert view.state in ("succeeded", "failed")
         wanted = ("saved", True) if view.state == "succeeded" else ("failed", False)
         assert await self.image_state(name) == wanted
-        await self.write(APP, seconds=HOLD_SECONDS + 5)
+        await self.write(APP, seconds=HOLD_SECONDS + 60)
         await self.judge()
         return view
 

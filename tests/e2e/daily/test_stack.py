@@ -20,7 +20,7 @@ from tests.unit.cli.test_commands import execute_here
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
-SECONDS = 60.0
+SECONDS = 200.0
 
 
 class Machine:
