@@ -70,7 +70,7 @@ class Images:
     def __init__(self, shared: SharedTemplates) -> None:
         self._shared = shared
         self.entries: dict[str, EntryRow] = {}
-        self.contents: Rows[ContentRow] = Rows(self._content)
+        self.contents: Rows[ContentRow] = Rows(_contents.decode, kept=self._share)
         self.copies: Rows[CopyRow] = Rows(_copies.decode)
         self.locations: dict[tuple[str, str], LocationAdded] = {}
         self.by_command: dict[str, str] = {}
@@ -176,12 +176,10 @@ class Images:
             self.by_copy[location.copy] = (*self.by_copy.get(location.copy, ()), key)
         self.changed.update(self.entries)
 
-    def _content(self, plain: bytes) -> ContentRow:
-        row = _contents.decode(plain)
+    def _share(self, row: ContentRow) -> None:
         for content in (row.content, row.found.content if row.found else None):
             if content is not None:
                 self._shared.in_content(content)
-        return row
 
     def holders(self, copy: str) -> frozenset[str]:
         """The sites that hold a copy."""

@@ -54,10 +54,12 @@ class Unread(NamedTuple):
 
 
 class Rows(Generic[Row]):
-    """Rows by key, like a dictionary, but in no order. ``decode`` makes a row of its JSON."""
+    """Rows by key, like a dictionary, but in no order. ``decode`` makes a row of its JSON, ``kept`` is told of one that
+    stays an object."""
 
-    def __init__(self, decode: Callable[[bytes], Row]) -> None:
+    def __init__(self, decode: Callable[[bytes], Row], *, kept: Callable[[Row], None] | None = None) -> None:
         self._decode = decode
+        self._kept = kept
         self._rows: dict[Key, Row] = {}
         self._plain: dict[Key, bytes] = {}
         self._lasts: list[Key] = []
@@ -79,9 +81,11 @@ class Rows(Generic[Row]):
         plain = self._plain.get(key)
         if plain is None:
             return default
-        row = self._rows[key] = self._decode(plain)
+        made = self._rows[key] = self._decode(plain)
         del self._plain[key]
-        return row
+        if self._kept is not None:
+            self._kept(made)
+        return made
 
     def look(self, key: Key) -> Row | None:
         """The row, for reading only: it may be a copy that nobody keeps."""
