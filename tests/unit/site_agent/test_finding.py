@@ -9,6 +9,7 @@ from schemas import commands as cmd
 from schemas import events as ev
 from schemas.brokers import ListedImage
 from schemas.ids import new_id
+from schemas.masking import Masked
 from schemas.problems import Problem
 from schemas.repositories import FoundStatus
 from schemas.values import CopySummary, ImageContent
@@ -90,6 +91,20 @@ def test_what_an_unknown_key_signed_is_not_taken_until_somebody_trusts_it() -> N
     assert STRANGE in world.site.signers
     drafts = look(world, listing(world, content, signer=STRANGE), trusted=set(world.site.signers))
     assert any(isinstance(draft.event, ev.ImageFound) for draft in drafts)
+
+
+def test_an_image_that_is_not_masked_is_not_taken_where_only_masked_ones_are() -> None:
+    world, content = two(), made_elsewhere()
+    world.site.images_accepted = "masked"
+    assert status(world, listing(world, content)) == "unmasked"
+    assert look(world, listing(world, content)) == []
+    harmless = Masked(rules="d", keep=True)
+    instances = tuple(
+        msgspec.structs.replace(one, parts=tuple(msgspec.structs.replace(part, masked=harmless) for part in one.parts))
+        for one in content.instances
+    )
+    masked = msgspec.structs.replace(content, instances=instances)
+    assert status(world, listing(world, masked)) == "new"
 
 
 def test_a_key_that_is_none_and_a_repository_that_is_not_there_are_refused() -> None:
