@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bus.events import Conflict
 from hub.application.aggregates import accepting, append, load
 from hub.application.context import TRIES, Context, contended
@@ -25,10 +27,12 @@ from schemas.commands import (
     choices,
     chosen,
 )
+from schemas.configuration import inherited, left_out
 from schemas.events import OperationAccepted
+from schemas.masked_images import not_accepted
 from schemas.names import claim_token
 from schemas.problems import Problem, conflict, not_found
-from schemas.values import ImageContent
+from schemas.values import ImageContent, ImagePart
 
 
 async def run(context: Context, received: Received) -> Outcome:
@@ -72,7 +76,22 @@ def find_way(context: Context, received: Received) -> Here | Across | Problem:
         return problem
     if found := lacking_to_run(context, command, way.content):
         return together(found)
-    return way
+    return _unmasked(context, command.site, _parts_to_run(command, way.content)) or way
+
+
+def _parts_to_run(command: RunImage, content: ImageContent) -> list[ImagePart]:
+    """The parts of an image that the choices do not leave out."""
+    found: list[ImagePart] = []
+    for one in content.instances:
+        absent = left_out(one.configuration.template, inherited(one.configuration, choices(command)))
+        found += [part for part in one.parts if part.data_service not in absent]
+    return found
+
+
+def _unmasked(context: Context, site: str, parts: Iterable[ImagePart]) -> Problem | None:
+    """What the site would refuse for not being masked, as far as it has announced that."""
+    announced = context.state.sites.announced.get(site)
+    return not_accepted(site, announced.images, parts) if announced else None
 
 
 def lacking_to_run(context: Context, command: RunImage, content: ImageContent) -> list[Problem]:
@@ -96,6 +115,8 @@ async def transfer(context: Context, received: Received) -> Outcome:
         return way
     if not domain.copies_of(way.content):
         return conflict("image", "the image holds no data: there is nothing to copy", "run it at the site")
+    if problem := _unmasked(context, command.site, (part for one in way.content.instances for part in one.parts)):
+        return problem
     if isinstance(way, Here):
         content = way.content
         here = SiteTransferImage(

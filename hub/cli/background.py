@@ -35,6 +35,7 @@ class Wishes:
     sites: tuple[str, ...] = ()
     repositories: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     hubs: int | None = None
     servers: int | None = None
 
@@ -45,6 +46,7 @@ class Wishes:
         said = [("--site", each) for each in self.sites]
         said += [("--repository", each) for each in self.repositories]
         said += [("--kubernetes", absolute(each)) for each in self.clusters]
+        said += [("--images", each) for each in self.images]
         said += [("--hubs", str(self.hubs))] if self.hubs is not None else []
         said += [("--cluster", str(self.servers))] if self.servers is not None else []
         return [word for pair in said for word in pair]

@@ -64,6 +64,14 @@ async def until_signalled() -> AsyncIterator[asyncio.Event]:
     "expose. Not remembered.",
 )
 @click.option(
+    "--images",
+    "images",
+    multiple=True,
+    metavar="[SITE=]any|masked",
+    help="Which images each site, or one, takes in: any, or masked ones only. May be repeated. Remembered. "
+    "[default: any]",
+)
+@click.option(
     "--hubs",
     type=click.IntRange(1, 8),
     metavar="N",
@@ -84,6 +92,7 @@ async def up(
     sites: tuple[str, ...],
     repositories: tuple[str, ...],
     clusters: tuple[str, ...],
+    images: tuple[str, ...],
     hubs: int | None,
     cluster: str | None,
     detach: bool,
@@ -97,6 +106,7 @@ async def up(
         sites=sites,
         repositories=repositories,
         clusters=clusters,
+        images=images,
         hubs=hubs,
         servers=int(cluster) if cluster is not None else None,
     )
@@ -106,8 +116,8 @@ async def up(
 
 
 async def _in_foreground(session: Session, home: Path, wishes: Wishes) -> int:
+    from hub.stack import accepted, running
     from hub.stack import clusters as kubernetes
-    from hub.stack import running
     from hub.stack.embedded import DEFAULT_SITES, EmbeddedStack
     from hub.stack.locking import holder
     from hub.stack.repositories import chosen
@@ -118,6 +128,7 @@ async def _in_foreground(session: Session, home: Path, wishes: Wishes) -> int:
         sites=sites,
         repositories=chosen(wishes.repositories, sites=sites),
         kubernetes=kubernetes.chosen(wishes.clusters, sites=sites),
+        images=accepted.chosen(wishes.images, sites=sites),
         hubs=wishes.hubs,
         servers=wishes.servers,
         on_change=PartsView(session.say),

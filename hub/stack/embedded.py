@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
-from hub.stack import clusters, settings
+from hub.stack import accepted, clusters, settings
 from hub.stack.apps_nats import apps_nats_part
 from hub.stack.errors import StackError
 from hub.stack.files import private_directory, write_json
@@ -91,9 +91,10 @@ class EmbeddedStack:
 
     `keys` and `ports` are there once `start` has begun to start parts. `on_change` is told the states
     of all parts after each change. `repositories` names the kinds of copy repositories of each site; a site of which
-    nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`. `kubernetes` has, for each
-    site with a Kubernetes platform, what its broker is told besides; it is not remembered. Without `channels` the sites
-    have no NATS server for apps, and no broker for it. `hubs` is how many hub processes share the work, `servers` how
+    nothing is said has those that it had before, a new one `hub.stack.repositories.DEFAULT`. `images` says which a site
+    takes in, see `hub.stack.accepted`. `kubernetes` has, for each site with a Kubernetes platform, what its broker is
+    told besides; it is not remembered. Without `channels` the sites have no NATS server for apps, and no broker for it.
+    `hubs` is how many hub processes share the work, `servers` how
     many NATS servers the hub's streams are kept by (1, 3 or 5); of what is not said, as many as there were before.
     """
 
@@ -105,6 +106,7 @@ class EmbeddedStack:
         principals: Sequence[str] = ("admin",),
         repositories: Mapping[str, Sequence[str]] | None = None,
         kubernetes: Mapping[str, settings.Document] | None = None,
+        images: Mapping[str, str] | None = None,
         channels: bool = True,
         hubs: int | None = None,
         servers: int | None = None,
@@ -121,6 +123,7 @@ class EmbeddedStack:
         self.sites = tuple(check_site(site) for site in sites)
         self._wanted = {site: tuple(kinds) for site, kinds in (repositories or {}).items()}
         self._kubernetes = dict(kubernetes or {})
+        self._images = dict(images or {})
         self._principals = tuple(principals)
         self._left_out = () if channels else _OF_CHANNELS
         self._hubs_wanted = (hubs, servers)
@@ -201,6 +204,7 @@ class EmbeddedStack:
             self.upgraded = upgrade(self.layout, version=metadata.version("calque"))
             keep_hubs(self.layout, self.hubs)
             remember(self.layout.repositories, self.repositories)
+            self._images = dict(accepted.settle(self.layout.images, self._images))
             users = sorted({user for users in self.brokers.values() for user in users})
             self._keys = open_keys(self.layout.keys, sites=self.sites, brokers=users, principals=self._principals)
             self._ports = self._pick_ports()
@@ -360,6 +364,7 @@ class EmbeddedStack:
                     ports.nats,
                     site=site,
                     repositories=tuple(map(name_of, self.repositories[site])),
+                    images=self._images.get(site, accepted.ANY),
                 ),
                 depends=(nats,),
             ),

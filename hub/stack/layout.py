@@ -8,6 +8,7 @@ ports.json                which part has which ports
 metrics-targets.json      where the parts show their metrics, see `metrics_targets`
 home.json                 the layout and the version that wrote it, see `upgrade`
 repositories.json         which copy repositories each site has
+images.json               which images each site takes in, where something was said of it
 hubs.json                 how many hubs and servers of the hub there are, when it is not one of each
 context.json              how a client reaches the hub
 hub/nats, hub/state       JetStream of the hub's server (nats-2, ... of further ones); files of the hub service
@@ -65,6 +66,11 @@ class HomeLayout:
     def repositories(self) -> Path:
         """Which copy repositories each site has."""
         return self.home / "repositories.json"
+
+    @property
+    def images(self) -> Path:
+        """Which images each site takes in."""
+        return self.home / "images.json"
 
     @property
     def hubs(self) -> Path:

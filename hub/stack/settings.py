@@ -51,10 +51,10 @@ def webhooks_settings(keys: StackKeys, ports: NatsPorts) -> Document:
 
 
 def agent_settings(
-    layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str, repositories: Sequence[str]
+    layout: HomeLayout, keys: SiteKeys, ports: NatsPorts, *, site: str, repositories: Sequence[str], images: str
 ) -> Document:
     """Settings of `python -m site_agent`; both key files hold 32 raw bytes. Of several `repositories`
-    the first takes the copies of which nobody says anything else."""
+    the first takes the copies of which nobody says anything else. `images` are those that come in."""
     return {
         "bus": {**bus_section(ports.site_url(site), keys.agent, name=f"{site}-agent"), "inbox_prefix": AGENT_INBOX},
         "site": site,
@@ -62,6 +62,7 @@ def agent_settings(
         "seal_key_file": str(keys.seal_key_file),
         "secrets_key_file": str(keys.secrets_key_file),
         "hub": True,
+        "images": images,
         "repositories": {"default": repositories[0]} if len(repositories) > 1 else {},
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas import commands as cmd
+from schemas import masked_images
 from schemas.masking import Masking
 from schemas.masking_rules import check_all
 from schemas.problems import Problem, conflict, invalid
@@ -46,18 +47,7 @@ def rules_for(site: Site, instance: Instance, command: cmd.SiteSaveInstance) -> 
 
 def not_accepted(site: Site, parts: Iterable[ImagePart]) -> Problem | None:
     """Why these parts of an image may not come to this site, as far as masking goes."""
-    if site.images_accepted != "masked":
-        return None
-    return next((unmasked(site.name, part) for part in parts if part.masked is None), None)
-
-
-def unmasked(site: str, part: ImagePart) -> Problem:
-    """A site that takes masked images only does not take this part."""
-    return conflict(
-        f"data_services.{part.data_service}",
-        f"site {site} takes masked images only, and data service {part.data_service!r} of this one is not masked",
-        "save the app again with --masked, or use another site",
-    )
+    return masked_images.not_accepted(site.name, site.images_accepted, parts)
 
 
 def key_reference(image: str) -> str:

@@ -1,9 +1,9 @@
 """What masking costs while rows leave a database, on one core.
 
 Rows of COPY's text format (some 110 bytes: a number, an e-mail address, a name, a date, a sentence, another number)
-pass through the filter of a table with one masked column, one transformer at a time: with all values different, and with
-each value coming a hundred times, since what became of a value is remembered. Beside it the same rows only cut into
-lines and fields and put together again, which is the least that a filter in Python costs. In turns, medians.
+pass through the filter of a table with one masked column, one transformer at a time: with all values different, and
+with each value coming a hundred times, since what became of a value is remembered. Beside it the same rows only cut
+into lines and fields and put together again, which is the least that a filter in Python costs. In turns, medians.
 """
 
 from __future__ import annotations
