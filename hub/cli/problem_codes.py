@@ -106,7 +106,6 @@ BROKER: dict[str, Code] = {
     "hook_refused": Code("The app's hook refused.", "See the app's log for why."),
     "quiesce_lapsed": Code("Writers went on before every moment was fixed.", "Save again."),
     "not_masked": Code("A copy was to be masked, and its broker does not say it was.", "Upgrade the broker."),
-    "kept_gone": Code("What a copy was to keep of the one before is not there any more.", "Save again."),
     "cannot_mask": Code("Data can't be masked as the rules say; none of it is stored.", "Do as the remedy says."),
     "cut_short": Code("The data ended in the middle of a row.", "Save again."),
     "moment_lost": Code("The prepared moment of a copy is gone; another would not be the same.", "Save again."),
