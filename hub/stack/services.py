@@ -57,7 +57,7 @@ def service_part(
         cwd=layout.home,
         prepare=prepare,
         ready=file_appears(ready_file),
-        ready_timeout=45.0,
+        ready_timeout=90.0,
         stop_signal=signal.SIGTERM,
         stop_grace=stop_grace,
         depends=depends,

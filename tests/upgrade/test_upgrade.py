@@ -54,7 +54,7 @@ async def started(home: Path) -> AsyncIterator[tuple[EmbeddedStack, Client]]:
     async with AsyncExitStack() as around:
         stack = await around.enter_async_context(EmbeddedStack(home, sites=("north",), parts=PARTS))
         client = await around.enter_async_context(await Client.connect(load_context(home)))
-        await sites_ready(client, sites=("north",), brokers=BROKERS)
+        await sites_ready(client, sites=("north",), brokers=BROKERS, timeout_seconds=120)
         yield stack, client
 
 

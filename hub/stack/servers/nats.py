@@ -42,7 +42,7 @@ def nats_part(
         cwd=store_dir.parent,
         prepare=prepare,
         ready=http_ok(monitor_port, "/healthz"),
-        ready_timeout=30.0,
+        ready_timeout=60.0,
         # SIGTERM lets JetStream write its state down; the outbox is safe without.
         stop_signal=signal.SIGTERM,
         stop_grace=4.0,
