@@ -63,12 +63,12 @@ async def test_writers_lose_and_double_nothing_when_the_application_is_killed(
     async with running(fresh_place, tmp_path / "first") as first:
         writers = Writers(url=first.access.url, log_path=log)
         await writers.start()
-        await writers.acknowledged(150, deadline=monotonic() + 20)
+        await writers.acknowledged(150, deadline=monotonic() + 60)
         first.process.kill()
         await first.process.wait()
     reached = writers.history.acknowledged()
     async with running(fresh_place, tmp_path / "second") as second:
-        await writers.acknowledged(reached + 100, deadline=monotonic() + 20)
+        await writers.acknowledged(reached + 100, deadline=monotonic() + 60)
         history = await writers.stop()
         assert writers.last_problem
         (await prove(access=second.access, history=history, bounds=history.final_bounds())).require()
@@ -122,7 +122,7 @@ async def _written(sample: Sample) -> Written:
     await sample.post("/api/ideas:batch", {"ideas": batch}, status=201)
     writers = Writers(url=sample.access.url, pause_seconds=0)
     await writers.start()
-    await writers.acknowledged(60, deadline=monotonic() + 20)
+    await writers.acknowledged(60, deadline=monotonic() + 60)
     await writers.stop()
     loaded = LoadReport(ideas=3, bytes=3, votes=0, seconds=0.0)
     return Written(sample=sample, history=writers.history, loaded=loaded)

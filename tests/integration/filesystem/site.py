@@ -72,7 +72,7 @@ class Site:
     async def settled(self, copy: str) -> OpenCopy:
         """The open copy, once the endpoint has noticed that no connection writes it any more."""
         opened = self.repository.writing(copy)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while opened.writing:
             assert time.monotonic() < deadline, f"{opened.writing} are still being written"
             await asyncio.sleep(0.01)

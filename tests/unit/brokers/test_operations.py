@@ -73,7 +73,7 @@ class Work:
 
 
 async def ended(engine: OperationEngine, id: str) -> Outcome:
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + 60
     while (outcome := engine.status(id)).state == "running":
         assert asyncio.get_running_loop().time() < deadline, f"{id} still runs"
         await asyncio.sleep(0.001)
