@@ -14,14 +14,14 @@ import msgspec
 import pytest
 
 from brokers.repository.compression import decompress_any
-from brokers.repository.errors import AlreadyCommitted, Conflict, CopyNotFound, IncompleteCopy
+from brokers.repository.errors import AlreadyCommitted, Conflict, CopyNotFound, IncompleteCopy, KeptGone
 from brokers.repository.format1.commits import COPIES, Commit
 from brokers.repository.format1.keyring import load_or_create_secret
 from brokers.repository.format1.packs import PACKS
 from brokers.repository.format1.repository import Options, Repository
 from brokers.repository.manifest import CopyInfo
 from brokers.repository.objects import StoredObject
-from tests.unit.repository.copies import read_part, write_part
+from tests.unit.repository.copies import read_entries, read_part, write_entries, write_on_top, write_part
 from tests.unit.repository.memory_store import MemoryObjects, MemoryStore
 
 POOL = [random.Random(seed).randbytes(2000) for seed in range(20)]
@@ -145,6 +145,12 @@ def content_of(copy: str) -> list[bytes]:
     return [POOL[(number + at) % len(POOL)] for at in range(PARTS)]
 
 
+def tree_of(copy: str) -> dict[str, bytes]:
+    """The entries of a copy, likewise."""
+    number = int(copy.partition("-")[2])
+    return {str(at % len(POOL)): POOL[at % len(POOL)][:700] for at in range(number, number + 4)}
+
+
 class Site:
     """A process that writes, deletes and collects, dies now and then, and starts again with its state."""
 
@@ -190,7 +196,7 @@ class Site:
                     repository.delete(self.random.choice(copies))
             else:
                 repository.abort(self._copy())
-        except (AlreadyCommitted, Conflict, CopyNotFound, IncompleteCopy) as error:
+        except (AlreadyCommitted, Conflict, CopyNotFound, IncompleteCopy, KeptGone) as error:
             # Not an accident: what it was told when it was too late for its copy.
             deed = f"{deed}: {error.code}"
         self.did[deed] += 1
@@ -206,6 +212,13 @@ class Site:
         for at, data in enumerate(chosen):
             if f"part{at}" not in sealed:
                 write_part(opened, f"part{at}", data)
+        if "tree" not in sealed:
+            copies = repository.commits.copies()
+            if copies and self.random.random() < 0.7:
+                parent = self.random.choice(copies)
+                self.did["kept"] += write_on_top(repository, opened, "tree", tree_of(copy), parent=parent)
+            else:
+                write_entries(opened, "tree", [(key, {}, data) for key, data in tree_of(copy).items()])
         repository.commit(copy)
 
 
@@ -248,6 +261,7 @@ class World:
         repository.learn()
         for copy in repository.commits.copies():
             assert [read_part(repository, copy, f"part{at}") for at in range(PARTS)] == content_of(copy)
+            assert {key: data for key, _, data in read_entries(repository, copy, "tree")} == tree_of(copy)
             assert repository.verify(copy, progress=lambda _done: None).sound
         for site in self.sites:
             with self.open(MemoryStore(self.there), site.name) as last:
@@ -271,4 +285,5 @@ def test_nothing_that_is_committed_is_ever_lost(tmp_path: Path, seed: int) -> No
     assert did["write"] > 10
     assert did["collect"] > 10
     assert did["killed"] > 1
+    assert did["kept"] > 10
     assert world.there.deleted_packs > 10

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from brokers.filesystem.format0.files import Files
 from brokers.filesystem.format0.repository import Repository as Format0
+from brokers.repository.kept import earlier
 from brokers.repository.manifest import CopyInfo, Part
 from brokers.repository.opened import CommittedCopy, CopyRepository, OpenCopy, PartWriting
 from brokers.sdk.digests import Hasher, digest_hex
@@ -13,10 +14,13 @@ from brokers.sdk.frames import (
     End,
     EntryBegin,
     EntryEnd,
+    KeptEntry,
     Layout,
     data_header,
     encode,
     entry_line,
+    kept_frame,
+    kept_line,
 )
 
 Entry = tuple[str, Mapping[str, str], bytes]
@@ -53,6 +57,35 @@ def write_entries(opened: OpenCopy, name: str, entries: Iterable[Entry], *, bloc
     finally:
         opened.end_part(name)
     return part
+
+
+def write_on_top(
+    repository: CopyRepository, opened: OpenCopy, name: str, contents: Mapping[str, bytes], *, parent: str
+) -> int:
+    """Writes entries, and keeps those that the parent has alike; how many were kept."""
+    part = repository.committed(parent).part(name)
+    known = {entry.key: entry for entry in repository.entries(parent, part)} if part is not None else {}
+    body, hasher, kept = bytearray(), Hasher(), 0
+    for key, data in contents.items():
+        digest, before = digest_hex(data), known.get(key)
+        hasher.update(entry_line(key=key, size=len(data), metadata={}, digest=digest))
+        if before is not None and before.digest == digest:
+            body += kept_frame(kept_line(KeptEntry(key, {}, len(data), digest)))
+            kept += 1
+        else:
+            body += encode(EntryBegin(key, len(data))) + data_header(len(data)) + data
+            body += encode(EntryEnd(len(data), digest))
+    body += encode(End(sum(map(len, contents.values())), hasher.hex(), len(contents)))
+    before_it = earlier(repository, parent=parent, name=name)
+    writer = opened.begin_part(name, layout=Layout.ENTRIES, media_type="", framed=True, earlier=before_it)
+    try:
+        writer.feed(bytes(body))
+        opened.seal_part(writer.seal())
+    finally:
+        opened.end_part(name)
+        if before_it is not None:
+            before_it.close()
+    return kept
 
 
 def entries_body(entries: Iterable[Entry]) -> bytes:
