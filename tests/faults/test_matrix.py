@@ -39,7 +39,7 @@ def _parameters() -> list[object]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def matrix(stack_world: World, request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
     """All cells that are selected, being run."""
     found = [cell for item in request.session.items if isinstance(cell := _parameter(item), Cell)]
