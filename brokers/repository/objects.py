@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+ARCHIVED = "archived"
+"""The problem of an object that has to be brought back before it can be read. Reading it asks for that."""
+
 
 class ObjectMissing(LookupError):
     """There is no object of this name."""

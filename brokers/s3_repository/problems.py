@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+from brokers.repository.objects import ARCHIVED
 from schemas.problems import Problem, permanent, temporary
 
 BUSY = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "429"})
@@ -112,7 +113,7 @@ def archived(name: str, *, asked: bool) -> Problem:
     """The object lies in an archive; whether bringing it back was asked for just now, or before."""
     doing = "bringing it back was asked for" if asked else "it is being brought back"
     return temporary(
-        "archived",
+        ARCHIVED,
         f"{name} lies in an archive; {doing}, which may take minutes to hours",
         retry_after_seconds=ARCHIVE_SECONDS,
     )

@@ -28,6 +28,7 @@ from brokers.repository.format1.index import reconcile, refresh
 from brokers.repository.format1.keeping import Keeper
 from brokers.repository.format1.keyring import FORMAT, RecipientKey, load_or_create_secret, open_keys
 from brokers.repository.format1.opencopy import LocalCopies, OpenCopy
+from brokers.repository.format1.packs import pack_name
 from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.format1.writing import Writing
@@ -37,7 +38,7 @@ from brokers.repository.manifest import (
     Part,
     parse,
 )
-from brokers.repository.objects import ObjectStore
+from brokers.repository.objects import ARCHIVED, ObjectMissing, ObjectStore
 from brokers.repository.opened import (
     Collected,
     CommittedCopy,
@@ -53,6 +54,7 @@ from brokers.repository.signing import SigningKey
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
+from schemas.problems import CalqueError
 from schemas.values import ImageContent
 
 COPIES = "copies/"
@@ -230,7 +232,25 @@ class Repository:
         return there
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
-        return read_events(part, self.reader.source(copy, part.name), copy=copy)
+        try:
+            yield from read_events(part, self.reader.source(copy, part.name), copy=copy)
+        except CalqueError as error:
+            if error.problem.code == ARCHIVED:
+                self._recall(copy)
+            raise
+
+    def _recall(self, copy: str) -> None:
+        """Asks for all packs of the copy, so that what lies in an archive comes back together, not one pack after
+        another."""
+        for found in self.commits.of(copy):
+            for pack in sorted(found.commit.pack_ids) if found.commit is not None else ():
+                try:
+                    self.objects.read(pack_name(pack), offset=0, length=1)
+                except ObjectMissing:
+                    continue
+                except CalqueError as error:
+                    if error.problem.code != ARCHIVED:
+                        return  # what is wrong now stands in the way of reading too
 
     def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
         return index_entries(part, self.reader.source(copy, part.name).one, copy=copy)

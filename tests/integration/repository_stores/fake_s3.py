@@ -128,6 +128,8 @@ class FakeS3:
             assert request.transport is not None
             request.transport.close()
             return response
+        if (asked := request.http_range) != slice(None, None, 1):
+            return self._reply(status=206, body=content[asked], headers=headers)
         return self._reply(body=content, headers=headers)
 
     def _listing(self, request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,15 +14,19 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from brokers.repository.format1.repository import Options, Repository
+from brokers.repository.manifest import CopyInfo
 from brokers.repository.objects import ObjectExists, ObjectMissing
 from brokers.s3_repository.settings import BucketSection
 from brokers.s3_repository.store import PROBE, S3Store
+from brokers.sdk.frames import Data
 from hub.stack.ports import Ports
 from schemas.problems import CalqueError, Problem
 from tests.integration.repository_stores.fake_s3 import BUCKET, WHEN, FakeS3
 from tests.integration.repository_stores.stores import Shelf, s3_settings
 from tests.integration.s3.rclone import ACCESS_KEY, SECRET_KEY, second_server
 from tests.servers import RunningS3, run_s3
+from tests.unit.repository.copies import write_part
 
 
 async def problem_of(call: Callable[[], object]) -> Problem:
@@ -271,6 +276,32 @@ async def test_an_archived_object_is_asked_for_once_and_is_temporary(fake: FakeS
     assert fake.behaviour.restores == ["packs/old"] * 2
     fake.behaviour.archived.clear()
     assert await asyncio.to_thread(faked.read, "packs/old") == b"content"
+
+
+async def test_all_packs_of_a_copy_are_brought_back_together(fake: FakeS3, faked: S3Store, tmp_path: Path) -> None:
+    repository = Repository.open(faked, state=tmp_path / "state", options=Options(pack_bytes=64 << 10))
+    try:
+        content = random.Random(4).randbytes(600_000)
+
+        def write() -> None:
+            write_part(repository.open_write("c", CopyInfo()), "dump", content)
+            repository.commit("c")
+
+        def read() -> bytes:
+            events = repository.read_part("c", repository.committed("c").parts[0])
+            return b"".join(bytes(event.data) for event in events if isinstance(event, Data))
+
+        await asyncio.to_thread(write)
+        packs = {each.name for each in await asyncio.to_thread(lambda: list(faked.list("packs/")))}
+        assert len(packs) > 2
+        fake.behaviour.archived |= packs
+        problem = await problem_of(read)
+        assert (problem.code, problem.temporary) == ("archived", True)
+        assert set(fake.behaviour.restores) == packs
+        fake.behaviour.archived.clear()
+        assert await asyncio.to_thread(read) == content
+    finally:
+        repository.close()
 
 
 async def test_only_packs_go_to_the_storage_class(fake: FakeS3) -> None:
