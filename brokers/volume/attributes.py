@@ -2,7 +2,8 @@
 
 ``type``, ``mode`` (octal), ``uid``, ``gid``, ``mtime`` (nanoseconds since the epoch); ``target`` of links; ``size``
 and ``segments`` (``offset+length,...``) of a sparse file; ``xattr.<name>`` (base64) for extended attributes of
-users and for POSIX access lists.
+users and for POSIX access lists. ``seen`` of a regular file is what the file was when its bytes were read, so that a
+later copy knows that they are still the same; nothing is restored from it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from brokers.volume.linux import Segment
 from brokers.volume.paths import WrongCopy, decode, encode
 
 XATTR = "xattr."
+SEEN = "seen"
 MAX_BYTES = 768 << 10
 """What the metadata of one entry may take: a frame of a copy has to hold it."""
 
@@ -42,6 +44,12 @@ def known(info: os.stat_result, *, kind: Kind, xattrs: Mapping[str, bytes]) -> d
     if sum(len(name) + len(value) for name, value in metadata.items()) > MAX_BYTES:
         raise permanent_error("attributes_too_long", f"extended attributes have more than {MAX_BYTES} bytes together")
     return metadata
+
+
+def seen(info: os.stat_result, *, boot: str) -> str:
+    """What changes whenever somebody writes to a file, on one running machine. Size and time of the last change of the
+    bytes stand in the metadata themselves."""
+    return f"{boot[:8]}-{info.st_dev:x}-{info.st_ino:x}-{info.st_ctime_ns:x}"
 
 
 def xattrs_of(where: int | str) -> dict[str, bytes]:

@@ -8,11 +8,12 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from brokers.sdk.copystream import CopyReader, CopyWriter
+from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
 from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.frames import EntryBegin
@@ -20,9 +21,9 @@ from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from brokers.volume.existing import check_tree, existing_tree
 from brokers.volume.linux import BLOCK_BYTES
-from brokers.volume.moments import Moments
+from brokers.volume.moments import Moments, Note
 from brokers.volume.paths import WrongCopy, encode
-from brokers.volume.reading import BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, entries
+from brokers.volume.reading import BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, ChangedSince, entries
 from brokers.volume.restoring import OpenFile, Restorer
 from brokers.volume.settings import VolumeSettings
 from brokers.volume.threads import in_thread
@@ -54,12 +55,13 @@ from schemas.brokers import (
     Unbind,
 )
 from schemas.problems import CalqueError, Problem, invalid, not_found, permanent, temporary
-from schemas.values import Plan
+from schemas.values import CopyPart, Plan
 
 logger = logging.getLogger(__name__)
 
 COPY_FORMAT = "volume-tree"
 TREE_PART = "tree"
+KEPT_GONE = "kept_gone"
 PLANS = (
     Plan(
         name="small",
@@ -70,6 +72,7 @@ PLANS = (
 STAGED_SECONDS = 3600.0
 SWEEP_SECONDS = 5.0
 FULL_BYTES = 64 << 20
+TELL_BYTES = 8 << 20
 
 
 class VolumeBroker(Broker):
@@ -81,7 +84,9 @@ class VolumeBroker(Broker):
         super().__init__(settings)
         self._plans = settings.priced(PLANS)
         self._volumes = Volumes(settings.volumes_dir)
-        self._moments = Moments(self._volumes.moments, trash=self._volumes.trash)
+        self._paranoid = settings.paranoid
+        latest = None if settings.paranoid else self._volumes.latest
+        self._moments = Moments(self._volumes.moments, trash=self._volumes.trash, latest=latest)
         self._sweeping: asyncio.Task[None] | None = None
         self._sweep_now = asyncio.Event()
 
@@ -169,11 +174,24 @@ class VolumeBroker(Broker):
         """Nothing was made for the binding."""
         return Done()
 
-    async def stage_copy(self, request: StageCopy, _reporter: Reporter) -> Done:
+    async def stage_copy(self, request: StageCopy, reporter: Reporter) -> Done:
         """Copy all of it ahead, so that only what changes until the moment is copied while writers wait."""
         tree = await self._tree(request.service_id, request.existing)
+        loop, told = asyncio.get_running_loop(), 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            if done - told >= TELL_BYTES:
+                told = done
+                loop.call_soon_threadsafe(partial(reporter.report, done=done))
+
         await self._moments.stage(
-            copy=request.copy, service_id=request.service_id, tree=tree, hold_seconds=STAGED_SECONDS
+            copy=request.copy,
+            service_id=request.service_id,
+            tree=tree,
+            hold_seconds=STAGED_SECONDS,
+            name=_own_name(request.service_id, request.existing),
+            tell=tell,
         )
         return Done()
 
@@ -184,14 +202,44 @@ class VolumeBroker(Broker):
             return found.answer()
         tree = await self._tree(request.service_id, request.existing)
         note = await self._moments.prepare(
-            copy=request.copy, service_id=request.service_id, tree=tree, hold_seconds=request.hold_seconds
+            copy=request.copy,
+            service_id=request.service_id,
+            tree=tree,
+            hold_seconds=request.hold_seconds,
+            name=_own_name(request.service_id, request.existing),
         )
         logger.info("copy %s: %s", request.copy, note.moment)
         return note.answer()
 
     async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
-        """Stream the moment."""
+        """Stream the moment, but for what the copy before holds."""
         note = self._moments.get(copy=request.copy, service_id=request.service_id)
+        name = _own_name(request.service_id, request.existing)
+        self._moments.begin_copy(request.copy)
+        try:
+            try:
+                part = await self._stream(request, note, reporter, on_parent=not self._paranoid)
+            except CopyStreamError as error:
+                if error.problem.code != KEPT_GONE:
+                    raise
+                logger.info("copy %s: all of it is sent: %s", request.copy, error.problem.message)
+                part = await self._stream(request, note, reporter, on_parent=False)
+            self._moments.check(request.copy)
+            if name:
+                inventory, _ = self._moments.files(request.copy)
+                await asyncio.to_thread(self._volumes.latest.keep, name, inventory)
+        except FileNotFoundError:
+            raise moment_lost(request.copy, "its files are gone") from None
+        except ChangedSince as error:
+            # The next moment keeps the bytes of all files itself.
+            await asyncio.to_thread(self._volumes.latest.forget, name)
+            cause = f"{error} was taken for unchanged, is not in this repository, and was written to since"
+            raise moment_lost(request.copy, cause) from None
+        finally:
+            self._moments.end_copy(request.copy)
+        return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="volume")
+
+    async def _stream(self, request: CopyData, note: Note, reporter: Reporter, *, on_parent: bool) -> CopyPart:
         done = 0
 
         def passed(count: int) -> None:
@@ -199,18 +247,17 @@ class VolumeBroker(Broker):
             done += count
             reporter.report(done=done, total=note.size)
 
-        self._moments.begin_copy(request.copy)
-        try:
-            inventory, content = self._moments.files(request.copy)
-            source = entries(inventory, content, check=lambda: self._moments.check(request.copy))
-            async with aclosing(source):
-                part = await CopyWriter(request.grant, progress=passed).write_entries(TREE_PART, source)
-            self._moments.check(request.copy)
-        except FileNotFoundError:
-            raise moment_lost(request.copy, "its files are gone") from None
-        finally:
-            self._moments.end_copy(request.copy)
-        return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="volume")
+        inventory, content = self._moments.files(request.copy)
+        writer = CopyWriter(request.grant, progress=passed)
+        source = entries(
+            inventory,
+            content,
+            check=lambda: self._moments.check(request.copy),
+            known=writer.known(TREE_PART) if on_parent else None,
+            tree=self._volumes.tree(request.service_id),
+        )
+        async with aclosing(source):
+            return await writer.write_entries(TREE_PART, source)
 
     async def discard_copy(self, request: DiscardCopy) -> Done:
         """What was copied for the moment goes; so does a copy that streams from it."""
@@ -320,6 +367,11 @@ async def _add_big(restorer: Restorer, head: EntryBegin, blocks: AsyncIterator[B
 
 async def _write(file: OpenFile, data: bytes) -> None:
     await in_thread(lambda _: file.write(data))
+
+
+def _own_name(service_id: str, existing: Existing | None) -> str:
+    """The name of a tree of ours; nothing is kept of one that was there before."""
+    return name_of(service_id) if existing is None else ""
 
 
 def _check(request: Provision) -> None:

@@ -24,13 +24,15 @@ Signature = tuple[int, ...]
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One entry. ``pieces`` say where its data lies in the content file of the moment, ``size`` is their sum in
-    bytes. ``signature`` is what changes when a regular file does."""
+    bytes. ``signature`` is what changes when a regular file does. ``deferred``: the data was not put into the content
+    file, for it is what the copy before holds; it lies in the tree as long as the file has this signature."""
 
     key: str
     metadata: dict[str, str]
     size: int = 0
     pieces: tuple[Segment, ...] = ()
     signature: Signature = ()
+    deferred: bool = False
 
     @property
     def is_directory(self) -> bool:

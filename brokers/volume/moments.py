@@ -24,9 +24,10 @@ import msgspec
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.errors import moment_lost
 from brokers.volume.inventory import Earlier, read_inventory, write_inventory
+from brokers.volume.latest import Latest
 from brokers.volume.linux import boot_id, clones, sync_filesystem
 from brokers.volume.removal import Trash
-from brokers.volume.survey import Content, Survey
+from brokers.volume.survey import Content, Survey, Tell, untold
 from brokers.volume.threads import Stop, in_thread
 from schemas.brokers import Prepared
 from schemas.envelope import timestamp
@@ -34,6 +35,8 @@ from schemas.envelope import timestamp
 KEPT_SECONDS = 8 * 24 * 3600.0
 CLOCK_NS = 100_000_000
 """Two changes within one tick of the kernel's clock can't be told apart by their times; no tick is this long."""
+EVER_NS = (1 << 63) - 1
+"""Whatever the latest copy remembers is trusted: only what was settled is remembered."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +63,10 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 class Moments:
     """The moments by copy. Reading and writing a note blocks for as long as one small file takes."""
 
-    def __init__(self, directory: Path, *, trash: Trash) -> None:
+    def __init__(self, directory: Path, *, trash: Trash, latest: Latest | None = None) -> None:
+        """``latest``: what the copy before holds is not read again; without one, all is."""
         self._directory = directory
+        self._latest = latest
         self._trash = trash
         self._in_use: dict[str, int] = {}
         self._boot = boot_id()
@@ -104,20 +109,23 @@ class Moments:
             raise moment_lost(copy, "it was not prepared here")
         return note
 
-    async def stage(self, *, copy: str, service_id: str, tree: Path, hold_seconds: float) -> None:
-        """Copy ahead what may still be the same when the moment is fixed. Raises ``moment_lost``."""
+    async def stage(
+        self, *, copy: str, service_id: str, tree: Path, hold_seconds: float, name: str = "", tell: Tell = untold
+    ) -> None:
+        """Copy ahead what may still be the same when the moment is fixed. ``name``: of a tree of our own, whose latest
+        copy is remembered. Raises ``moment_lost``."""
         if self.find(copy) is not None:
             return
         note = Note(copy=copy, state="staged", service_id=service_id, boot=self._boot, hold_seconds=hold_seconds)
         try:
-            staged = await in_thread(lambda stop: self._stage(note, tree, stop))
+            staged = await in_thread(lambda stop: self._stage(note, tree, name, stop, tell))
         except Exception:
             self._drop(_digest(copy))
             self.check(copy)  # a moment that was discarded meanwhile is what went wrong
             raise
         self._save_unless_lost(staged)
 
-    async def prepare(self, *, copy: str, service_id: str, tree: Path, hold_seconds: float) -> Note:
+    async def prepare(self, *, copy: str, service_id: str, tree: Path, hold_seconds: float, name: str = "") -> Note:
         """Fix the moment: what the tree holds while this runs. Raises ``moment_lost`` when it was discarded."""
         found = self.find(copy)
         if found is not None and found.state == "prepared":
@@ -125,7 +133,7 @@ class Moments:
         staged = found if found is not None and found.service_id == service_id else None
         note = Note(copy=copy, state="prepared", service_id=service_id, boot=self._boot, hold_seconds=hold_seconds)
         try:
-            prepared = await in_thread(lambda stop: self._prepare(note, staged, tree, stop))
+            prepared = await in_thread(lambda stop: self._prepare(note, staged, tree, name, stop))
         except Exception:
             if staged is None:
                 self._drop(_digest(copy))
@@ -169,7 +177,10 @@ class Moments:
             if note is not None and note.service_id == service_id:
                 self.discard(note.copy)
 
-    def _stage(self, note: Note, tree: Path, stop: Stop) -> Note:
+    def _before(self, name: str) -> Earlier:
+        return Earlier(self._latest.entries(name) if self._latest is not None and name else iter(()))
+
+    def _stage(self, note: Note, tree: Path, name: str, stop: Stop, tell: Tell) -> Note:
         place = self._fresh(note.copy)
         began = time.time_ns()
         root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -178,15 +189,24 @@ class Moments:
             sync_filesystem(root)
         finally:
             os.close(root)
-        with Content(place / "content", begin=0, clones=self._clones, stop=stop) as content:
-            survey = Survey(tree, content=content, earlier=Earlier(iter(())), trusted_ns=0, stop=stop)
+        settled = began - CLOCK_NS
+        with Content(place / "content", begin=0, clones=self._clones, stop=stop, tell=tell) as content:
+            survey = Survey(
+                tree,
+                content=content,
+                earlier=self._before(name),
+                trusted_ns=EVER_NS,
+                stop=stop,
+                settled_ns=settled,
+                boot=self._boot,
+            )
             write_inventory(place / "staged", survey.entries())
         expires = time.time() + note.hold_seconds
-        return msgspec.structs.replace(note, staged_ns=began - CLOCK_NS, content=content.end, expires=expires)
+        return msgspec.structs.replace(note, staged_ns=settled, content=content.end, expires=expires)
 
-    def _prepare(self, note: Note, staged: Note | None, tree: Path, stop: Stop) -> Note:
+    def _prepare(self, note: Note, staged: Note | None, tree: Path, name: str, stop: Stop) -> Note:
         if staged is None or _size(self._place(note.copy) / "content") < staged.content:
-            place, earlier, trusted, begin = self._fresh(note.copy), Earlier(iter(())), 0, 0
+            place, earlier, trusted, begin = self._fresh(note.copy), self._before(name), EVER_NS, 0
         else:
             place = self._place(note.copy)
             earlier, trusted, begin = Earlier(read_inventory(place / "staged")), staged.staged_ns, staged.content

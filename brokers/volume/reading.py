@@ -1,36 +1,162 @@
-"""A prepared moment as the entries of a copy. Small files are read many at a time, big ones in blocks."""
+"""A prepared moment as the entries of a copy. Small files are read many at a time, big ones in blocks; what the copy
+before holds is not sent."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
-from brokers.sdk.copystream import EntrySource
-from brokers.volume.inventory import Entry, read_inventory
-from brokers.volume.linux import BLOCK_BYTES
+from brokers.sdk.copystream import EntrySource, KeptEntry, KnownEntry
+from brokers.sdk.digests import digest_hex
+from brokers.volume.attributes import SEEN, segments_in
+from brokers.volume.inventory import Entry, order_of, read_inventory, signature_of
+from brokers.volume.linux import BLOCK_BYTES, open_directory
+from brokers.volume.paths import parts_of
 
 SMALL_BYTES = 1 << 20
 BATCH_BYTES = 4 << 20
 BATCH_ENTRIES = 512
+_EMPTY = digest_hex(b"")
 
 _Batch = list[tuple[Entry, bytes | None]]
 
 
-async def entries(inventory: Path, content: Path, *, check: Callable[[], None]) -> AsyncGenerator[EntrySource, None]:
-    """The entries in order. ``check`` is called now and then, and may raise to end it."""
+class ChangedSince(Exception):
+    """A file whose data was not kept was written to since the moment; says which."""
+
+
+class Deferred:
+    """Files of the tree whose data was not kept. Calls block; they raise :class:`ChangedSince`."""
+
+    def __init__(self, tree: Path) -> None:
+        self._tree = tree
+
+    def whole(self, entry: Entry) -> bytes:
+        """The data of a small file."""
+        with _Opened(self._tree, entry) as file:
+            data = file.read(0, entry.size)
+            file.check()
+        return data
+
+    def open(self, entry: Entry) -> _Opened:
+        """A big file."""
+        return _Opened(self._tree, entry)
+
+
+class _Opened:
+    """A file of the tree that must be what it was."""
+
+    def __init__(self, tree: Path, entry: Entry) -> None:
+        self._entry = entry
+        parts = parts_of(entry.key)
+        try:
+            root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                directory = open_directory(root, parts[:-1])
+            finally:
+                os.close(root)
+            try:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                self.descriptor = os.open(parts[-1], flags, dir_fd=directory)
+            finally:
+                os.close(directory)
+        except OSError:
+            raise ChangedSince(entry.key) from None
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def read(self, at: int, length: int) -> bytes:
+        """Some of its bytes."""
+        data = os.pread(self.descriptor, length, at)
+        if len(data) != length:
+            raise ChangedSince(self._entry.key)
+        return data
+
+    def check(self) -> None:
+        """Whether it is still what it was at the moment."""
+        if signature_of(os.fstat(self.descriptor)) != tuple(self._entry.signature):
+            raise ChangedSince(self._entry.key)
+
+
+class Parent:
+    """The entries of the copy before, asked for in the order of an inventory."""
+
+    def __init__(self, entries: AsyncIterator[KnownEntry]) -> None:
+        self._entries = entries
+        self._next: KnownEntry | None = None
+        self._begun = False
+
+    async def find(self, entry: Entry) -> KnownEntry | None:
+        """The entry of the same key. Each question must come after the one before."""
+        if not self._begun:
+            self._begun = True
+            self._next = await anext(self._entries, None)
+        if self._next is None:
+            return None
+        if self._next.key != entry.key:
+            order = order_of(parts_of(entry.key), is_directory=entry.is_directory)
+            while self._next is not None and _order(self._next) < order:
+                self._next = await anext(self._entries, None)
+            if self._next is None or self._next.key != entry.key:
+                return None
+        found, self._next = self._next, await anext(self._entries, None)
+        return found
+
+
+def kept(entry: Entry, data: bytes | None, before: KnownEntry | None) -> KeptEntry | None:
+    """The entry as one that the copy before holds, if that is certain."""
+    if before is None or before.size != entry.size:
+        return None
+    if data is not None:
+        same = before.digest == (digest_hex(data) if data else _EMPTY)
+    else:
+        ours, theirs = entry.metadata, before.metadata
+        same = SEEN in ours and all(
+            ours.get(name) == theirs.get(name) for name in (SEEN, "mtime", "type", "size", "segments")
+        )
+    return KeptEntry(entry.key, entry.metadata, entry.size, before.digest) if same else None
+
+
+async def entries(
+    inventory: Path,
+    content: Path,
+    *,
+    check: Callable[[], None],
+    known: AsyncGenerator[KnownEntry, None] | None = None,
+    tree: Path | None = None,
+) -> AsyncGenerator[EntrySource | KeptEntry, None]:
+    """The entries in order. ``check`` is called now and then, and may raise to end it. ``known`` are those of the copy
+    before; ``tree`` is where the data lies that was not kept. Raises :class:`ChangedSince`."""
     descriptor = os.open(content, os.O_RDONLY | os.O_CLOEXEC)
+    deferred = Deferred(tree or Path())
     reading: asyncio.Task[_Batch] | None = None
     try:
-        batches = _batches(read_inventory(inventory), descriptor)
-        reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
-        while batch := await asyncio.shield(reading):
-            check()
+        async with aclosing(known if known is not None else _nothing()) as before:
+            parent = Parent(before)
+            batches = _batches(read_inventory(inventory), descriptor)
             reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
-            for entry, data in batch:
-                blocks = _blocks(entry, descriptor, check) if data is None else _one(data)
-                yield entry.key, entry.metadata, entry.size, blocks
+            while batch := await asyncio.shield(reading):
+                check()
+                reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
+                found = [kept(entry, data, await parent.find(entry)) for entry, data in batch]
+                if any(each is None and entry.deferred for each, (entry, _) in zip(found, batch, strict=True)):
+                    batch = await asyncio.to_thread(_read_deferred, deferred, batch, found)
+                for each, (entry, data) in zip(found, batch, strict=True):
+                    if each is not None:
+                        yield each
+                    elif data is not None:
+                        yield entry.key, entry.metadata, entry.size, _one(data)
+                    elif entry.deferred:
+                        yield entry.key, entry.metadata, entry.size, _deferred_blocks(deferred, entry, check)
+                    else:
+                        yield entry.key, entry.metadata, entry.size, _blocks(entry, descriptor, check)
     finally:
         if reading is not None:
             await asyncio.wait({reading})  # it reads from the file that is closed now
@@ -43,14 +169,24 @@ def _batches(inventory: Iterator[Entry], descriptor: int) -> Iterator[_Batch]:
     batch: _Batch = []
     size = 0
     for entry in inventory:
-        data = None if entry.size > SMALL_BYTES else _whole(entry, descriptor)
+        data = None if entry.deferred or entry.size > SMALL_BYTES else _whole(entry, descriptor)
         batch.append((entry, data))
-        size += len(data or b"")
-        if size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES or data is None:
+        # Those that were not kept count too: it may turn out that they must be read.
+        size += entry.size
+        if size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _read_deferred(deferred: Deferred, batch: _Batch, found: list[KeptEntry | None]) -> _Batch:
+    return [
+        (entry, deferred.whole(entry))
+        if entry.deferred and each is None and entry.size <= SMALL_BYTES and "segments" not in entry.metadata
+        else (entry, data)
+        for each, (entry, data) in zip(found, batch, strict=True)
+    ]
 
 
 def _whole(entry: Entry, descriptor: int) -> bytes:
@@ -72,6 +208,27 @@ async def _blocks(entry: Entry, descriptor: int, check: Callable[[], None]) -> A
             yield await asyncio.to_thread(_read, descriptor, at + offset, min(BLOCK_BYTES, length - offset))
 
 
+async def _deferred_blocks(deferred: Deferred, entry: Entry, check: Callable[[], None]) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(deferred.open, entry)
+    with file:
+        file.check()
+        for at, length in segments_in(entry.metadata, size=entry.size)[1]:
+            for offset in range(0, length, BLOCK_BYTES):
+                check()
+                yield await asyncio.to_thread(file.read, at + offset, min(BLOCK_BYTES, length - offset))
+        file.check()
+
+
 async def _one(data: bytes) -> AsyncIterator[bytes]:
     if data:
         yield data
+
+
+async def _nothing() -> AsyncGenerator[KnownEntry, None]:
+    nothing: tuple[KnownEntry, ...] = ()
+    for each in nothing:
+        yield each
+
+
+def _order(entry: KnownEntry) -> tuple[tuple[bool, bytes], ...]:
+    return order_of(parts_of(entry.key), is_directory=entry.metadata.get("type") == "directory")

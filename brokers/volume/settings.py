@@ -11,9 +11,11 @@ from brokers.sdk.prices import PricedSettings
 
 class VolumeSettings(PricedSettings):
     """``volumes_dir`` is absolute and the broker's alone: trees, their labels and prepared copies lie below it, on
-    one file system. App services must be able to reach the trees by the same path."""
+    one file system. App services must be able to reach the trees by the same path. ``paranoid``: read all files for
+    each copy, also those that look unchanged since the copy before."""
 
     volumes_dir: Path
+    paranoid: bool = False
 
     @field_validator("volumes_dir")
     @classmethod

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from brokers.sdk.errors import permanent_error
-from brokers.volume.attributes import known, sparse, xattrs_of
+from brokers.volume.attributes import SEEN, known, seen, sparse, xattrs_of
 from brokers.volume.inventory import Earlier, Entry, Kind, order_of, signature_of
 from brokers.volume.linux import Segment, clone_range, copy_range, data_segments, is_kept, open_directory
 from brokers.volume.paths import Parts, encode, key_of
@@ -25,10 +25,19 @@ ALIGNMENT = 64 << 10
 """Where shared data may begin; no file system has bigger blocks."""
 
 
+Tell = Callable[[int], None]
+"""Told how many bytes were put so far, from the thread that puts them."""
+
+
+def untold(_: int) -> None:
+    """Nobody wants to know."""
+
+
 class Content:
     """The content file: data is put at its end. What lies after ``begin`` is dropped when it is opened."""
 
-    def __init__(self, file: Path, *, begin: int, clones: bool, stop: Stop) -> None:
+    def __init__(self, file: Path, *, begin: int, clones: bool, stop: Stop, tell: Tell = untold) -> None:
+        self._tell = tell
         self._file = file
         self._clones = clones
         self._stop = stop
@@ -59,6 +68,7 @@ class Content:
                 copy_range(source, self._descriptor, offset=offset, length=length, at=at, check=self._stop.check)
             pieces.append((at, length))
             self.end = at + length
+            self._tell(self.end)
         return tuple(pieces)
 
 
@@ -67,15 +77,28 @@ class Survey:
     sockets and devices were left out.
 
     Data of a file is taken from ``earlier`` when its signature is the same and it was last written before
-    ``trusted_ns`` (nanoseconds since the epoch).
+    ``trusted_ns`` (nanoseconds since the epoch). What is read now and was last written before ``settled_ns`` may be
+    recognized by later copies, in this run (``boot``) of the machine.
     """
 
-    def __init__(self, tree: Path, *, content: Content, earlier: Earlier, trusted_ns: int, stop: Stop) -> None:
+    def __init__(
+        self,
+        tree: Path,
+        *,
+        content: Content,
+        earlier: Earlier,
+        trusted_ns: int,
+        stop: Stop,
+        settled_ns: int = 0,
+        boot: str = "",
+    ) -> None:
         self._tree = tree
         self._content = content
         self._earlier = earlier
         self._trusted_ns = trusted_ns
         self._stop = stop
+        self._settled_ns = settled_ns
+        self._boot = boot
         self._links: dict[tuple[int, int], str] = {}
         self.changed = False
         self.skipped = 0
@@ -168,6 +191,8 @@ class Survey:
                 segments = data_segments(file, before)
                 pieces = self._content.add(file, segments)
                 metadata = _known(before, "file", file, parts) | sparse(segments, size=before.st_size)
+                if before.st_ctime_ns < self._settled_ns:
+                    metadata[SEEN] = seen(before, boot=self._boot)
                 same = signature_of(before) == signature_of(os.fstat(file))
             finally:
                 os.close(file)

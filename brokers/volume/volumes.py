@@ -3,7 +3,7 @@
 trees/<name>           a complete tree
 labels/<name>.json     whose it is, and whether it is complete
 making/<name>          a tree that is being made
-moments/, trash/       see `moments` and `removal`
+latest/, moments/, trash/ see `latest`, `moments` and `removal`
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 
 from brokers.sdk.atomic import sync_directory, write_atomically
+from brokers.volume.latest import Latest
+from brokers.volume.linux import boot_id
 from brokers.volume.removal import Trash
 from brokers.volume.threads import Stop
 from schemas.brokers import ResourceDescription
@@ -50,13 +52,16 @@ class Volumes:
         self._trash_directory = directory / "trash"
         self.trash = Trash(self._trash_directory)
         self._labels = directory / "labels"
+        self._latest_directory = directory / "latest"
+        self.latest = Latest(self._latest_directory, boot=boot_id())
 
     def open(self) -> None:
         """Make the directories. Raises ``OSError``."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         self.trees.mkdir(exist_ok=True, mode=0o711)
-        for private in (self.making, self.moments, self._trash_directory, self._labels):
+        for private in (self.making, self.moments, self._trash_directory, self._labels, self._latest_directory):
             private.mkdir(exist_ok=True, mode=0o700)
+        self.latest.open()
 
     def tree(self, service_id: str) -> Path:
         """Where the tree of a data service lies."""
@@ -88,6 +93,7 @@ class Volumes:
         self.trash.aside(self.trees / name)
         self.trash.aside(self.making / name)
         self.notes(service_id).unlink(missing_ok=True)
+        self.latest.forget(name)
         self._file(name).unlink(missing_ok=True)
 
     def finish(self, labels: Labels) -> None:

@@ -17,6 +17,12 @@ POLL_SECONDS = 0.02
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 class Running:
     """A process of a benchmark."""
 
@@ -36,8 +42,7 @@ class Running:
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds_of(self._process.pid)
 
     def peak_memory_bytes(self) -> int:
         """The most that was resident."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bus.connection import Bus
 from schemas.brokers import (
@@ -35,7 +36,7 @@ LABELS = {"instance": "i1", "instance_name": "hackathon", "data_service": "thumb
 class Volume(BrokerProcess):
     """The broker, with its requests in brief."""
 
-    def __init__(self, *, bus: Bus, nats_url: str, directory: Path, name: str) -> None:
+    def __init__(self, *, bus: Bus, nats_url: str, directory: Path, name: str, **settings: Any) -> None:
         self.volumes = directory / "volumes"
         super().__init__(
             "brokers.volume",
@@ -45,6 +46,7 @@ class Volume(BrokerProcess):
             name=name,
             directory=directory,
             volumes_dir=str(self.volumes),
+            **settings,
         )
 
     def provision_request(self, service_id: str, *, restore: CopyGrant | None = None) -> Provision:

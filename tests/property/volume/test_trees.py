@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brokers.sdk.frames import EntryBegin
+from brokers.sdk.frames import EntryBegin, KeptEntry
 from brokers.volume.inventory import Earlier, order_of, read_inventory, write_inventory
 from brokers.volume.linux import clones
 from brokers.volume.paths import ROOT_KEY, decode, encode, key_of, parts_of
@@ -97,7 +97,9 @@ async def restore(place: Path, target: Path) -> None:
     target.mkdir()
     with Restorer(target, notes=place / "notes") as restorer:
         async with aclosing(entries(place / "entries", place / "content", check=lambda: None)) as listed:
-            async for key, metadata, size, blocks in listed:
+            async for entry in listed:
+                assert not isinstance(entry, KeptEntry), "there is no copy before"
+                key, metadata, size, blocks = entry
                 data = b"".join([block async for block in blocks])
                 restorer.add([(EntryBegin(key, size, dict(metadata)), data)])
         restorer.complete()
