@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,15 @@ from pathlib import Path
 import msgspec
 
 from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
-from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import moment_lost, permanent_error
-from brokers.sdk.frames import EntryBegin
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from brokers.volume.existing import check_tree, existing_tree
-from brokers.volume.linux import BLOCK_BYTES
+from brokers.volume.filling import fill
 from brokers.volume.moments import Moments, Note
 from brokers.volume.paths import WrongCopy, encode
-from brokers.volume.reading import BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES, ChangedSince, entries
-from brokers.volume.restoring import OpenFile, Restorer
+from brokers.volume.reading import ChangedSince, entries
+from brokers.volume.restoring import Restorer
 from brokers.volume.settings import VolumeSettings
 from brokers.volume.threads import in_thread
 from brokers.volume.volumes import Labels, Volumes, name_of
@@ -312,20 +309,7 @@ class VolumeBroker(Broker):
             raise permanent_error("wrong_copy", f"the copy has no part {TREE_PART!r}", field="restore")
         total = part.size
         with Restorer(making, notes=self._volumes.notes(service_id)) as restorer:
-            batch: list[tuple[EntryBegin, bytes]] = []
-            size = 0
-            async for head, blocks in reader.read_entries(TREE_PART):
-                big = head.size > SMALL_BYTES
-                if batch and (big or size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES):
-                    await _add(restorer, batch)
-                    batch, size = [], 0
-                if big:
-                    await _add_big(restorer, head, blocks)
-                else:
-                    batch.append((head, b"".join([bytes(block) async for block in blocks])))
-                    size += head.size
-            await _add(restorer, batch)
-            await in_thread(lambda _: restorer.complete())
+            await fill(restorer, reader.read_entries(TREE_PART))
         return total
 
     async def _abandon(self, service_id: str) -> None:
@@ -347,26 +331,6 @@ class VolumeBroker(Broker):
             with suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS):
                     await self._sweep_now.wait()
-
-
-async def _add(restorer: Restorer, batch: list[tuple[EntryBegin, bytes]]) -> None:
-    await in_thread(lambda _: restorer.add(batch))
-
-
-async def _add_big(restorer: Restorer, head: EntryBegin, blocks: AsyncIterator[Buffer]) -> None:
-    file = await in_thread(lambda _: restorer.begin(head))
-    gathered = bytearray()
-    async for block in blocks:
-        gathered += block
-        if len(gathered) >= BLOCK_BYTES:
-            ready, gathered = bytes(gathered), bytearray()
-            await _write(file, ready)
-    await _write(file, bytes(gathered))
-    await in_thread(lambda _: restorer.finish(head, file))
-
-
-async def _write(file: OpenFile, data: bytes) -> None:
-    await in_thread(lambda _: file.write(data))
 
 
 def _own_name(service_id: str, existing: Existing | None) -> str:

@@ -74,16 +74,21 @@ class Earlier:
 
     def __init__(self, entries: Iterator[Entry]) -> None:
         self._entries = entries
-        self._next: tuple[Order, Entry] | None = self._advance()
+        self._next = next(entries, None)
 
-    def find(self, order: Order) -> Entry | None:
-        """The entry that stood exactly there. Each question must come after the one before."""
-        while self._next is not None and self._next[0] < order:
-            self._next = self._advance()
-        if self._next is not None and self._next[0] == order:
-            return self._next[1]
-        return None
+    def find(self, key: str, parts: Parts) -> Entry | None:
+        """The entry of what is no directory and stood exactly there. Each question must come after the one before."""
+        if self._next is not None and self._next.key != key:
+            # Mostly it is the very next one; only where something came or went is the order looked at.
+            order = order_of(parts, is_directory=False)
+            while self._next is not None and _order(self._next) < order:
+                self._next = next(self._entries, None)
+        found = self._next
+        if found is None or found.key != key or found.is_directory:
+            return None
+        self._next = next(self._entries, None)
+        return found
 
-    def _advance(self) -> tuple[Order, Entry] | None:
-        entry = next(self._entries, None)
-        return (order_of(parts_of(entry.key), is_directory=entry.is_directory), entry) if entry else None
+
+def _order(entry: Entry) -> Order:
+    return order_of(parts_of(entry.key), is_directory=entry.is_directory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from brokers.volume.linux import Segment, open_directory, sync_filesystem, write
 from brokers.volume.paths import Parts, WrongCopy, decode, parts_of
 
 _SET_IDS = 0o6000
+_PLAIN_BITS = 0o777
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LENGTH = struct.Struct(">I")
 _FAULTS = frozenset(
     {
@@ -183,9 +186,10 @@ class Restorer:
 
     def _open(self, head: EntryBegin) -> OpenFile:
         whole, segments = segments_in(head.metadata, size=head.size)
+        mode = mode_in(head.metadata) & _PLAIN_BITS
         directory, name = self._place(parts_of(head.key))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+        # its mode at once: nobody else gets into the tree before it is whole
+        descriptor = os.open(name, _NEW, mode, dir_fd=directory)
         try:
             if "segments" in head.metadata:
                 os.ftruncate(descriptor, whole)
@@ -196,7 +200,7 @@ class Restorer:
 
     def _close(self, head: EntryBegin, file: OpenFile) -> None:
         try:
-            self._set(file.descriptor, head.metadata)
+            self._set_file(file.descriptor, head.metadata)
         finally:
             os.close(file.descriptor)
 
@@ -212,6 +216,23 @@ class Restorer:
             os.setxattr(where, name, value)
         mtime = number(metadata, "mtime")
         os.utime(where, ns=(mtime, mtime))
+
+    def _set_file(self, descriptor: int, metadata: Mapping[str, str]) -> None:
+        """As :meth:`_set`, of a file that was just made: what it has already is not set again."""
+        mode, found = mode_in(metadata), os.fstat(descriptor)
+        chowned = False
+        if self._owners:
+            owner = number(metadata, "uid"), number(metadata, "gid")
+            if chowned := owner != (found.st_uid, found.st_gid):
+                os.chown(descriptor, *owner)
+        else:
+            mode &= ~_SET_IDS
+        if chowned or stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(descriptor, mode)
+        for name, value in xattrs_in(metadata).items():
+            os.setxattr(descriptor, name, value)
+        mtime = number(metadata, "mtime")
+        os.utime(descriptor, ns=(mtime, mtime))
 
     def _set_link(self, directory: int, name: bytes, metadata: Mapping[str, str]) -> None:
         if self._owners:

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from brokers.sdk.errors import permanent_error
 from brokers.volume.attributes import SEEN, known, seen, sparse, xattrs_of
-from brokers.volume.inventory import Earlier, Entry, Kind, order_of, signature_of
+from brokers.volume.inventory import Earlier, Entry, Kind, signature_of
 from brokers.volume.linux import Segment, clone_range, copy_range, data_segments, is_kept, open_directory
 from brokers.volume.paths import Parts, encode, key_of
 from brokers.volume.threads import Stop
@@ -174,7 +174,7 @@ class Survey:
         return Entry(key, {**known(info, kind="symlink", xattrs={}), "target": target})
 
     def _file(self, directory: int, parts: Parts, key: str, info: os.stat_result) -> Entry | None:
-        earlier = self._earlier.find(order_of(parts, is_directory=False))
+        earlier = self._earlier.find(key, parts)
         if earlier is not None and earlier.signature == signature_of(info) and info.st_ctime_ns < self._trusted_ns:
             self.reused += 1
             return earlier
