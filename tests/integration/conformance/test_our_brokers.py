@@ -185,6 +185,7 @@ async def test_the_messaging_broker_conforms(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 async def test_servers_of_their_own_conform(
     postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path
 ) -> None:
