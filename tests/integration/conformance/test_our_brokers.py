@@ -195,4 +195,4 @@ async def test_servers_of_their_own_conform(
         assert skipped(await conforms(broker, bus, options=Options(plan="dedicated"), patience_seconds=90.0)) == []
         assert list((tmp_path / "servers").glob("calque_*")) == []
     finally:
-        await broker.stop()
+        await broker.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,6 +57,16 @@ class Dedicated(Postgres):
 
     async def stage(self, service_id: str, copy: str) -> None:
         await self.run("stage_copy", StageCopy(id=new_id(), service_id=service_id, copy=copy), Done)
+
+    async def end(self) -> int:
+        """Stop the broker, and whatever servers a test that failed has left behind it; the broker's exit code."""
+        code = await self.stop()
+        for record in (self.directory / "servers").glob("calque_*/data/postmaster.pid"):
+            number = int(record.read_text().split()[0])
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{number}/cwd").samefile(record.parent):
+                    os.kill(number, signal.SIGQUIT)
+        return code
 
     def place(self, service_id: str) -> Path:
         return self.directory / "servers" / database_of(service_id)
@@ -114,10 +125,13 @@ async def dedicated(
     try:
         yield broker
     finally:
-        for service in ("own", "own-2", "own-3"):
-            await broker.deprovision(service)
-        assert list((broker.directory / "servers").glob("calque_*")) == []
-        assert await broker.stop() == 0
+        try:
+            for service in ("own", "own-2", "own-3"):
+                await broker.deprovision(service)
+            assert list((broker.directory / "servers").glob("calque_*")) == []
+        finally:
+            code = await broker.end()
+    assert code == 0
 
 
 async def save(broker: Dedicated, repository: Site, service_id: str, copy: str) -> CopyGrant:
