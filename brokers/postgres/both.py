@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from brokers.postgres.broker import COPY_FORMAT, PLANS, PostgresBroker
+from brokers.postgres.broker import PLANS, PostgresBroker
+from brokers.postgres.logical import FORMATS
 from brokers.postgres.physical.services import DEDICATED, PLAN, DedicatedServices
 from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
@@ -42,7 +43,7 @@ class PostgresBrokerWithServers(PostgresBroker):
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings)
         self._dedicated = DedicatedServices(
-            settings.dedicated, bin_dir=settings.bin_dir, restores={COPY_FORMAT: self._restore_logical}
+            settings.dedicated, bin_dir=settings.bin_dir, restores=dict.fromkeys(FORMATS, self._restore_logical)
         )
 
     async def start(self) -> None:
@@ -122,7 +123,7 @@ class PostgresBrokerWithServers(PostgresBroker):
         return DataServicesDescription(resources=known.resources + self._dedicated.describe(request.service_id))
 
     async def _restore_logical(self, server: Server, service_id: str, grant: CopyGrant, reporter: Reporter) -> int:
-        return await self._restore(service_id, grant, reporter, server=server)
+        return await self._logical.restore(service_id, grant, reporter, server=server)
 
     async def health(self, request: DataServiceHealth) -> Health:
         """By what is there."""

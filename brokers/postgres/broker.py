@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import ClassVar
 from urllib.parse import quote
 
 import msgspec
 
-from brokers.postgres.archive import filtered
 from brokers.postgres.databases import CONNECTION_LIMIT, Databases, Mark
 from brokers.postgres.existing import ExistingDatabase, check_readable, explained
 from brokers.postgres.instant.kept import KeptDatabases
 from brokers.postgres.instant.tidying import Tidying
+from brokers.postgres.logical import FORMATS, LOGICAL, Logical
 from brokers.postgres.masking import Masker
 from brokers.postgres.masking_requests import MaskingRequests
-from brokers.postgres.moments import Moment, Moments, SequenceValue, Source
-from brokers.postgres.names import application_of, database_of
-from brokers.postgres.programs import Program, ProgramFailed
+from brokers.postgres.moments import Moments, Source
+from brokers.postgres.names import database_of
+from brokers.postgres.programs import ProgramFailed
 from brokers.postgres.rights import rights_of
 from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
 from brokers.postgres.tools import Tools
-from brokers.sdk.copystream import CopyReader, CopyWriter
-from brokers.sdk.errors import moment_lost, permanent_error
+from brokers.sdk.copystream import CopyReader
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from schemas.brokers import (
@@ -61,11 +59,6 @@ from schemas.values import Plan
 
 logger = logging.getLogger(__name__)
 
-COPY_FORMAT = "pg_dump-custom"
-LOGICAL = "logical"
-DATABASE_PART = "database"
-SEQUENCES_PART = "sequences"
-DUMP_TYPE = "application/vnd.postgresql.dump"
 PLANS = (
     Plan(
         name="small",
@@ -91,11 +84,16 @@ class PostgresBroker(Broker):
         self._tools = Tools(settings.bin_dir)
         self._databases = Databases(self._server)
         self._moments = Moments(
-            self._server, self._databases, bin_dir=settings.bin_dir, notes=settings.state_dir / "moments"
+            self._server,
+            self._databases,
+            bin_dir=settings.bin_dir,
+            notes=settings.state_dir / "moments",
+            parallel=settings.parallel,
         )
+        self._masker = Masker({name: each.custom() for name, each in settings.transformers.items()})
+        self._logical = Logical(settings, self._server, self._moments, self._masker)
         self._kept = KeptDatabases(self._server, self._databases, settings.instant)
         self._tidying = Tidying(self._kept)
-        self._masker = Masker({name: each.custom() for name, each in settings.transformers.items()})
         self._masking = MaskingRequests(self._masker, self._server, self._databases)
         self._version = ""
         self._known_limits: tuple[str, ...] = ()
@@ -126,7 +124,7 @@ class PostgresBroker(Broker):
             attributes=("host", "port", "database", "user"),
             secret_attributes=("password", "uri"),
             protocols=("http",),
-            copy_formats=(COPY_FORMAT,),
+            copy_formats=FORMATS,
             engine="postgresql",
             engine_version=await self._engine_version(),
             can_attach=True,
@@ -226,15 +224,8 @@ class PostgresBroker(Broker):
             )
 
     async def copy(self, request: CopyData, reporter: Reporter) -> Copied:
-        """Stream the dump and the sequences of the moment."""
-        moment = self._moments.get(copy=request.copy, service_id=request.service_id)
-        self._moments.begin_copy(moment)
-        try:
-            if not await moment.alive():
-                raise await self._lost(request.copy)
-            return await self._copy(request, moment, reporter)
-        finally:
-            self._moments.end_copy(request.copy, moment)
+        """Stream the database as it was at the moment."""
+        return await self._logical.copy(request, reporter)
 
     async def discard_copy(self, request: DiscardCopy) -> Done:
         """The session of the moment ends; so does a copy that streams from it."""
@@ -279,104 +270,11 @@ class PostgresBroker(Broker):
             await self._databases.finish(mark)
             return mark
         await self._databases.create(mark)
-        restored = await self._restore(mark.service_id, grant, reporter)
+        restored = await self._logical.restore(mark.service_id, grant, reporter)
         mark = msgspec.structs.replace(mark, restored_bytes=restored, method=LOGICAL)
         await self._databases.finish(mark)
         await self._kept.keep(mark.service_id, head)
         return mark
-
-    async def _copy(self, request: CopyData, moment: Moment, reporter: Reporter) -> Copied:
-        total = moment.answer.estimated_bytes
-        done = 0
-
-        def passed(count: int) -> None:
-            nonlocal done
-            done += count
-            reporter.report(done=done, total=max(total, done) if total else None)
-
-        writer = CopyWriter(request.grant, progress=passed)
-        version = moment.session.version  # a discard may close the session when the dump has all been read
-        try:
-            tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
-            dump = await self._moments.dump(request.copy, moment)
-            try:
-                blocks = filtered(dump.blocks(), tables) if tables else dump.blocks()
-                database = await writer.write_stream(DATABASE_PART, blocks, media_type=DUMP_TYPE)
-            finally:
-                await dump.stop()
-        except ProgramFailed as error:
-            if await moment.alive():
-                raise
-            raise await self._lost(request.copy) from error
-        sequences = await writer.write_stream(
-            SEQUENCES_PART, _once(msgspec.json.encode(moment.sequences)), media_type="application/json"
-        )
-        reporter.report(done=done, total=done)  # what it was to be was an estimate
-        return Copied(
-            copy_format=COPY_FORMAT,
-            parts=(database, sequences),
-            engine="postgresql",
-            engine_version=version,
-            method=LOGICAL,
-            masked=tables.masked if tables else None,
-        )
-
-    async def _lost(self, copy: str) -> CalqueError:
-        await self._moments.lost(copy)
-        return moment_lost(copy, "PostgreSQL ended the session that held it")
-
-    async def _restore(
-        self, service_id: str, grant: CopyGrant, reporter: Reporter, *, server: Server | None = None
-    ) -> int:
-        """Restore into the empty database, on the shared server or another; how many bytes of dump went in."""
-        server = server or self._server
-        done = 0
-        reader = CopyReader(grant, progress=lambda count: passed(count))
-        head = await reader.describe()
-        parts = {part.name: part for part in head.parts}
-        if DATABASE_PART not in parts:
-            raise permanent_error("wrong_copy", f"the copy has no part {DATABASE_PART!r}", field="restore")
-        total = parts[DATABASE_PART].size
-
-        def passed(count: int) -> None:
-            nonlocal done
-            done += count
-            reporter.report(done=done, total=total)
-
-        database = database_of(service_id)
-        environment = server.program_environment(
-            database=database, application=application_of(grant.copy), options="-c synchronous_commit=off"
-        )
-        arguments = (
-            "--format=custom",
-            "--no-owner",
-            "--no-acl",
-            f"--role={database}",
-            "--exit-on-error",
-            "--no-password",
-            f"--dbname={database}",
-        )
-        restore = await Program.start(self._own.bin_dir / "pg_restore", arguments, environment=environment, stdin=True)
-        try:
-            await restore.feed(reader.read_stream(DATABASE_PART))
-        except ProgramFailed:
-            async with server.session():  # a server that is gone is the better answer, and a temporary one
-                raise
-        finally:
-            await restore.stop()
-        if SEQUENCES_PART in parts:
-            await self._set_sequences(server, database, CopyReader(grant))
-        return total
-
-    async def _set_sequences(self, server: Server, database: str, reader: CopyReader) -> None:
-        """Put the sequences where they stood at the moment: the dump read them later."""
-        text = b"".join([bytes(block) async for block in reader.read_stream(SEQUENCES_PART)])
-        sequences = msgspec.json.decode(text, type=list[SequenceValue])
-        async with server.session(database=database) as session, session.transaction():
-            for sequence in sequences:
-                await session.run(
-                    "SELECT setval(%s::regclass, %s, %s)", (sequence.name, sequence.last_value, sequence.is_called)
-                )
 
     async def _abandon(self, service_id: str, *, seconds: float) -> None:
         """Drop half a database now, if the server lets us; if not, the next try or a deprovision does."""
@@ -413,11 +311,6 @@ def _check(request: Provision) -> None:
         raise CalqueError(invalid("plan", f"there is no plan {request.plan!r}", f"choose one of: {offered}"))
     if request.parameters:
         raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: PostgreSQL takes none"))
-    if request.restore is not None and request.copy_format != COPY_FORMAT:
-        raise CalqueError(
-            invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {COPY_FORMAT}")
-        )
-
-
-async def _once(block: bytes) -> AsyncIterator[bytes]:
-    yield block
+    if request.restore is not None and request.copy_format not in FORMATS:
+        known = f"use one of: {', '.join(FORMATS)}"
+        raise CalqueError(invalid("copy_format", f"{request.copy_format!r} can't be restored here", known))

@@ -14,18 +14,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 from brokers.postgres.databases import Databases
 from brokers.postgres.existing import check_readable
 from brokers.postgres.logins import Login
 from brokers.postgres.names import application_of, database_of
+from brokers.postgres.parallel.readers import Readers
+from brokers.postgres.parallel.settings import ParallelSection
+from brokers.postgres.parallel.tables import Table, readable_tables
 from brokers.postgres.programs import Program
-from brokers.postgres.server import Lost, Server, Session, Vanished
+from brokers.postgres.server import Lost, Server, Session
+from brokers.postgres.snapshots import (
+    SequenceValue,
+    estimate_of,
+    point_of,
+    sequences_of,
+    snapshot_of_all_tables,
+    without_timeouts,
+)
 from brokers.postgres.tools import Tools
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.errors import moment_lost, temporary_error
@@ -38,40 +49,6 @@ LISTING_ATTEMPTS = 5
 NOTES_KEPT_SECONDS = 8 * 24 * 3600.0
 ALIVE_SECONDS = 5.0
 
-_TABLES = """
-    SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
-    ORDER BY 1
-"""
-_SEQUENCES = """
-    SELECT format('%I.%I', n.nspname, c.relname)
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'S' AND c.relpersistence <> 't'
-      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
-    ORDER BY 1
-"""
-_TIMEOUTS = ("idle_in_transaction_session_timeout", "statement_timeout", "idle_session_timeout", "transaction_timeout")
-_WITHOUT_TIMEOUTS = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY(%s)"
-_AT = """
-    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text,
-           to_char(now(), 'YYYY-MM-DD HH24:MI:SS.US TZ')
-"""
-_ESTIMATE = """
-    SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'
-"""
-
-
-class SequenceValue(msgspec.Struct, frozen=True):
-    """Where a sequence stood. ``name`` is qualified and quoted."""
-
-    name: str
-    last_value: int
-    is_called: bool
-
 
 class Source(NamedTuple):
     """The database that a moment is of: one of ours, or one that was there before (``login``)."""
@@ -82,7 +59,8 @@ class Source(NamedTuple):
 
 
 class Moment:
-    """One prepared moment. ``copying`` counts the copies that stream from it now."""
+    """One prepared moment. ``copying`` counts the copies that stream from it now. Of a big database ``tables`` are read
+    by ``readers``, and the dump is of all else."""
 
     def __init__(
         self,
@@ -104,6 +82,8 @@ class Moment:
         self.hold_seconds = hold_seconds
         self.waiting_dump: Program | None = None
         self.streaming: Program | None = None
+        self.tables: list[Table] = []
+        self.readers: Readers | None = None
         self.copying = 0
         self.expiry: asyncio.TimerHandle | None = None
 
@@ -123,18 +103,24 @@ class Moment:
         if self.streaming:
             self.streaming.kill()
         dump, self.waiting_dump = self.waiting_dump, None
+        readers, self.readers = self.readers, None
         try:
             if dump:
                 await dump.stop()
         finally:
+            if readers:
+                await readers.close()
             await self.session.close()
 
 
 class Moments:
     """The prepared moments of this process, by copy, and the notes of those that there were."""
 
-    def __init__(self, server: Server, databases: Databases, *, bin_dir: Path, notes: Path) -> None:
+    def __init__(
+        self, server: Server, databases: Databases, *, bin_dir: Path, notes: Path, parallel: ParallelSection
+    ) -> None:
         self._server = server
+        self._parallel = parallel
         self._databases = databases
         self._tools = Tools(bin_dir)
         self._notes = notes
@@ -187,11 +173,27 @@ class Moments:
             raise moment_lost(copy, note.read_text() if note.exists() else "it was not prepared here")
         return moment
 
-    async def dump(self, copy: str, moment: Moment) -> Program:
-        """A ``pg_dump`` that reads the moment: the one that waits, or, for another try, a new one."""
+    async def dump(self, copy: str, moment: Moment, *, besides: Sequence[Table] = ()) -> Program:
+        """A ``pg_dump`` that reads the moment, ``besides`` the rows of these tables: the one that waits, or a new
+        one, for another try or another choice of tables."""
         dump, moment.waiting_dump = moment.waiting_dump, None
-        moment.streaming = dump or await self._start_dump(copy, moment.source, moment.snapshot)
+        if dump and list(besides) != moment.tables:
+            await dump.stop()
+            dump = None
+        moment.streaming = dump or await self._start_dump(copy, moment.source, moment.snapshot, besides)
         return moment.streaming
+
+    async def readers(self, copy: str, moment: Moment) -> Readers:
+        """What reads the tables of the moment: opened with it, or, for another try, now."""
+        if moment.readers is None:
+            moment.readers = await self._open_readers(copy, moment.source, moment.snapshot, moment.tables)
+        return moment.readers
+
+    async def end_reading(self, moment: Moment) -> None:
+        """Readers serve one try."""
+        readers, moment.readers = moment.readers, None
+        if readers:
+            await readers.close()
 
     def begin_copy(self, moment: Moment) -> None:
         """The moment is in use: it does not expire."""
@@ -243,21 +245,25 @@ class Moments:
     async def _fix(self, source: Source, *, service_id: str, copy: str, hold_seconds: float) -> Moment:
         session = await self._open(source, service_id=service_id, copy=copy)
         try:
-            await session.rows(_WITHOUT_TIMEOUTS, (list(_TIMEOUTS),))
+            await without_timeouts(session)
             await session.run(f"SET lock_timeout = {LOCK_WAIT_MILLISECONDS}")
             for _ in range(LISTING_ATTEMPTS):
-                if snapshot := await _snapshot_of_all_tables(session):
+                if snapshot := await snapshot_of_all_tables(session):
                     break
             else:
                 raise temporary_error("busy", "tables are being made and dropped all the time", field="service_id")
-            dumping = asyncio.create_task(self._start_dump(copy, source, snapshot))
+            estimate = await estimate_of(session)
+            tables: list[Table] = []
+            if estimate >= self._parallel.from_bytes and await self._tools.leaves_out_rows():
+                tables = await readable_tables(session)
+            dumping = asyncio.create_task(self._start_dump(copy, source, snapshot, tables))
+            opening = asyncio.create_task(self._open_readers(copy, source, snapshot, tables))
             try:
-                sequences = [await _sequence(session, name) for (name,) in await session.rows(_SEQUENCES)]
-                at = await session.rows(_AT)
-                estimate = int(await session.value(_ESTIMATE))
+                sequences = await sequences_of(session)
+                at = await point_of(session)
+                readers = await opening
             except BaseException:
-                dumping.cancel()
-                await asyncio.gather(dumping, return_exceptions=True)
+                await _give_up(dumping, opening)
                 raise
             moment = Moment(
                 service_id=service_id,
@@ -265,35 +271,58 @@ class Moments:
                 session=session,
                 snapshot=snapshot,
                 answer=Prepared(
-                    moment=f"snapshot {snapshot} at WAL {at[0][0]}, {at[0][1]}",
+                    moment=f"snapshot {snapshot} at {at}",
                     level="application",
                     estimated_bytes=estimate,
                 ),
                 sequences=sequences,
                 hold_seconds=hold_seconds,
             )
-            moment.waiting_dump = await dumping
+            moment.tables = tables
+            moment.readers = readers
+            try:
+                moment.waiting_dump = await dumping
+            except BaseException:
+                await readers.close()
+                raise
         except BaseException:
             await session.close()
             raise
         return moment
 
-    async def _start_dump(self, copy: str, source: Source, snapshot: str) -> Program:
-        """A ``pg_dump`` that has its locks and its view of the schema: it writes nothing before."""
+    async def _open_readers(self, copy: str, source: Source, snapshot: str, tables: list[Table]) -> Readers:
+        return await Readers.open(
+            source.server,
+            database=source.database,
+            application=application_of(copy),
+            snapshot=snapshot,
+            tables=tables,
+            count=self._parallel.connections if tables else 0,
+            lock_wait_milliseconds=LOCK_WAIT_MILLISECONDS,
+        )
+
+    async def _start_dump(self, copy: str, source: Source, snapshot: str, besides: Sequence[Table] = ()) -> Program:
+        """A ``pg_dump`` that has its locks and its view of the schema: it writes nothing before. It reads no rows of
+        the tables ``besides``."""
         environment = source.server.program_environment(database=source.database, application=application_of(copy))
-        arguments = (
+        arguments: tuple[str, ...] = (
             "--format=custom",
             "--compress=0",
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={LOCK_WAIT_MILLISECONDS}",
             "--no-password",
         )
-        dump = await Program.start(self._tools.pg_dump, arguments, environment=environment)
-        try:
-            await dump.first_block()
-        except BaseException:
-            await dump.stop()
-            raise
+        with tempfile.NamedTemporaryFile("w", dir=self._notes.parent, prefix="besides-", encoding="utf-8") as listed:
+            if besides:
+                listed.writelines(f"exclude table_data {table.quoted}\n" for table in besides)
+                listed.flush()
+                arguments = (*arguments, f"--filter={listed.name}")
+            dump = await Program.start(self._tools.pg_dump, arguments, environment=environment)
+            try:
+                await dump.first_block()
+            except BaseException:
+                await dump.stop()
+                raise
         return dump
 
     def _expire_later(self, copy: str, moment: Moment) -> None:
@@ -316,24 +345,12 @@ class Moments:
         return self._notes / hashlib.sha256(copy.encode()).hexdigest()
 
 
-async def _snapshot_of_all_tables(session: Session) -> str | None:
-    """Begin a transaction that holds every table and take its snapshot; ``None``, and no transaction, when the
-    tables changed between listing and locking."""
-    listed = await session.rows(_TABLES)
-    await session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    try:
-        if listed:
-            # LOCK takes no snapshot: the one below is younger than every change that the locks waited for
-            await session.run(f"LOCK TABLE ONLY {', ONLY '.join(name for _, name in listed)} IN ACCESS SHARE MODE")
-        snapshot = str(await session.value("SELECT pg_export_snapshot()"))
-        if await session.rows(_TABLES) == listed:
-            return snapshot
-    except Vanished:
-        logger.info("a table was dropped while it was being locked")
-    await session.run("ROLLBACK")
-    return None
-
-
-async def _sequence(session: Session, name: str) -> SequenceValue:
-    ((last_value, is_called),) = await session.rows(f"SELECT last_value, is_called FROM {name}")  # noqa: S608 - quoted by the server
-    return SequenceValue(name, last_value, is_called)
+async def _give_up(dumping: asyncio.Task[Program], opening: asyncio.Task[Readers]) -> None:
+    """End what was begun for a moment that is not to be."""
+    dumping.cancel()
+    opening.cancel()
+    await asyncio.gather(dumping, opening, return_exceptions=True)
+    if not dumping.cancelled() and dumping.exception() is None:
+        await dumping.result().stop()
+    if not opening.cancelled() and opening.exception() is None:
+        await opening.result().close()

@@ -6,16 +6,19 @@ passed as parameters or quoted by the server's own ``format()``.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from psycopg import generators, pq
 
 from brokers.postgres.logins import Login
 from schemas.problems import Problem, permanent, temporary
 
 CONNECT_SECONDS = 5
+COPY_BLOCK_BYTES = 512 << 10
 Row = tuple[Any, ...]
 Parameters = Sequence[object] | Mapping[str, object]
 ServerError = psycopg.Error
@@ -40,6 +43,8 @@ class Session:
 
     def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
         self._connection = connection
+        self._came = asyncio.Event()
+        self._watched: int | None = None
 
     async def run(self, statement: str, parameters: Parameters | None = None) -> None:
         """Run one statement for its effect."""
@@ -54,6 +59,36 @@ class Session:
         """The first column of the first row, ``None`` when there is no row."""
         found = await self.rows(statement, parameters)
         return found[0][0] if found else None
+
+    async def copy_out(self, statement: str) -> AsyncIterator[bytes]:
+        """What a ``COPY ... TO STDOUT`` sends, in blocks of many rows that are never looked into. A session in which
+        the reading was broken off can only be closed."""
+        connection, pgconn = self._connection, self._connection.pgconn
+        async with connection.lock:
+            pgconn.send_query(statement.encode())
+            _expect(await connection.wait(generators.execute(pgconn)), pq.ExecStatus.COPY_OUT)
+            block = bytearray()
+            while True:
+                count, row = pgconn.get_copy_data(1)
+                if count > 0:
+                    block += row
+                    if len(block) >= COPY_BLOCK_BYTES:
+                        yield bytes(block)
+                        block.clear()
+                elif count == 0:
+                    await self._readable()
+                    pgconn.consume_input()
+                else:
+                    break
+            if block:
+                yield bytes(block)
+            _expect(await connection.wait(generators.fetch_many(pgconn)), pq.ExecStatus.COMMAND_OK)
+
+    async def copy_in(self, statement: str, blocks: AsyncIterator[bytes]) -> None:
+        """Send ``blocks`` as the data of a ``COPY ... FROM STDIN``."""
+        async with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            async for block in blocks:
+                await copy.write(block)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -83,8 +118,32 @@ class Session:
         return self._connection.info.parameter_status("server_version") or ""
 
     async def close(self) -> None:
-        """End the session; never raises for one that is gone."""
+        """End the session; never raises for one that is gone. Who reads from it gets :data:`Lost`."""
+        self._unwatch()
         await self._connection.close()
+
+    async def _readable(self) -> None:
+        """Wait until something came, or the session was closed."""
+        self._came.clear()
+        self._watched = self._connection.pgconn.socket
+        asyncio.get_running_loop().add_reader(self._watched, self._came.set)
+        try:
+            await self._came.wait()
+        finally:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        """Before its number can be another connection's."""
+        watched, self._watched = self._watched, None
+        if watched is not None:
+            asyncio.get_running_loop().remove_reader(watched)
+            self._came.set()
+
+
+def _expect(results: Sequence[pq.abc.PGresult], status: pq.ExecStatus) -> None:
+    for result in results:
+        if result.status != status:
+            raise psycopg.errors.error_from_result(result)
 
 
 class Server:

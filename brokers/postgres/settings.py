@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from brokers.masking.transformers import Custom
 from brokers.postgres.instant.settings import InstantSection
 from brokers.postgres.logins import DEFAULT_PORT, Login, read_url
+from brokers.postgres.parallel.settings import ParallelSection
 from brokers.postgres.physical.settings import DedicatedSection
 from brokers.sdk.errors import read_value
 from brokers.sdk.prices import PricedSettings
@@ -92,6 +93,7 @@ class PostgresSettings(PricedSettings):
     instant: InstantSection = InstantSection()
     transformers: dict[str, TransformerSection] = {}
     dedicated: DedicatedSection | None = None
+    parallel: ParallelSection = ParallelSection()
 
     @property
     def reachable(self) -> AdvertiseSection:

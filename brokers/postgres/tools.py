@@ -30,6 +30,10 @@ class Tools:
                 remedy=f"give the broker programs of PostgreSQL {its} or newer",
             )
 
+    async def leaves_out_rows(self) -> bool:
+        """Whether ``pg_dump`` can be given a file that names tables whose rows it shall not read (from 17 on)."""
+        return await self._major() >= 17
+
     async def _major(self) -> int:
         """Asked again when the program was replaced."""
         try:

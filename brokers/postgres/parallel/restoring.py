@@ -1,0 +1,149 @@
+"""Restores a copy whose tables lie in parts of their own: the schema first, then rows of several tables at once, each
+frozen as it arrives, then indexes and constraints, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from brokers.postgres.parallel.copying import DIRECTORY_PART, directory_of
+from brokers.postgres.parallel.framing import Unframer
+from brokers.postgres.parallel.readers import settle
+from brokers.postgres.parallel.tables import Directory, PartPlan, Table, quoted
+from brokers.postgres.programs import Program, ProgramFailed
+from brokers.postgres.server import Server, Session
+from brokers.sdk.copystream import CopyReader
+
+MEMORY = "256MB"
+"""What one connection may use to sort for an index."""
+
+
+class Target(NamedTuple):
+    """The empty database that is restored into, and the role that shall own all in it."""
+
+    server: Server
+    database: str
+    application: str
+
+
+class TablesFirst:
+    """One restore. ``scratch`` is a directory for the schema, which ``pg_restore`` reads several times."""
+
+    def __init__(self, target: Target, *, pg_restore: Path, scratch: Path, connections: int) -> None:
+        self._target = target
+        self._pg_restore = pg_restore
+        self._scratch = scratch
+        self._connections = connections
+
+    async def restore(self, reader: CopyReader, *, database_part: str) -> None:
+        """All but the sequences. Raises what the server, a program or the repository fails with."""
+        text = b"".join([bytes(block) async for block in reader.read_stream(DIRECTORY_PART)])
+        directory = directory_of(text)
+        with tempfile.NamedTemporaryFile(dir=self._scratch, prefix="schema-") as dump:
+            async for block in reader.read_stream(database_part):
+                dump.write(block)
+            dump.flush()
+            await self._section("pre-data", dump.name)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._section("data", dump.name))
+                group.create_task(self._rows(directory, reader))
+            await self._section("post-data", dump.name)
+
+    async def _section(self, section: str, dump: str) -> None:
+        environment = self._target.server.program_environment(
+            database=self._target.database,
+            application=self._target.application,
+            options=f"-c synchronous_commit=off -c maintenance_work_mem={MEMORY}",
+        )
+        arguments = (
+            f"--section={section}",
+            *((f"--jobs={self._connections}",) if section == "post-data" else ()),
+            "--format=custom",
+            "--no-owner",
+            "--no-acl",
+            f"--role={self._target.database}",
+            "--exit-on-error",
+            "--no-password",
+            f"--dbname={self._target.database}",
+            dump,
+        )
+        program = await Program.start(self._pg_restore, arguments, environment=environment)
+        try:
+            async for _ in program.blocks():
+                continue
+        except ProgramFailed:
+            async with self._target.server.session():  # a server that is gone is the better answer
+                raise
+        finally:
+            await program.stop()
+
+    async def _rows(self, directory: Directory, reader: CopyReader) -> None:
+        waiting = deque(_jobs(directory.parts))
+
+        async def work() -> None:
+            session = await self._target.server.connect(
+                database=self._target.database, application=self._target.application
+            )
+            try:
+                await settle(session)
+                await session.run(f"SET ROLE {quoted(self._target.database)}")
+                await session.run("SET synchronous_commit = off")
+                while waiting:
+                    await _load(session, waiting.popleft(), reader)
+            finally:
+                await session.close()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._connections, max(1, len(waiting)))):
+                group.create_task(work())
+
+
+def _jobs(parts: Sequence[PartPlan]) -> list[list[PartPlan]]:
+    """What one connection loads in a row: the parts of one big table, which only the transaction that emptied it may
+    freeze, or a part with several small ones."""
+    jobs: list[list[PartPlan]] = []
+    for part in parts:
+        before = jobs[-1][-1].pieces[-1] if jobs else None
+        if before is not None and before.end is not None and before.table == part.pieces[0].table:
+            jobs[-1].append(part)
+        else:
+            jobs.append([part])
+    return sorted(jobs, key=lambda job: -sum(piece.table.bytes for piece in job[0].pieces))
+
+
+async def _load(session: Session, job: Sequence[PartPlan], reader: CopyReader) -> None:
+    if len(job) > 1 or len(job[0].pieces) == 1:
+        table = job[0].pieces[0].table
+        async with _emptied(session, table):
+            for part in job:
+                async with _unframer(part, reader) as rows:
+                    await session.copy_in(_statement(table), rows.next_table())
+        return
+    async with _unframer(job[0], reader) as rows:
+        for piece in job[0].pieces:
+            async with _emptied(session, piece.table):
+                await session.copy_in(_statement(piece.table), rows.next_table())
+
+
+@contextlib.asynccontextmanager
+async def _unframer(part: PartPlan, reader: CopyReader) -> AsyncIterator[Unframer]:
+    async with contextlib.aclosing(reader.read_stream(part.name)) as blocks:
+        unframer = Unframer(blocks, part=part.name)
+        yield unframer
+        await unframer.finish()
+
+
+@contextlib.asynccontextmanager
+async def _emptied(session: Session, table: Table) -> AsyncIterator[None]:
+    async with session.transaction():
+        await session.run(f"TRUNCATE ONLY {table.quoted}")
+        yield
+
+
+def _statement(table: Table) -> str:
+    return f"COPY {table.quoted} ({table.quoted_columns}) FROM STDIN (FORMAT {table.format}, FREEZE)"
