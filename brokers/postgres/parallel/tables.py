@@ -16,6 +16,9 @@ from brokers.postgres.server import Session
 
 SMALL = 6
 """Tables of less than this share of a piece lie together in a part of the copy."""
+MOST_PIECES = 24
+"""Of a very big database the pieces are so many at most, if it is one table; with groups of small ones twelve times so
+many parts, all of which must be named in one event."""
 PAGE_BYTES = 8192
 
 # What can be read: its columns without generated ones, whether all of their types may travel as binary, its pages.
@@ -130,6 +133,7 @@ async def readable_tables(session: Session) -> list[Table]:
 def plan_parts(tables: Sequence[Table], *, piece_bytes: int) -> Directory:
     """Parts of a size that several connections share well: ranges of big tables, of about ``piece_bytes`` on disk, and
     groups of small ones."""
+    piece_bytes = max(piece_bytes, sum(table.bytes for table in tables) // MOST_PIECES)
     parts = [_named(pieces, number) for number, pieces in enumerate(_pieces(tables, piece_bytes), start=1)]
     return Directory(parts=tuple(parts))
 
