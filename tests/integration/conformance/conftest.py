@@ -17,7 +17,7 @@ from tests.integration.filesystem.certificates import Authority
 from tests.servers import NatsServer
 
 MakeBroker = Callable[..., BrokerProcess]
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -132,7 +132,7 @@ async def test_a_broker_without_our_libraries_conforms(nats_server: NatsServer, 
 
     await start()
     try:
-        report = await conform(bus, site="north", kind="dsb", broker="bare", restart=restart, patience_seconds=10)
+        report = await conform(bus, site="north", kind="dsb", broker="bare", restart=restart, patience_seconds=60)
         assert report.conforms, as_table(report)
         reasons = {finding.reason for finding in report.findings if finding.verdict == "skipped"}
         assert reasons <= {
