@@ -95,9 +95,13 @@ class BrokerWatch:
     async def _bearable(self, kind: BrokerKind, name: str) -> float | None:
         """How long it may go on like this before it is lost; ``None`` when it answers. Who is slow to answer a
         question to all may only be busy."""
-        reply = wire.CONTRACTS[kind]["info"].result
+        contract = wire.CONTRACTS[kind].get("info")
+        if contract is None:  # a kind that is never looked for: whoever wrote that there is one, it was not this
+            return AWAY_UNTIL_LOST_SECONDS
         try:
-            await self._brokers.once(kind, name, "info", wire.InfoRequest(), reply, timeout_seconds=ANSWER_SECONDS)
+            await self._brokers.once(
+                kind, name, "info", wire.InfoRequest(), contract.result, timeout_seconds=ANSWER_SECONDS
+            )
         except CalqueError as error:
             if away(error):
                 return SILENT_UNTIL_LOST_SECONDS if error.problem.code == "timeout" else AWAY_UNTIL_LOST_SECONDS

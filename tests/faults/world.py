@@ -321,7 +321,12 @@ class World:
                 sites = await self.client.sites()
             except CalqueError:
                 return False
-            return len(sites) == len(SITES) and all(site.state == "online" and len(site.brokers) >= 4 for site in sites)
+            return len(sites) == len(SITES) and all(
+                site.state == "online" and len(site.brokers) >= brokers_of(site.name) for site in sites
+            )
+
+        def brokers_of(site: str) -> int:
+            return sum(name.startswith((f"{site}-dsb-", f"{site}-psb-", f"{site}-crb-")) for name in pids)
 
         await until(ready, seconds=seconds, what=f"all parts ready ({self.stack.parts()})")
         await until(reported, seconds=seconds, what="all sites online with their brokers")

@@ -31,6 +31,7 @@ async def running_world(home: Path, *, options: tuple[str, ...] = ()) -> AsyncIt
         ):
             checker = Checker(home=home, sites=SITES, client=client, clean=clean)
             world = World(stack, client, record, checker, http)
+            await world.whole()
             await world.deploy()
             yield world
             await world.whole()

@@ -107,10 +107,10 @@ async def test_a_bucket_with_everything_is_restored_as_it_was(broker: S3, reposi
 
 async def test_a_restored_bucket_has_moments_like_any_other(broker: S3, repository: Site) -> None:
     """What the restore wrote was written before the bucket kept versions."""
-    await broker.provision("again")
-    app = await broker.bucket("again")
+    await broker.provision("fidelity-again")
+    app = await broker.bucket("fidelity-again")
     await app.fill({"kept": b"1", "overwritten": b"2", "deleted": b"3"})
-    grant = await save(broker, repository, "again", "copy-again")
+    grant = await save(broker, repository, "fidelity-again", "copy-fidelity-again")
     await broker.provision("again-2", restore=grant)
     app = await broker.bucket("again-2")
 

@@ -97,6 +97,7 @@ async def test_a_file_that_is_only_in_the_tree_and_changes_after_the_moment_is_n
     request = own_broker.copy_request("late", "copy-late-2", repository.open_write("copy-late-2"))
     assert (await own_broker.fails("copy", request)).code == "moment_lost"
     await own_broker.discard("copy-late-2")
+    await settled(tree)
     assert await again(own_broker, repository, "late", "copy-late-3", parent="copy-late-1") == 10_000
     restored = await own_broker.tree("late-restored", restore=repository.open_read("copy-late-3"))
     assert (restored / "file").read_bytes() == b"2" * 10_000

@@ -13,6 +13,7 @@ MAKERS |= {"Unhandled": 5, "_put_aside": 1}
 """Calls that make a problem, and which argument is its code."""
 NOT_OF_PRODUCT = ("brokers/testkit",)  # what its deliberately broken brokers say is no problem of a user
 OPERATION_STATES = {"view.state": ("failed", "cancelled")}
+CONSTANTS = {"ARCHIVED": ("archived",)}
 
 
 def used_codes() -> dict[str, set[str]]:
@@ -68,5 +69,6 @@ def _values(expression: ast.expr, place: str) -> tuple[str, ...]:
     text = ast.unparse(expression)
     if text == "code" or text.endswith(".code"):
         return ()  # it was made elsewhere, and is passed on
-    assert text in OPERATION_STATES, f"{place}: which codes can {text} be? add it to {Path(__file__).name}"
-    return OPERATION_STATES[text]
+    known = OPERATION_STATES | CONSTANTS
+    assert text in known, f"{place}: which codes can {text} be? add it to {Path(__file__).name}"
+    return known[text]
