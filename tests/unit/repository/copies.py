@@ -5,6 +5,7 @@ from pathlib import Path
 
 from brokers.filesystem.format0.files import Files
 from brokers.filesystem.format0.repository import Repository as Format0
+from brokers.repository.errors import CopyNotFound, CorruptChunk, KeptGone
 from brokers.repository.kept import earlier
 from brokers.repository.manifest import CopyInfo, Part
 from brokers.repository.opened import CommittedCopy, CopyRepository, OpenCopy, PartWriting
@@ -63,8 +64,14 @@ def write_on_top(
     repository: CopyRepository, opened: OpenCopy, name: str, contents: Mapping[str, bytes], *, parent: str
 ) -> int:
     """Writes entries, and keeps those that the parent has alike; how many were kept."""
-    part = repository.committed(parent).part(name)
-    known = {entry.key: entry for entry in repository.entries(parent, part)} if part is not None else {}
+    there = repository.committed(parent)
+    part = there.part(name)
+    try:
+        known = {entry.key: entry for entry in repository.entries(parent, part)} if part is not None else {}
+    except CorruptChunk as error:
+        if _still(repository, parent) == there.manifest_digest:
+            raise
+        raise KeptGone(str(error), copy=parent, part=name) from error  # it was deleted while it was read
     body, hasher, kept = bytearray(), Hasher(), 0
     for key, data in contents.items():
         digest, before = digest_hex(data), known.get(key)
@@ -86,6 +93,13 @@ def write_on_top(
         if before_it is not None:
             before_it.close()
     return kept
+
+
+def _still(repository: CopyRepository, copy: str) -> str | None:
+    try:
+        return repository.committed(copy).manifest_digest
+    except CopyNotFound:
+        return None
 
 
 def entries_body(entries: Iterable[Entry]) -> bytes:
