@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PYFASTCDC_REQUIRE_CYTHON = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full bench simulate check generate lock clean help
+.PHONY: demo test test-again test-full bench simulate check generate lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -30,6 +30,9 @@ demo: $(VENV)/.runtime ## run the main job from end to end on real parts
 
 test: $(VENV)/.dev ## pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not full"
+
+test-again: $(VENV)/.dev ## run what failed in the last run once more, one after the other
+	$(BIN)/python -m pytest -m "not full" --last-failed --last-failed-no-failures none
 
 test-full: $(VENV)/.dev ## pass the tests that take long too
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -40,3 +40,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             path, *names = item.nodeid.split("::")
             # All of the rest is one name: the scheduler looks for the group behind the parameters.
             item._id = NodeId(path=path, names=("::".join(names) + suffix,))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What failed is remembered by the names that tests have in a run of one process, for ``make test-again``."""
+    cache = session.config.cache
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        failed = cache.get("cache/lastfailed", {})
+        cache.set("cache/lastfailed", {_without_group(id): True for id in failed})
+
+
+def _without_group(id: str) -> str:
+    name, _, group = id.rpartition("@")
+    return name if name and group and "]" not in group and "::" not in group else id
