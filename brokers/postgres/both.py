@@ -6,7 +6,7 @@ import msgspec
 
 from brokers.postgres.broker import PLANS, PostgresBroker
 from brokers.postgres.logical import FORMATS
-from brokers.postgres.physical.services import DEDICATED, PLAN, DedicatedServices
+from brokers.postgres.physical.services import DEDICATED, PLAN, DedicatedServices, not_maskable
 from brokers.postgres.server import Lost, Server, explain
 from brokers.postgres.settings import PostgresSettings
 from brokers.sdk.progress import Reporter
@@ -25,8 +25,10 @@ from schemas.brokers import (
     DsbInfo,
     Health,
     InfoRequest,
+    MaskingPreview,
     PrepareCopy,
     Prepared,
+    PreviewMasking,
     Provision,
     Provisioned,
     StageCopy,
@@ -99,6 +101,12 @@ class PostgresBrokerWithServers(PostgresBroker):
             await self._dedicated.stage(own, request, reporter)
             return Done()
         return await super().stage_copy(request, reporter)
+
+    async def preview_masking(self, request: PreviewMasking) -> MaskingPreview:
+        """Of the shared server's alone."""
+        if request.existing is None and self._dedicated.find(request.service_id):
+            raise not_maskable()
+        return await super().preview_masking(request)
 
     async def prepare_copy(self, request: PrepareCopy) -> Prepared:
         """By what is there."""

@@ -122,9 +122,6 @@ class Writing:
         task.add_done_callback(lambda done: self._ended(done, size))
         return task
 
-    def _full(self, size: int) -> bool:
-        return bool(self._tasks) and (self._bytes + size > ROW_BYTES or len(self._tasks) >= REQUESTS)
-
     def _ended(self, task: asyncio.Task[str], size: int) -> None:
         self._tasks.discard(task)
         self._bytes -= size

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from brokers.postgres.databases import CONNECTION_LIMIT, Mark
+from brokers.postgres.logical import LOGICAL
 from brokers.postgres.logins import Login
 from brokers.postgres.names import PREFIX, database_of
 from brokers.postgres.physical.account import Account, account_for, run_as
@@ -51,7 +52,6 @@ from schemas.values import Plan
 logger = logging.getLogger(__name__)
 
 DEDICATED = "dedicated"
-LOGICAL = "logical"
 RestoreLogically = Callable[[Server, str, CopyGrant, Reporter], Awaitable[int]]
 PLAN = Plan(
     name=DEDICATED,
@@ -151,8 +151,8 @@ class DedicatedServices:
                 invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {' or '.join(known)}")
             )
         cluster = self._cluster(database_of(request.service_id))
-        record = cluster.record()
         async with self._locked(cluster):
+            record = cluster.record()  # in here: another attempt may just have made it
             if record is None or not record.ready:
                 record = await self._make(cluster, request, reporter)
             await cluster.start()
@@ -182,7 +182,7 @@ class DedicatedServices:
     async def stage(self, cluster: Cluster, request: StageCopy, reporter: Reporter) -> None:
         """The base backup. Raises ``not_maskable`` for a copy that is to be masked."""
         if request.masking is not None:
-            raise _not_maskable()
+            raise not_maskable()
         await self._copies(cluster).stage(request.copy, reporter)
 
     async def prepare(self, cluster: Cluster, request: PrepareCopy) -> Prepared:
@@ -192,7 +192,7 @@ class DedicatedServices:
     async def copy(self, cluster: Cluster, request: CopyData, reporter: Reporter) -> Copied:
         """The files and the log."""
         if request.masking is not None:
-            raise _not_maskable()
+            raise not_maskable()
         return await self._copies(cluster).copy(request, reporter)
 
     async def discard(self, copy: str) -> None:
@@ -345,7 +345,8 @@ async def _abandon(cluster: Cluster, *, seconds: float) -> None:
         logger.warning("half of a server is left for now in %s: %s", cluster.directory.name, type(error).__name__)
 
 
-def _not_maskable() -> CalqueError:
+def not_maskable() -> CalqueError:
+    """What is said to who wants to mask one of these."""
     return permanent_error(
         "not_maskable",
         f"a data service with the plan {DEDICATED} is copied as files, which can't be masked",

@@ -204,6 +204,19 @@ async def test_a_physical_copy_shows_its_moment_and_becomes_a_server_of_its_own(
     assert (await broker.fails("provision", refused)).field == "copy_format"
 
 
+async def test_attempts_at_once_make_one_server(dedicated: Dedicated) -> None:
+    service = new_id()
+    first, *others = await asyncio.gather(*(dedicated.provision_dedicated(service) for _ in range(3)))
+    pid = dedicated.server_pid(service)
+    assert others == [first, first]
+    await dedicated.fill(service)
+    assert await dedicated.provision_dedicated(service) == first
+    assert dedicated.server_pid(service) == pid
+    async with await dedicated.connect(service) as app:
+        assert await rows(app, "SELECT count(*) FROM ideas") == [(500,)]
+    await dedicated.deprovision(service)
+
+
 @pytest.mark.full
 async def test_a_server_that_died_is_started_again_on_its_port(dedicated: Dedicated) -> None:
     first = await dedicated.provision_dedicated("own")
