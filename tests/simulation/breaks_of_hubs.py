@@ -19,7 +19,7 @@ from hub.application.commands import CommandHandler as HubCommands
 from hub.application.reactor import Reactor
 from hub.application.sagas import Sagas
 from hub.application.snapshots import Snapshotter
-from hub.domain import catalog, children, claim
+from hub.domain import catalog, children, claim, received
 from hub.projections.state import Projections
 from schemas import events as ev
 from schemas import saga
@@ -49,6 +49,10 @@ def events_of_a_decision_are_stored_one_by_one(patch: Patch) -> None:
         return stored
 
     patch.setattr(SimStore, "append", append)
+
+
+def hub_carries_out_what_has_expired(patch: Patch) -> None:
+    patch.setattr(received, "expired", lambda *_arguments, **_named: None)
 
 
 def hub_does_not_withdraw(patch: Patch) -> None:

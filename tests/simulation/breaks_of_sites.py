@@ -14,6 +14,7 @@ from schemas import saga
 from schemas.operations import Step
 from schemas.problems import CalqueError
 from site_agent.adapters.journal import Journal
+from site_agent.application import commands
 from site_agent.application.actions import Actions
 from site_agent.application.bindings import Bindings
 from site_agent.application.commands import CommandHandler
@@ -67,6 +68,10 @@ def site_skips_its_dedupe_check(patch: Patch) -> None:
         real(self, *arguments, causation=None, **named)
 
     patch.setattr(Site, "apply", apply)
+
+
+def site_carries_out_what_has_expired(patch: Patch) -> None:
+    patch.setattr(commands, "expired", lambda *_arguments, **_named: None)
 
 
 def site_forgets_the_thaw(patch: Patch) -> None:

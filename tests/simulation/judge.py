@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 
 from bus.records import Recorded
 from schemas import events as ev
 from schemas.commands import ApplyTemplate
+from schemas.envelope import parse_timestamp
+from schemas.expiry import SKEW
 from schemas.operations import effect_id
 from schemas.subjects import HUB
 from site_agent.domain import plans
@@ -21,6 +24,7 @@ from tests.simulation.world import FORGED, SITES, World
 
 GIVEN = "site"
 """Under what an agent keeps the secrets that people gave to its site."""
+DECIDED_WITHIN = timedelta(minutes=3)
 SETTLED = frozenset({"running", "degraded", "stopped", "deleted", "failed"})
 
 
@@ -48,6 +52,7 @@ def judge(world: World, client: Client) -> list[str]:
         complaints += check(fold)
     complaints += _steps_and_parts(events)
     complaints += _commands(events, client)
+    complaints += _expired(events, client)
     complaints += _answers(client)
     complaints += _found(fold, client)
     complaints += streams(world, events)
@@ -214,6 +219,19 @@ def _commands(events: list[Recorded], client: Client) -> Iterator[str]:
     for id, found in outcomes.items():
         if len(found) > 1 and id not in client.sent:
             yield f"effect {id} had {len(found)} outcomes: {'; '.join(found)}"
+
+
+def _expired(events: list[Recorded], client: Client) -> Iterator[str]:
+    """What had expired by the clock of who decided it is not carried out. Between a decision and its event may lie a
+    stall, and as many repeats of the append as its deadline allows."""
+    for recorded in events:
+        sent = client.sent.get(recorded.id)
+        if not isinstance(recorded.event, ev.OperationAccepted) or sent is None or sent.envelope.expirytime is None:
+            continue
+        end = parse_timestamp(sent.envelope.expirytime) + SKEW
+        taken = parse_timestamp(recorded.envelope.time)
+        if taken > end + DECIDED_WITHIN:
+            yield f"command {recorded.id}, good until {end} at most, was accepted by {recorded.writer} at {taken}"
 
 
 def _answers(client: Client) -> Iterator[str]:

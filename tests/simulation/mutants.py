@@ -43,6 +43,7 @@ class Mutant(NamedTuple):
 
 
 DEDUPE = "the same command, one effect"
+EXPIRY = "a command that expired has no effect"
 STORE = "stored, then told"
 STREAM = "decisions are made of the writer's own stream"
 UNDO = "what failed is undone"
@@ -57,6 +58,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(DEDUPE, "a hub skips its dedupe check", hubs.hub_skips_its_dedupe_check),
     Mutant(DEDUPE, "the hub forgets what it passed on", hubs.hub_forgets_what_it_passed_on),
     Mutant(DEDUPE, "every attempt of a hub's step has the id of the first", hubs.hub_sends_each_attempt_under_one_id),
+    Mutant(EXPIRY, "a site carries out what has expired", sites.site_carries_out_what_has_expired),
+    Mutant(EXPIRY, "the hub carries out what has expired", hubs.hub_carries_out_what_has_expired),
     Mutant(STORE, "a site acknowledges a command before it is stored", sites.site_acknowledges_before_storing),
     Mutant(STORE, "a hub acknowledges a command before it is stored", hubs.hub_acknowledges_before_storing),
     Mutant(STORE, "a hub acknowledges an event before it has reacted", hubs.hub_acknowledges_events_before_it_reacts),

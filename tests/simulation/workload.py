@@ -220,7 +220,7 @@ class Client:
             instance = self._instance()
             image, site = self._saved(), chance.choice(SITES)
             command = cmd.RunImage(instance=instance, name=self._name("app"), site=site, repository=self._repository())
-            await self._regret(await self.send(image, command))
+            await self._regret(await self.send(image, command, good_for_seconds=self._for_a_while()))
             if self._mood == "travelling":
                 command = cmd.RunImage(instance=self._instance(), name=self._name("app"), site=site)
                 await self._regret(await self.send(image, command))
@@ -234,7 +234,7 @@ class Client:
             await self.send(self._saved(), cmd.DeleteImage())
         elif roll < 0.94 and self.images:
             command = cmd.TransferImage(site=chance.choice(SITES), repository=self._repository())
-            await self._regret(await self.send(self._saved(), command))
+            await self._regret(await self.send(self._saved(), command, good_for_seconds=self._for_a_while()))
         elif roll < 0.95:
             await self._tend()
         elif roll < 0.965 and self.images:
@@ -243,6 +243,10 @@ class Client:
             await self._locally()
         else:
             await self.send(chance.choice(list(self.sent)[-4:]), cmd.CancelOperation())
+
+    def _for_a_while(self) -> float | None:
+        """How long a command of the hub's own operations is good for: some only for a while."""
+        return 20.0 if len(self.sent) % 3 == 0 else None
 
     async def _locally(self) -> None:
         """A command that a person at a site gives to its agent, with or without a hub."""
