@@ -16,10 +16,11 @@ from hub.stack.supervisor import Places, Supervisor
 
 @dataclass(frozen=True, kw_only=True)
 class BenchServer:
-    """A plain server with JetStream on a file store; no login. ``bus`` is connected to it."""
+    """A plain server with JetStream on a file store; no login. ``bus`` is connected to it, ``pid`` is its process."""
 
     url: str
     bus: Bus
+    pid: int
 
 
 @asynccontextmanager
@@ -44,7 +45,9 @@ async def bench_server() -> AsyncIterator[BenchServer]:
             url = f"nats://{LOOPBACK}:{port}"
             bus = await Bus.connect(BusSettings(servers=[url], name="bench"))
             try:
-                yield BenchServer(url=url, bus=bus)
+                pid = supervisor.states["nats"].pid
+                assert pid is not None  # it is ready
+                yield BenchServer(url=url, bus=bus, pid=pid)
             finally:
                 await bus.close()
         finally:
