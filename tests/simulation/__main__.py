@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tests.simulation.faults import never_fired
-from tests.simulation.run import simulate
+from tests.simulation.run import let_go, simulate
 from tests.simulation.tally import Tally, written
 
 ENOUGH = 1000
@@ -25,6 +25,7 @@ def some(seeds: range) -> Tally:
     tally = Tally()
     for seed in seeds:
         tally.take(simulate(seed))
+    let_go()
     return tally
 
 

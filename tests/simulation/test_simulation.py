@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.run import simulate
+from tests.simulation.run import let_go, simulate
 from tests.simulation.summary import GROUPS, PROPERTY
 from tests.simulation.tally import Tally
 
@@ -24,6 +24,7 @@ def _hold(seeds: range) -> Tally:
         verdict = simulate(seed)
         assert not verdict.complaints, verdict.report()
         tally.take(verdict)
+    let_go()
     return tally
 
 
