@@ -89,7 +89,6 @@ class Client:
                 self._all.clear()
                 await self._all.wait()
 
-
     async def measured(self, names: list[str], *, rate: int, seconds: float) -> list[float]:
         """How long each of so many commands a second waited for its answer, in milliseconds."""
         self.sent.clear()
