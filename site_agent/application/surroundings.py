@@ -229,19 +229,25 @@ class HealthWatch:
                 continue
             statuses.update({(one.instance, one.service): one for one in said.services})
         changed: list[health.Change] = []
+        well = {instance.id for instance in watched}
         for instance in watched:
             for service in instance.services.values():
                 if service.broker in silent:
+                    well.discard(instance.id)
                     continue
                 status = statuses.get((instance.id, service.name))
                 # a service that is held for a copy is well: its probe can't answer
                 healthy = status is not None and (status.healthy or status.paused)
+                if not healthy:
+                    well.discard(instance.id)
                 message = "" if healthy else _why(status)
                 if self._doubts.believed((instance.id, service.name), service.healthy, healthy):
                     said_now = ev.ServiceHealthChanged(service=service.name, healthy=healthy, message=message)
                     changed.append((instance.id, said_now))
         if changed or any(health.moved(instance) for instance in watched):
-            await self._journal.record(lambda site: health.verdicts(site, changed), each=True, need="spare")
+            await self._journal.record(
+                lambda site: health.verdicts(site, changed, seen_well=well), each=True, need="spare"
+            )
 
 
 def _why(status: wire.ServiceStatus | None) -> str:

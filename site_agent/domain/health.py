@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from schemas import events as ev
 from site_agent.domain import instance as instances
@@ -20,8 +20,12 @@ def moved(instance: Instance) -> bool:
     return (instance.state == "running") == bool(instance.ill)
 
 
-def verdicts(site: Site, changed: Iterable[Change]) -> list[Draft]:
-    """The changes, and what they make of the instances that nothing works on."""
+def verdicts(site: Site, changed: Iterable[Change], *, seen_well: Collection[str] = ()) -> list[Draft]:
+    """The changes, and what they make of the instances that nothing works on.
+
+    Only what was ``seen_well`` is said to be running again: an operation that failed may have stopped a part of which
+    nothing ill is on record yet.
+    """
     drafts: list[Draft] = []
     after = {one.id: one for one in site.instances.values() if one.state in _WATCHED and site.busy(one.id) is None}
     for id, event in changed:
@@ -32,6 +36,6 @@ def verdicts(site: Site, changed: Iterable[Change]) -> list[Draft]:
         if moved(instance) and instance.ill:
             words = "; ".join(f"{name}: {message or 'not healthy'}" for name, message in instance.ill.items())
             drafts.append(Draft("instance", instance.id, ev.InstanceDegraded(message=words)))
-        elif moved(instance):
+        elif moved(instance) and instance.id in seen_well:
             drafts.append(Draft("instance", instance.id, ev.InstanceRunning(url=instance.url)))
     return drafts

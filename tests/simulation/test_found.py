@@ -6,11 +6,20 @@ import asyncio
 
 from schemas import commands as cmd
 from schemas.envelope import encode, wrap
-from schemas.events import CatalogEntered, ClaimTaken, CommandRejected, Event
+from schemas.events import (
+    CatalogEntered,
+    ClaimTaken,
+    CommandRejected,
+    Event,
+    InstanceDegraded,
+    InstanceRunning,
+    ServiceHealthChanged,
+)
 from schemas.names import claim_token, template_token
 from schemas.problems import invalid
 from schemas.subjects import event as event_subject
 from schemas.values import Requester, TemplateRef
+from site_agent.domain.site import Draft
 from tests.simulation.run import simulate
 from tests.simulation.storage import key_of
 from tests.simulation.streams import DUPLICATES_SECONDS
@@ -225,3 +234,23 @@ def test_the_entry_of_a_save_that_a_dead_hub_stored_after_another_had_rejected_i
 
     verdict = simulate(1, story)
     assert not verdict.complaints, verdict.report()
+
+
+def test_an_app_was_said_to_run_whose_stopped_service_had_not_been_believed_yet() -> None:
+    said: list[Event] = []
+
+    async def story(world: World, client: Client) -> None:
+        instance = await deployed(world, client)
+        journal = world.agents["north"].journal
+        assert journal is not None
+        before = len(world.events.decoded())
+        # as a stop leaves it that stopped one of its services and failed then
+        world.disks["north"].platform.apps[instance, "web"].state = "stopped"
+        await journal.record(lambda _: [Draft("instance", instance, InstanceDegraded(message="stop did not succeed"))])
+        await asyncio.sleep(60.0)
+        said.extend(one.event for one in world.events.decoded()[before:] if one.aggregate == "instance")
+
+    verdict = simulate(1, story)
+    assert not verdict.complaints, verdict.report()
+    assert any(isinstance(event, ServiceHealthChanged) for event in said)
+    assert not any(isinstance(event, InstanceRunning) for event in said)

@@ -184,6 +184,8 @@ def test_an_ill_attached_data_service_degrades_its_app_and_a_well_one_heals_it()
     assert degraded == [ev.InstanceDegraded(message="db: it does not answer")]
     well = ev.DataServiceHealthChanged(data_service="db", healthy=True)
     world._apply(health.verdicts(world.site, [(target, well)]))
+    assert world.site.instances[target].state == "degraded"  # how its app services are is for another watch to say
+    world._apply(health.verdicts(world.site, [], seen_well={target}))
     assert world.site.instances[target].state == "running"
 
 
