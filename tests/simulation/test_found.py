@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bus.records import UnknownEvent
 from schemas import commands as cmd
 from schemas.envelope import encode, wrap
 from schemas.events import (
@@ -237,7 +238,7 @@ def test_the_entry_of_a_save_that_a_dead_hub_stored_after_another_had_rejected_i
 
 
 def test_an_app_was_said_to_run_whose_stopped_service_had_not_been_believed_yet() -> None:
-    said: list[Event] = []
+    said: list[Event | UnknownEvent] = []
 
     async def story(world: World, client: Client) -> None:
         instance = await deployed(world, client)
