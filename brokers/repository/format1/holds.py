@@ -112,6 +112,10 @@ class Holds:
             self._present.add(pack)
             return True
 
+    def relied_on(self, pack: bytes) -> bool:
+        """Whether `rely` or `announce` said that the copy may need this pack."""
+        return pack in self._present
+
     def secure(self, packs: Iterable[bytes], *, fresh: bool) -> set[bytes]:
         """Before the commit: all packs held, unmarked at a moment after that, and there. Those that aren't. With
         `fresh` nothing that was found out earlier counts."""

@@ -290,8 +290,10 @@ class OpenCopy:
             yield from ((ref, places.get(name, [])) for ref, name in zip(batch, names, strict=True))
 
     def _choose(self, ref: ChunkRef, places: list[Place], needed: Set[bytes], *, avoid: Set[bytes]) -> Place | None:
-        """Where the copy takes a chunk from: a pack that it had or needs anyway, or one of its own, or the oldest."""
+        """Where the copy takes a chunk from: a pack that it had or needs anyway, or one of its own, or one that it may
+        rely on already, or the oldest."""
         fitting = [place for place in places if place.blob.size == ref.size and place.pack not in avoid]
         wanted = (place for place in fitting if place.pack in self._before or place.pack in needed)
         own = (place for place in fitting if place.pack in self.uploads.made)
-        return next(wanted, None) or next(own, None) or next(iter(fitting), None)
+        relied = (place for place in fitting if self.holds.relied_on(place.pack))
+        return next(wanted, None) or next(own, None) or next(relied, None) or next(iter(fitting), None)

@@ -26,6 +26,7 @@ from brokers.repository.signing import SigningKey
 from schemas.brokers import SERVICE_VERSION
 
 _ROUNDS = 4
+"""How often a commit begins anew when what it held was taken for abandoned."""
 
 
 class Writing:
@@ -218,13 +219,15 @@ class Writing:
         fresh = False
         for _ in range(_ROUNDS):
             packs, stored = opened.needed_packs(parts, avoid=avoid)
-            bad = opened.holds.secure(packs, fresh=fresh)
-            if not bad:
-                if opened.holds.unbroken():
-                    return packs, stored
-                fresh = True
-            avoid = avoid | bad
-        raise IncompleteCopy("lost packs to a collector again and again", copy=opened.copy)
+            # Ends: each round avoids more, and what is avoided everywhere is written anew, held from the start.
+            while bad := opened.holds.secure(packs, fresh=fresh):
+                fresh = False
+                avoid = avoid | bad
+                packs, stored = opened.needed_packs(parts, avoid=avoid)
+            if opened.holds.unbroken():
+                return packs, stored
+            fresh = True
+        raise IncompleteCopy("lost its holds to a collector again and again", copy=opened.copy)
 
     def abort(self, copy: str) -> None:
         self._local.path(copy)

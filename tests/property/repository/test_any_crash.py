@@ -90,6 +90,7 @@ class Story(RuleBasedStateMachine):
         """Copies that somebody was told are deleted, and nobody began to commit since."""
         self.overslept: set[str] = set()
         """Copies that were open when more time passed than a hold lasts."""
+        self._deleting: set[str] = set()
         self._save(self.world.process("north"), copy="c0")
         self._write(self.world.process("south"), copy="c1", part="tree")
 
@@ -233,7 +234,9 @@ class Story(RuleBasedStateMachine):
                 assert not sealed or copy in self.overslept
                 process.lost(copy)
                 return
-        if copy in self.watch.copies():
+            finally:
+                self.gone.discard(copy)
+        if copy in self.watch.copies() - self._deleting:
             self.acknowledged.add(copy)
 
     def _abort(self, process: Process, *, copy: str) -> None:
@@ -245,11 +248,14 @@ class Story(RuleBasedStateMachine):
         copy = copy if copy in there or not there else there[0]
         self.acknowledged.discard(copy)
         self.gone.add(copy)
+        self._deleting.add(copy)
         try:
             process.running().delete(copy)
         except Crashed:
             self.gone.discard(copy)
             raise
+        finally:
+            self._deleting.discard(copy)
 
     def _collect(self, process: Process) -> None:
         assert process.running().collect().blocked is None

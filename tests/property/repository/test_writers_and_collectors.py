@@ -30,7 +30,9 @@ POOL = [random.Random(seed).randbytes(2000) for seed in range(20)]
 PARTS = ("part0", "part1", "part2")
 DAY = 86400.0
 FOREVER = 1e12
-SLOW = Pace(often=0.1, late=2000)
+STALLED = Pace(often=0.2, late=600)
+PACES = {"slow": Pace(often=0.1, late=2000), "tidy": STALLED, "neat": STALLED}
+"""Collectors are late again and again: between what they saw and what they do about it, much is written."""
 TOLD = 40
 """How many of the last calls a failure tells."""
 
@@ -146,9 +148,7 @@ class Stage:
             sites = [Site(self, name, weights=writes) for name in ("north", "south", "slow")]
             sites += [Site(self, name, weights=collects) for name in ("tidy", "neat")]
             try:
-                self.turns.run(
-                    {site.process.name: site.run for site in sites}, paces={"slow": SLOW, "neat": Pace(0.05, 1000)}
-                )
+                self.turns.run({site.process.name: site.run for site in sites}, paces=PACES)
                 self._judge()
             except BaseException as error:
                 error.add_note("\n".join([f"seed {self.seed}", *self._calls[-TOLD:]]))
@@ -216,7 +216,7 @@ def read(repository: Repository, copy: str, part: str) -> Content:
 def check(stage: Stage) -> None:
     did = stage.play()
     assert did["write"] > stage.steps / 300
-    assert did["collect"] > stage.steps / 400
+    assert did["collect"] > stage.steps / 1000
     assert did["killed"] > 1
     assert did["kept"] > 1
     assert stage.jumps > 1

@@ -189,3 +189,19 @@ def test_an_image_is_replaced_and_forgotten(repository: Repository, there: Memor
     repository.forget_image("m1")
     repository.forget_image("m1")
     assert list(repository.images()) == []
+
+
+def test_a_copy_is_committed_however_many_packs_with_its_chunks_are_about_to_go(
+    tmp_path: Path, there: MemoryObjects
+) -> None:
+    for number in range(7):
+        with opened(tmp_path, there) as writer:
+            write_part(writer.open_write(f"c{number}", CopyInfo()), "dump", SMALL[0])
+        if number < 6:
+            # All but the last one are marked, as a collector does that saw them before they were needed.
+            there.objects.update((f"doomed/{name.removeprefix('packs/')}", (b"doomed\n", 0.0)) for name in packs(there))
+    assert len(packs(there)) == 7
+    with opened(tmp_path, there) as again:
+        again.commit("c6")
+        assert read_part(again, "c6", "dump") == SMALL[0]
+    assert len(packs(there)) == 7
