@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from brokers.s3 import control as s3_control
-from brokers.s3 import wire as s3_wire
+from brokers.s3 import refusals
 from brokers.s3.control import Control, in_thread
 from brokers.s3.listing import listed, server_time
 from brokers.s3.listings import Listings, Moment
@@ -88,7 +88,7 @@ class S3Broker(Broker):
 
     def explain(self, error: BaseException) -> Problem | None:
         """Errors of the server, whichever way they came."""
-        return s3_control.explain(error) or s3_wire.explain(error)
+        return s3_control.explain(error) or refusals.explain(error)
 
     async def info(self, _request: InfoRequest) -> DsbInfo:
         """What this broker offers."""

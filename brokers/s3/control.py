@@ -7,7 +7,6 @@ Calls block and run in threads. Objects are listed and moved by :mod:`brokers.s3
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ import botocore.config
 import botocore.exceptions
 
 from brokers.s3.names import BUCKET, IDENTITY
-from brokers.s3.places import Place
+from brokers.s3.places import Keys, Place
 from brokers.sdk.errors import permanent_error
 from schemas.problems import Problem, permanent, temporary
 from schemas.secrets import Secret
@@ -43,7 +42,10 @@ _ACTIONS = (
 )
 _GONE = frozenset({"NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "NoSuchKey", "NoSuchVersion", "404", "NotFound"})
 _THERE = frozenset({"EntityAlreadyExists", "BucketAlreadyOwnedByYou"})
-_CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "Forbidden"})
+_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "Forbidden", "ExpiredToken"}
+)
+_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _BUSY = frozenset({"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"})
 
 
@@ -53,6 +55,7 @@ class Control:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._session = boto3.session.Session()
+        self._clients: dict[str, tuple[Keys, Any]] = {}
         self._making = threading.RLock()
         self._proposed = threading.local()
         self._config = botocore.config.Config(
@@ -66,21 +69,31 @@ class Control:
             response_checksum_validation="when_required",
         )
 
-    @functools.cached_property
+    @property
     def _s3(self) -> Any:
-        return self._client("s3", self.place.endpoint, *self.place.keys())
+        return self._current("s3", self.place.endpoint)
 
-    @functools.cached_property
+    @property
     def _iam(self) -> Any:
-        client = self._client("iam", self.place.iam_endpoint or self.place.endpoint, *self.place.keys())
-        client.meta.events.register("before-call.iam.CreateAccessKey", self._propose)
+        return self._current("iam", self.place.iam_endpoint or self.place.endpoint)
+
+    def _current(self, service: str, endpoint: str) -> Any:
+        """A client with the keys as they are now."""
+        keys = self.place.keys()
+        known = self._clients.get(service)
+        if known is not None and known[0] == keys:
+            return known[1]
+        client = self._client(service, endpoint, keys)
+        if service == "iam":
+            client.meta.events.register("before-call.iam.CreateAccessKey", self._propose)
+        self._clients[service] = (keys, client)
         return client
 
     def close(self) -> None:
         """Close the connections that were made."""
-        for name in ("_s3", "_iam"):
-            if client := self.__dict__.pop(name, None):
-                client.close()
+        for _, client in self._clients.values():
+            client.close()
+        self._clients.clear()
 
     # --- buckets
 
@@ -208,7 +221,7 @@ class Control:
         params["body"].update(AccessKeyId=access_key, SecretAccessKey=secret.value)
 
     def _accepted(self, bucket: str, access_key: str, secret: Secret) -> bool:
-        client = self._client("s3", self.place.endpoint, access_key, secret)
+        client = self._client("s3", self.place.endpoint, Keys(access_key, secret))
         try:
             client.get_bucket_versioning(Bucket=bucket)
         except botocore.exceptions.ClientError as error:
@@ -232,14 +245,16 @@ class Control:
                 return
             marker = {"Marker": answer["Marker"]}
 
-    def _client(self, service: str, endpoint: str, access_key: str, secret: Secret) -> Any:
+    def _client(self, service: str, endpoint: str, keys: Keys) -> Any:
         with self._making:  # clients may be shared between threads, the session that makes them may not
             return self._session.client(
                 service,
                 endpoint_url=endpoint,
                 region_name=self.place.region,
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret.value,
+                aws_access_key_id=keys.access_key,
+                aws_secret_access_key=keys.secret.value,
+                aws_session_token=keys.token.value if keys.token is not None else None,
+                verify=str(self.place.ca_file) if self.place.ca_file is not None else None,
                 config=self._config,
             )
 
@@ -261,6 +276,12 @@ def explain(error: BaseException) -> Problem | None:
         message = str(error.response.get("Error", {}).get("Message") or code)
         if code in _BUSY or status >= 500 or status == 429:
             return temporary("unavailable", f"S3: {message}", retry_after_seconds=2.0)
+        if code in _CLOCK:
+            return temporary(
+                "clock_skew",
+                "S3 refuses what this machine signs, because their clocks differ: set them",
+                retry_after_seconds=60.0,
+            )
         if code in _CREDENTIALS:
             return permanent(
                 "unauthorised", f"S3 refuses the broker: {message}", remedy="check access_key_file and secret_key_file"

@@ -13,7 +13,8 @@ from email.utils import parsedate_to_datetime
 
 from brokers.s3.listings import Listed
 from brokers.s3.pages import MANGLED, Body, Version, following_page, objects_page, sorted_by_key, versions_page
-from brokers.s3.wire import Refused, Wire
+from brokers.s3.refusals import Refused
+from brokers.s3.wire import Wire
 
 REQUESTS = 24
 SETTLED_SECONDS = 5.0

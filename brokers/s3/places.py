@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,18 +19,29 @@ _ENDPOINT = re.compile(r"https?://[^/?#@\s]+/?")
 _OPTIONS = frozenset({"endpoint", "region", "access_key", "addressing"})
 _FORM = "write s3://BUCKET?endpoint=https://HOST:PORT&region=REGION&access_key=KEY"
 
-Keys = tuple[str, Secret]
+_TEMPORARY = "ASIA"
+"""How Amazon's access keys begin that are worth nothing without a session token."""
+
+
+class Keys(NamedTuple):
+    """With what requests are signed. ``token`` belongs to keys that hold for a time."""
+
+    access_key: str
+    secret: Secret
+    token: Secret | None = None
 
 
 class Place(NamedTuple):
-    """``keys`` is asked at each connect: it raises :class:`CalqueError` when they can't be had. ``virtual``: a bucket
-    is named by the host, not by the path."""
+    """``keys`` is asked again and again, since keys are renewed: it raises :class:`CalqueError` when they can't be had.
+    ``virtual``: a bucket is named by the host, not by the path. ``ca_file`` holds the authorities that are trusted, in
+    place of the system's."""
 
     endpoint: str
     region: str
     keys: Callable[[], Keys]
     iam_endpoint: str | None = None
     virtual: bool = False
+    ca_file: Path | None = None
 
 
 class ExistingBucket(NamedTuple):
@@ -46,9 +58,14 @@ def own_place(settings: S3Settings) -> Place:
 
     def keys() -> Keys:
         secret = Secret(value=read_value(settings.secret_key_file, field="secret_key_file"))
-        return read_value(settings.access_key_file, field="access_key_file"), secret
+        token = None
+        if settings.session_token_file is not None:
+            token = Secret(value=read_value(settings.session_token_file, field="session_token_file"))
+        return Keys(read_value(settings.access_key_file, field="access_key_file"), secret, token)
 
-    return Place(settings.endpoint, settings.region, keys, settings.iam_endpoint, settings.virtual)
+    return Place(
+        settings.endpoint, settings.region, keys, settings.iam_endpoint, settings.virtual, ca_file=settings.ca_file
+    )
 
 
 def existing_bucket(existing: Existing, *, settings: S3Settings) -> ExistingBucket:
@@ -67,9 +84,15 @@ def existing_bucket(existing: Existing, *, settings: S3Settings) -> ExistingBuck
         missing = "the secret key" if access_key else "the access key"
         remedy = "name the secret that holds it: --attach-secret" if access_key else _FORM
         raise CalqueError(invalid("attach", f"{missing} is missing", remedy))
+    if access_key.startswith(_TEMPORARY):
+        remedy = "make an access key that stays, of a user that may list and read the bucket"
+        raise CalqueError(
+            invalid("attach", "the access key is a temporary one, and would end before a copy does", remedy)
+        )
     addressing = options.get("addressing", settings.addressing)
     if addressing not in ("path", "virtual"):
         raise CalqueError(invalid("attach", "the addressing is neither path nor virtual", _FORM))
     secret, virtual = existing.secret, addressing == "virtual"
-    place = Place(endpoint, options.get("region", settings.region), lambda: (access_key, secret), virtual=virtual)
+    region, keys = options.get("region", settings.region), Keys(access_key, secret)
+    place = Place(endpoint, region, lambda: keys, virtual=virtual, ca_file=settings.ca_file)
     return ExistingBucket(place, parts.netloc, access_key, secret)

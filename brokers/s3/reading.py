@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from typing import Any, NamedTuple
 
 from brokers.s3 import attributes
-from brokers.s3.connection import Answer
+from brokers.s3.answers import Answer
 from brokers.s3.pages import Version, tags_of
+from brokers.s3.refusals import Refused, refusal
 from brokers.s3.signing import query_of
-from brokers.s3.wire import BUSY, Refused, Wire, refusal
+from brokers.s3.wire import Wire
 from brokers.sdk.copystream import KeptEntry, KnownEntry
 from brokers.sdk.digests import Buffer
-from brokers.sdk.errors import temporary_error
+from brokers.sdk.errors import permanent_error, temporary_error
 from schemas.problems import CalqueError
 
 REQUESTS = 24
@@ -28,6 +29,8 @@ LOOK_AHEAD = 1000
 ROW_BYTES = 32 << 20
 """How many bytes the requests under way may bring; one range always may."""
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"})
+_DECIDED = frozenset({404, 405, 412})
+"""Statuses of answers that another try would not change."""
 
 Entry = tuple[str, Mapping[str, str], int, AsyncIterator[Buffer]]
 
@@ -106,9 +109,9 @@ class _Row:
             raise _failure(piece.version, error) from None
         except (OSError, TimeoutError):
             answer = await self._again(piece)
+        if answer.status in _DECIDED:
+            raise _failure(piece.version, refusal(answer, f"GET {piece.version.key}"))
         if answer.status >= 300:
-            if answer.status not in BUSY:
-                raise _failure(piece.version, refusal(answer, f"GET {piece.version.key}"))
             answer = await self._again(piece)
         _check(piece, answer)
         return piece, answer
@@ -182,6 +185,12 @@ def _conditions(piece: _Piece) -> dict[str, str]:
 def _check(piece: _Piece, answer: Answer) -> None:
     """Not every server keeps conditions, or ranges."""
     version = piece.version
+    if piece.length < version.size:
+        told, last = answer.headers.get("content-range", ""), piece.offset + piece.length - 1
+        if answer.status != 206 or not told.startswith(f"bytes {piece.offset}-{last}/"):
+            raise permanent_error(
+                "unsupported", f"{version.key!r}: the server gives other ranges than it is asked for", field="endpoint"
+            )
     told = answer.headers.get("etag", "")
     if len(answer.body) != piece.length or (version.etag and told and told.strip('"') != version.etag.strip('"')):
         raise _changed(version)

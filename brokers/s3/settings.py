@@ -13,13 +13,17 @@ from brokers.sdk.prices import PricedSettings
 class S3Settings(PricedSettings):
     """The administrator's keys stand in files, one value each. ``advertise_endpoint`` is where app services reach
     the server, when it is not ``endpoint``. ``iam_endpoint`` is the IAM API, when it is not ``endpoint``.
-    ``addressing`` says where requests name the bucket: in the path, or (``virtual``) in the host."""
+    ``addressing`` says where requests name the bucket: in the path, or (``virtual``) in the host.
+    ``session_token_file`` belongs to keys that hold for a time, and is renewed with them. ``ca_file``: the authorities
+    that may have signed certificates of S3 servers, in place of the system's."""
 
-    endpoint: str = Field(pattern=r"^https?://")
+    endpoint: str = Field(pattern=r"^https?://[^/?#@\s]+/?$")
     region: str = "us-east-1"
     addressing: Literal["path", "virtual"] = "path"
     access_key_file: Path
     secret_key_file: Path
+    session_token_file: Path | None = None
+    ca_file: Path | None = None
     advertise_endpoint: str | None = Field(default=None, pattern=r"^https?://")
     iam_endpoint: str | None = Field(default=None, pattern=r"^https?://")
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from schemas.secrets import Secret
+from brokers.s3.places import Keys
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _SIGNED = "host;x-amz-content-sha256;x-amz-date"
+_TYPE = "content-type"
 
 
 def quoted(key: str) -> str:
@@ -26,22 +27,40 @@ def query_of(parameters: Mapping[str, str]) -> str:
 
 
 class Signer:
-    """Signs with one key pair for one region. The key of a day is derived once."""
+    """Signs with one pair of keys for one region. The key of a day is derived once."""
 
-    def __init__(self, *, access_key: str, secret: Secret, region: str) -> None:
-        self._access_key = access_key
-        self._secret = secret
+    def __init__(self, keys: Keys, *, region: str) -> None:
+        self.keys = keys
         self._region = region
+        self._second, self._told = 0, ""
         self._day = ""
         self._key = b""
+        self._token = keys.token.value if keys.token is not None else ""
 
     def head(
-        self, method: str, path: str, query: str, *, host: str, headers: Mapping[str, str], sha256: str, length: int
+        self,
+        method: str,
+        path: str,
+        query: str,
+        *,
+        host: str,
+        headers: Mapping[str, str],
+        sha256: str,
+        length: int,
+        prefix: str = "",
     ) -> bytes:
         """The head of a request. ``path`` and ``query`` are spelled as they are sent; ``headers`` have names in small
-        letters, and those that begin with ``x-amz-`` are signed too; ``sha256`` is that of the body."""
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        own = sorted((name, value) for name, value in headers.items() if name.startswith("x-amz-"))
+        letters, and those that S3 wants signed are: what begins with ``x-amz-``, and the type; ``sha256`` is that of
+        the body; ``prefix`` stands before the path when the request goes to a proxy. Raises ValueError when a header
+        can't be sent."""
+        moment = self._moment()
+        own = [(name, value) for name, value in headers.items() if name.startswith("x-amz-") or name == _TYPE]
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if more.count("\r") != len(headers) or more.count("\n") != len(headers) or "\0" in more:
+            raise ValueError("a header would end before its value does")
+        if self._token:
+            own.append(("x-amz-security-token", self._token))
+            more += f"x-amz-security-token: {self._token}\r\n"
         canonical, names = f"host:{host}\nx-amz-content-sha256:{sha256}\nx-amz-date:{moment}\n", _SIGNED
         if own:
             fields = {"host": host, "x-amz-content-sha256": sha256, "x-amz-date": moment}
@@ -52,18 +71,23 @@ class Signer:
         scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         signature = hmac.digest(self._key_of(moment[:8]), text.encode(), "sha256").hex()
-        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        target = f"{path}?{query}" if query else path
+        target = f"{prefix}{path}?{query}" if query else f"{prefix}{path}"
         return (
             f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n"
             f"x-amz-content-sha256: {sha256}\r\nx-amz-date: {moment}\r\n{more}"
-            f"Authorization: AWS4-HMAC-SHA256 Credential={self._access_key}/{scope},"
+            f"Authorization: AWS4-HMAC-SHA256 Credential={self.keys.access_key}/{scope},"
             f"SignedHeaders={names},Signature={signature}\r\n\r\n"
         ).encode()
 
+    def _moment(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._told = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        return self._told
+
     def _key_of(self, day: str) -> bytes:
         if day != self._day:
-            key = f"AWS4{self._secret.value}".encode()
+            key = f"AWS4{self.keys.secret.value}".encode()
             for step in (day, self._region, "s3", "aws4_request"):
                 key = hmac.digest(key, step.encode(), "sha256")
             self._day, self._key = day, key

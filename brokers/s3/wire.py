@@ -9,44 +9,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from urllib.parse import urlsplit
 
-from brokers.s3.connection import Answer, Broken, Connection
-from brokers.s3.pages import error_of
+from brokers.s3.answers import Answer
+from brokers.s3.connection import Broken, Connection
 from brokers.s3.places import Place
+from brokers.s3.refusals import BUSY, Unreachable, refusal
+from brokers.s3.route import route_to
 from brokers.s3.signing import EMPTY_SHA256, Signer, query_of, quoted
-from schemas.problems import Problem, permanent, temporary
 
 ATTEMPTS = 5
-CONNECT_SECONDS = 5.0
+BUSY_ATTEMPTS = 8
+"""How often a server that says it has too much to do is asked."""
 SILENT_SECONDS = 60.0
 """How long a server may neither send nor take anything."""
 WATCH_SECONDS = 5.0
 BACKOFF_SECONDS = 0.2
-RETRY_SECONDS = 2.0
-BUSY = frozenset({429, 500, 502, 503, 504})
-_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "Forbidden"})
-_REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed"})
+MOST_BACKOFF_SECONDS = 20.0
+_SLOW_DOWN = frozenset({429, 503})
+_RENEWED = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "TokenRefreshRequired"})
+"""What keys are refused with that were replaced meanwhile."""
 
 Body = bytes | bytearray | memoryview
-
-
-class Refused(Exception):
-    """An error answer: the code of S3 (the status where there is no body), the status, and what was asked."""
-
-    def __init__(self, code: str, status: int, message: str, *, asked: str) -> None:
-        super().__init__(f"{asked}: {message or code}")
-        self.code = code
-        self.status = status
-        self.message = message or code
-        self.asked = asked
-
-
-class Unreachable(Exception):
-    """No answer came, several times in a row."""
 
 
 class Wire:
@@ -54,20 +39,15 @@ class Wire:
     as a context: leaving it closes the connections."""
 
     def __init__(self, place: Place, bucket: str) -> None:
-        access_key, secret = place.keys()
-        parts = urlsplit(place.endpoint)
-        self.address = parts.hostname or ""
-        """Where connections go: the host of the endpoint, or below it that of the bucket."""
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._port = parts.port or (443 if self._tls else 80)
-        self._host, self._root = parts.netloc.rpartition("@")[2], f"/{bucket}/"
-        if place.virtual:
-            self._host, self.address, self._root = f"{bucket}.{self._host}", f"{bucket}.{self.address}", "/"
-        self._signer = Signer(access_key=access_key, secret=secret, region=place.region)
+        self.route = route_to(place, bucket)
+        self._place = place
+        self._root = "/" if place.virtual else f"/{bucket}/"
+        self._signer = Signer(place.keys(), region=place.region)
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._slow_until = 0.0
 
     async def __aenter__(self) -> Wire:
         self._watch = self._loop.call_later(WATCH_SECONDS, self._look_after)
@@ -78,7 +58,7 @@ class Wire:
     ) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        for connection in self._all:
+        for connection in list(self._all):
             connection.close()
         self._all.clear()
         self._idle.clear()
@@ -96,41 +76,86 @@ class Wire:
         """A good answer (2xx). Raises :class:`Refused`, and :class:`Unreachable` when none came."""
         path, words = self._path(key), query_of(query) if query else ""
         sha256 = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
-        given = dict(headers) if headers else {}
-        for attempt in range(1, attempts + 1):
+        given, attempt, busy = dict(headers) if headers else {}, 0, 0
+        while True:
+            if (wait := self._slow_until - self._loop.time()) > 0:
+                await asyncio.sleep(wait)
+            signer, connection = self._signer, self._kept()
+            fresh = connection is None
             try:
-                connection = self._idle.pop() if self._idle else await self._connect()
-                head = self._signer.head(
-                    method, path, words, host=self._host, headers=given, sha256=sha256, length=len(body)
-                )
+                if connection is None:
+                    connection = await self._connect()
+                head = self._head(method, path, words, given, sha256, len(body))
                 answer = await self._exchange(connection, method, head, body)
             except (OSError, TimeoutError) as error:
-                if attempt == attempts:
+                if not fresh and isinstance(error, Broken):
+                    continue  # the server had ended it; the next one is another, or new
+                attempt += 1
+                if attempt >= attempts:
                     raise Unreachable(str(error) or type(error).__name__) from error
-            else:
-                if answer.status < 300:
-                    return answer
-                if answer.status not in BUSY or attempt == attempts:
-                    raise refusal(answer, f"{method} {key}".strip())
-            await asyncio.sleep(BACKOFF_SECONDS * 2**attempt * random.random())  # noqa: S311 - no secret
-        raise Unreachable("it was not tried")
+                await self._back_off(attempt)
+                continue
+            if answer.status < 300:
+                return answer
+            refused = refusal(answer, f"{method} {key}".strip())
+            if answer.status in BUSY:
+                busy += 1
+                slow = answer.status in _SLOW_DOWN
+                if busy >= (BUSY_ATTEMPTS if slow and attempts == ATTEMPTS else attempts):
+                    raise refused
+                if slow:
+                    self._slow_down(answer, busy)
+                await self._back_off(busy)
+            elif refused.code not in _RENEWED or not self._renew(signer):
+                raise refused
 
     def begin(self, key: str, *, query: str, headers: Mapping[str, str]) -> asyncio.Future[Answer] | None:
         """Send a GET on a connection that is free: the cheap way for the many. ``None`` when none is free; what comes
         may be an error, or raise :class:`Broken`: then ask again with :meth:`ask`."""
-        if not self._idle:
+        if self._slow_until > self._loop.time() or (connection := self._kept()) is None:
             return None
-        connection = self._idle.pop()
-        head = self._signer.head(
-            "GET", self._path(key), query, host=self._host, headers=headers, sha256=EMPTY_SHA256, length=0
-        )
-        try:
-            answer = connection.ask(head)
-        except Broken:
-            connection.close()
-            return None
+        answer = connection.ask(self._head("GET", self._path(key), query, headers, EMPTY_SHA256, 0))
         answer.add_done_callback(lambda done: self._free(connection, done))
         return answer
+
+    def _head(self, method: str, path: str, query: str, headers: Mapping[str, str], sha256: str, length: int) -> bytes:
+        route = self.route
+        head = self._signer.head(
+            method, path, query, host=route.host, headers=headers, sha256=sha256, length=length, prefix=route.prefix
+        )
+        if route.authorization:
+            head = head[:-2] + f"Proxy-Authorization: {route.authorization}\r\n\r\n".encode()
+        return head
+
+    def _kept(self) -> Connection | None:
+        """A connection that is free; those that the server has ended meanwhile are let go."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.keep:
+                return connection
+            self._all.discard(connection)
+            connection.close()
+        return None
+
+    def _renew(self, refused: Signer) -> bool:
+        """Whether there are other keys by now than those that were refused."""
+        if self._signer is not refused:
+            return True
+        keys = self._place.keys()
+        if keys == refused.keys:
+            return False
+        self._signer = Signer(keys, region=self._place.region)
+        return True
+
+    def _slow_down(self, answer: Answer, times: int) -> None:
+        """The server has too much to do: nothing new is asked for a while, or for as long as it says."""
+        told = answer.headers.get("retry-after", "")
+        seconds = float(told) if told.isdecimal() and len(told) < 4 else BACKOFF_SECONDS * 2**times
+        self._slow_until = max(self._slow_until, self._loop.time() + min(seconds, MOST_BACKOFF_SECONDS))
+
+    async def _back_off(self, times: int) -> None:
+        most = min(BACKOFF_SECONDS * 2**times, MOST_BACKOFF_SECONDS)
+        await asyncio.sleep(most * random.random())  # noqa: S311 - no secret
 
     def _free(self, connection: Connection, done: asyncio.Future[Answer]) -> None:
         if not done.cancelled() and done.exception() is None and connection.keep:
@@ -157,14 +182,7 @@ class Wire:
         return answer
 
     async def _connect(self) -> Connection:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop),
-                self.address,
-                self._port,
-                ssl=self._tls,
-                server_hostname=self.address if self._tls else None,
-            )
+        connection = await self.route.connect(self._loop)
         self._all.add(connection)
         return connection
 
@@ -177,32 +195,3 @@ class Wire:
 
     def _path(self, key: str) -> str:
         return self._root + quoted(key) if key else self._root.rstrip("/") or "/"
-
-
-def refusal(answer: Answer, asked: str) -> Refused:
-    """What an error answer says."""
-    code, message = error_of(answer.body)
-    return Refused(code or str(answer.status), answer.status, message, asked=asked)
-
-
-def explain(error: BaseException) -> Problem | None:
-    """The problem that an error of a request stands for."""
-    if isinstance(error, Unreachable):
-        return temporary("unavailable", "S3 does not answer", retry_after_seconds=RETRY_SECONDS)
-    if not isinstance(error, Refused):
-        return None
-    if error.status in BUSY:
-        return temporary("unavailable", f"S3: {error.message}", retry_after_seconds=RETRY_SECONDS)
-    if error.code in _KEYS:
-        return permanent(
-            "unauthorised",
-            f"S3 refuses the broker: {error.message}",
-            remedy="check access_key_file and secret_key_file",
-        )
-    if error.code in _REGION:
-        return permanent("wrong_region", f"S3: {error.message}", remedy="set the region to the bucket's own")
-    if error.code == "InvalidObjectState":
-        return permanent(
-            "archived", f"{error.asked}: it lies in an archive", remedy="bring the object back, then copy again"
-        )
-    return permanent("s3", f"S3: {error}")

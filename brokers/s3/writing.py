@@ -4,14 +4,17 @@ number of bytes."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import TracebackType
 from typing import Any
 
 from brokers.s3 import attributes
 from brokers.s3.pages import parts_of, upload_id
-from brokers.s3.wire import Refused, Unreachable, Wire, refusal
+from brokers.s3.refusals import Refused, Unreachable, refusal
+from brokers.s3.wire import Wire
 from brokers.sdk.digests import Buffer
+from brokers.sdk.errors import permanent_error
 
 REQUESTS = 24
 ROW_BYTES = 64 << 20
@@ -19,6 +22,7 @@ ROW_BYTES = 64 << 20
 PART_BYTES = 16 << 20
 WHOLE_BYTES = 16 << 20
 """Up to here an object travels in one request."""
+_UNSENDABLE = re.compile(r"[\0-\x08\n-\x1f]")
 MOST_PARTS = 10_000
 
 
@@ -49,6 +53,8 @@ class Writing:
     async def add(self, key: str, metadata: Mapping[str, str], size: int, blocks: AsyncIterator[Buffer]) -> None:
         """Read the entry's bytes and have them written."""
         headers = attributes.to_headers(metadata)
+        if any(_UNSENDABLE.search(name) or _UNSENDABLE.search(value) for name, value in headers.items()):
+            raise permanent_error("wrong_copy", f"object {key!r} has metadata that no header can hold", field="restore")
         if size > WHOLE_BYTES:
             await self._add_parts(key, headers, size, blocks)
             return

@@ -142,6 +142,7 @@ BROKER: dict[str, Code] = {
     "s3": Code("The object store refuses.", "See the message."),
     "no_bucket": Code("The bucket of the repository does not exist.", "Make it, or correct the broker's settings."),
     "no_database": Code("The database of the repository does not exist.", "Make it, or correct the settings."),
+    "proxy": Code("A proxy of the broker's environment can't be used.", "Correct the variable that is named."),
     "wrong_region": Code("The bucket is in another region.", "Set the region that the remedy names."),
     "unauthorised": Code("The server refuses the broker's own credentials.", "Correct the broker's settings."),
     "jetstream": Code("The bus refuses; the message is that of the server.", "`calque logs hub-nats`."),

@@ -26,6 +26,11 @@ def found(body: bytes, *headers: str) -> list[bytes | None]:
     return [answer(body, "200 OK", f"ETag: {ETAG}", *headers)]
 
 
+def ranged(body: bytes, offset: int) -> list[bytes | None]:
+    told = f"Content-Range: bytes {offset}-{offset + len(body) - 1}/23"
+    return [answer(body, "206 Partial Content", f"ETag: {ETAG}", told)]
+
+
 async def read(
     server: Scripted, versions: Iterable[Version], *, known: Sequence[KnownEntry] | None = None
 ) -> list[tuple[str, bytes] | KeptEntry]:
@@ -56,7 +61,7 @@ def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_one_at_a_time")
 async def test_a_big_object_is_read_in_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "RANGE_BYTES", 10)
-    pieces = [found(b"0123456789"), found(b"abcdefghij"), found(b"xyz"), found(b"end")]
+    pieces = [ranged(b"0123456789", 0), ranged(b"abcdefghij", 10), ranged(b"xyz", 20), found(b"end")]
     async with scripted(*pieces) as server:
         got = await read(server, [Version("big", "v1", 23, ETAG), Version("small", "v2", 3, ETAG)])
     assert got == [("big", b"0123456789abcdefghijxyz"), ("small", b"end")]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from brokers.s3.wire import Refused, Unreachable, Wire, explain
+from brokers.s3.places import Keys
+from brokers.s3.refusals import Refused, Unreachable, explain
+from brokers.s3.wire import Wire
+from schemas.problems import Problem
+from schemas.secrets import Secret
 from tests.unit.s3.scripted import answer, scripted
 
 DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>"
@@ -121,8 +127,109 @@ async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody() -> None:
 
 @pytest.mark.parametrize(("virtual", "line", "host"), [(False, "/b/k%20y", ""), (True, "/k%20y", "b.")])
 async def test_where_the_bucket_is_named(virtual: bool, line: str, host: str) -> None:
-    async with scripted([answer(b"")]) as server, Wire(server.place._replace(virtual=virtual), "b") as wire:
-        wire.address = "127.0.0.1"  # there is no name server for the test
-        await wire.ask("GET", "k y")
+    async with scripted([answer(b"")]) as server:
+        named = server.place._replace(virtual=virtual, endpoint=server.place.endpoint.replace("127.0.0.1", "s3.test"))
+        wire = Wire(named, "b")
+        wire.route = wire.route._replace(address="127.0.0.1")  # there is no name server for the test
+        async with wire:
+            await wire.ask("GET", "k y")
     assert server.seen[0].line == f"GET {line} HTTP/1.1"
-    assert server.seen[0].headers["host"].startswith(f"{host}127.0.0.1:")
+    assert server.seen[0].headers["host"].startswith(f"{host}s3.test:")
+
+
+async def test_keys_that_were_renewed_are_taken_up() -> None:
+    pairs = iter(
+        [
+            Keys("OLD", Secret(value="s"), Secret(value="token-1")),
+            Keys("NEW", Secret(value="s2"), Secret(value="token-2")),
+        ]
+    )
+    body = DENIED.replace(b"AccessDenied", b"ExpiredToken")
+    async with (
+        scripted([answer(body, "400 Bad Request")], [answer(b"sound")]) as server,
+        Wire(server.place._replace(keys=lambda: next(pairs)), "b") as wire,
+    ):
+        assert (await wire.ask("GET", "key")).body == b"sound"
+    assert [each.headers["x-amz-security-token"] for each in server.seen] == ["token-1", "token-2"]
+    assert ["NEW/" in each.headers["authorization"] for each in server.seen] == [False, True]
+
+
+async def test_keys_that_expired_and_were_not_renewed() -> None:
+    body = DENIED.replace(b"AccessDenied", b"ExpiredToken")
+    async with scripted([answer(body, "400 Bad Request")]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Refused) as refused:
+            await wire.ask("GET", "key")
+    assert told(refused.value).code == "unauthorised"
+
+
+async def test_a_server_with_too_much_to_do_is_left_alone_for_as_long_as_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await asyncio.tasks.sleep(0)
+
+    slow = [answer(b"", "503 Slow Down", "Retry-After: 3")]
+    async with scripted(*[slow] * 7, [answer(b"sound")]) as server, Wire(server.place, "b") as wire:
+        monkeypatch.setattr("brokers.s3.wire.asyncio", Patched(sleep=sleep))
+        assert (await wire.ask("GET", "key")).body == b"sound"
+        assert wire.begin("other", query="", headers={}) is None
+    assert max(waited) > 2.5
+
+
+async def test_connections_that_the_server_ended_meanwhile_are_no_tries() -> None:
+    good: list[bytes | None] = [answer(b"1"), None]
+    async with scripted(*[good] * 12, [answer(b"last")]) as server, Wire(server.place, "b") as wire:
+        await asyncio.gather(*(wire.ask("GET", "key") for _ in range(12)))
+        assert (await wire.ask("GET", "key", attempts=1)).body == b"last"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code", "temporary", "says"),
+    [
+        ("301 Moved", ["x-amz-bucket-region: eu-9"], "wrong_region", False, "eu-9"),
+        ("302 Found", ["Location: https://login.example/x?token=abc"], "s3", False, "https://login.example"),
+        ("307 Temporary Redirect", ["Location: http://b.s3.example/k"], "unavailable", True, "307"),
+        ("308 Permanent Redirect", ["Location: https://127.0.0.1/b/k"], "s3", False, "https://127.0.0.1"),
+        ("407 Proxy Authentication Required", [], "proxy", False, "HTTP_PROXY"),
+    ],
+)
+async def test_a_redirect_is_not_followed(
+    status: str, headers: list[str], code: str, temporary: bool, says: str
+) -> None:
+    async with scripted([answer(b"", status, *headers)]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Refused) as refused:
+            await wire.ask("GET", "key")
+    problem = told(refused.value)
+    assert (problem.code, problem.temporary) == (code, temporary)
+    assert says in f"{problem.message} {problem.remedy}"
+    assert "token=abc" not in str(problem)
+
+
+async def test_clocks_that_differ_are_told() -> None:
+    body = DENIED.replace(b"AccessDenied", b"RequestTimeTooSkewed")
+    late = answer(body, "403 Forbidden", "Date: Thu, 01 Jan 1970 00:00:00 GMT")
+    async with scripted([late]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Refused) as refused:
+            await wire.ask("GET", "key")
+    problem = told(refused.value)
+    assert (problem.code, problem.temporary) == ("clock_skew", True)
+    assert "s ahead" in problem.message
+
+
+def told(error: BaseException) -> Problem:
+    problem = explain(error)
+    assert problem is not None
+    return problem
+
+
+class Patched:
+    """asyncio with another sleep, for one module."""
+
+    def __init__(self, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
