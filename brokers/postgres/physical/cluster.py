@@ -107,12 +107,14 @@ class Cluster:
 
     # --- its files
 
-    def new_data(self) -> None:
-        """An empty data directory of the server's user, in place of what was there. Blocking."""
+    def new_data(self, *, shut: bool = False) -> None:
+        """An empty data directory of the server's user, in place of what was there; ``shut``: for now the broker's
+        alone. Blocking."""
         if self.data.exists():
             shutil.rmtree(self.data)
         self.data.mkdir(mode=0o700)
-        self.account.own(self.data)
+        if not shut:
+            self.account.own(self.data)
 
     async def initialise(self) -> None:
         """A blank cluster, not running."""

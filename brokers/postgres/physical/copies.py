@@ -1,4 +1,4 @@
-"""Physical copies: a base backup that is taken ahead, a restore point as the moment, and the log from one to the other.
+"""Physical copies: the files are staged ahead, a restore point is the moment, and the log goes from one to the other.
 
 What is staged and what is prepared lies beside the cluster, and a replication slot keeps the log meanwhile: a moment
 outlives the broker. Writers wait only for the restore point and for the switch to the next file of the log.
@@ -12,38 +12,38 @@ import hashlib
 import logging
 import re
 import shutil
-import tarfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 
-from brokers.postgres.names import application_of, database_of
+from brokers.postgres.names import database_of
 from brokers.postgres.physical.cluster import Cluster
-from brokers.postgres.programs import Program
+from brokers.postgres.physical.files import LOG_DIRECTORY
+from brokers.postgres.physical.sending import Sent, entries_of
+from brokers.postgres.physical.staging import Staged, stage
 from brokers.postgres.server import ServerError
 from brokers.sdk.atomic import write_atomically
-from brokers.sdk.copystream import CopyWriter
-from brokers.sdk.errors import moment_lost, permanent_error
+from brokers.sdk.copystream import CopyWriter, EntrySource, KeptEntry
+from brokers.sdk.errors import moment_lost
 from brokers.sdk.progress import Reporter
 from schemas.brokers import Copied, CopyData, PrepareCopy, Prepared
 from schemas.problems import CalqueError, not_found
 
 logger = logging.getLogger(__name__)
 
-PHYSICAL_FORMAT = "postgres-physical-1"
+PHYSICAL_FORMAT = "postgres-physical-2"
+TARRED_FORMAT = "postgres-physical-1"
+"""Its base is one tar file. It is restored, and written no more."""
 PHYSICAL = "physical"
 CLUSTER_PART, BASE_PART, LOG_PART = "cluster", "base", "wal"
-TAR_TYPE = "application/x-tar"
+BASE_TYPE = "application/vnd.postgresql.cluster"
 JSON_TYPE = "application/json"
 LOG_TYPE = "application/vnd.postgresql.wal"
 STAGED_SECONDS = 24 * 3600.0
-BLOCK_BYTES = 1 << 20
 SEGMENT = re.compile(r"[0-9A-F]{24}")
-_BASE, _PREPARED = "base.tar", "prepared.json"
-_START = re.compile(rb"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
-_POLL_SECONDS = 0.2
+_CONTENT, _STAGED, _PREPARED = "content", "staged.json", "prepared.json"
 _MAKE_SLOT = """
     SELECT pg_create_physical_replication_slot(%(slot)s::text, true)
     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s::text)
@@ -65,6 +65,7 @@ class ClusterPart(msgspec.Struct, frozen=True, kw_only=True):
     """What a physical copy says of itself: the part ``cluster``. ``database`` is also the role that owns all in it.
 
     ``sequences`` are the last values of those that were used, by qualified and quoted name: the log is ahead of them.
+    ``directories`` are those of the cluster, parents first.
     """
 
     major: int
@@ -73,6 +74,7 @@ class ClusterPart(msgspec.Struct, frozen=True, kw_only=True):
     point: str
     lsn: str
     sequences: dict[str, int] = {}
+    directories: list[str] = []
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,33 +100,21 @@ class PhysicalCopies:
         """Take the base backup, unless that was done."""
         place = self._place(copy)
         self._check_kept(copy)
-        if (place / _BASE).exists():
+        if (place / _STAGED).exists():
             return
-        service = self._ready()
+        self._ready()
         half = place / "half"
         await asyncio.to_thread(_empty, half)
         async with self._cluster.server.session() as session:
             await session.run(_MAKE_SLOT, {"slot": _slot(copy)})
-            size = int(await session.value("SELECT sum(pg_database_size(oid))::bigint FROM pg_database"))
-        environment = self._cluster.server.program_environment(database="postgres", application=application_of(copy))
-        arguments = ("-D", str(half), "-Ft", "-X", "none", "-c", "fast", "--no-manifest", "--no-sync", "--no-password")
-        program = await Program.start(self._cluster.bin_dir / "pg_basebackup", arguments, environment=environment)
-        waiting = asyncio.create_task(program.succeeded())
-        try:
-            while not waiting.done():
-                await asyncio.wait({waiting}, timeout=_POLL_SECONDS)
-                if reporter is not None:
-                    done = _size(half / _BASE)
-                    reporter.report(done=done, total=max(done, size))
-            await waiting
-        finally:
-            await program.stop()
-            await asyncio.gather(waiting, return_exceptions=True)
+        told = None if reporter is None else lambda done, total: reporter.report(done=done, total=max(done, total))
+        staged = await stage(
+            self._cluster.server, self._cluster.data, half / _CONTENT, label=f"calque {digest_of(copy)}", told=told
+        )
         self._check_kept(copy)
-        if sorted(path.name for path in half.iterdir()) != [_BASE]:
-            raise permanent_error("unsupported", f"the server of {service} has tablespaces", field="service_id")
-        (half / _BASE).rename(place / _BASE)
-        await asyncio.to_thread(shutil.rmtree, half)
+        (half / _CONTENT).rename(place / _CONTENT)
+        write_atomically(place / _STAGED, msgspec.json.encode(staged))
+        half.rmdir()
 
     async def prepare(self, request: PrepareCopy) -> Prepared:
         """Set the restore point, or repeat its answer."""
@@ -132,26 +122,32 @@ class PhysicalCopies:
         if moment := self._held(copy):
             return moment.answer
         await self.stage(copy)
-        start = await asyncio.to_thread(_start_of, place / _BASE)
+        staged = self._staged(copy)
         point = f"calque_{digest_of(copy)}"
         database = database_of(request.service_id)
         async with self._cluster.server.session(database=database) as session:
             ((lsn, at),) = await session.rows(_POINT, (point,))
             await session.value("SELECT pg_switch_wal()")
             sequences = {str(name): int(value) for name, value in await session.rows(_SEQUENCES)}
-            first, last, segment_bytes = (await session.rows(_SEGMENTS, (start, lsn)))[0]
+            first, last, segment_bytes = (await session.rows(_SEGMENTS, (staged.start, lsn)))[0]
             version, major = session.version, session.server_version // 10000
         segments = _between(str(first), str(last), segment_bytes=int(segment_bytes))
         moment = Moment(
             cluster=ClusterPart(
-                major=major, version=version, database=database, point=point, lsn=str(lsn), sequences=sequences
+                major=major,
+                version=version,
+                database=database,
+                point=point,
+                lsn=str(lsn),
+                sequences=sequences,
+                directories=staged.directories,
             ),
             segments=segments,
             segment_bytes=int(segment_bytes),
             answer=Prepared(
                 moment=f"restore point {point} at WAL {lsn}, {at}",
                 level="application",
-                estimated_bytes=_size(place / _BASE) + len(segments) * int(segment_bytes),
+                estimated_bytes=staged.size + len(segments) * int(segment_bytes),
             ),
             hold_seconds=request.hold_seconds,
             until=time.time() + request.hold_seconds,
@@ -179,10 +175,10 @@ class PhysicalCopies:
                 await writer.write_stream(
                     CLUSTER_PART, _once(msgspec.json.encode(moment.cluster)), media_type=JSON_TYPE
                 ),
-                await writer.write_stream(BASE_PART, self._blocks(request.copy, place / _BASE), media_type=TAR_TYPE),
-                await writer.write_entries(LOG_PART, self._segments(request.copy, moment), media_type=LOG_TYPE),
+                await writer.write_entries(BASE_PART, self._base(request.copy), media_type=BASE_TYPE),
+                await writer.write_entries(LOG_PART, self._log(request.copy, moment), media_type=LOG_TYPE),
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, EOFError):
             self._check_kept(request.copy)
             raise moment_lost(request.copy, "what was staged of it is gone") from None
         finally:
@@ -258,21 +254,24 @@ class PhysicalCopies:
             raise moment_lost(copy, f"it was held for {moment.hold_seconds:.0f} s and dropped")
         return moment
 
-    async def _segments(
-        self, copy: str, moment: Moment
-    ) -> AsyncIterator[tuple[str, dict[str, str], int, AsyncIterator[bytes]]]:
-        for name in moment.segments:
-            path = self._cluster.data / "pg_wal" / name
-            if _size(path) != moment.segment_bytes:
-                raise moment_lost(copy, f"the server has not kept {name} of its log")
-            yield name, {}, moment.segment_bytes, self._blocks(copy, path)
+    def _base(self, copy: str) -> AsyncIterator[EntrySource | KeptEntry]:
+        content = self._place(copy) / _CONTENT
+        files = (Sent(file.path, content, file.size, file.at) for file in self._staged(copy).files)
+        return entries_of(files, check=lambda: self._check_kept(copy))
 
-    async def _blocks(self, copy: str, path: Path) -> AsyncIterator[bytes]:
-        """Until the copy is discarded."""
-        with path.open("rb") as file:
-            while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
-                self._check_kept(copy)
-                yield block
+    def _log(self, copy: str, moment: Moment) -> AsyncIterator[EntrySource | KeptEntry]:
+        log = self._cluster.data / LOG_DIRECTORY
+        if gone := [name for name in moment.segments if _size(log / name) != moment.segment_bytes]:
+            raise moment_lost(copy, f"the server has not kept {gone[0]} of its log")
+        files = (Sent(name, log / name, moment.segment_bytes) for name in moment.segments)
+        return entries_of(files, check=lambda: self._check_kept(copy))
+
+    def _staged(self, copy: str) -> Staged:
+        try:
+            return msgspec.json.decode((self._place(copy) / _STAGED).read_bytes(), type=Staged)
+        except FileNotFoundError:
+            self._check_kept(copy)
+            raise moment_lost(copy, "what was staged of it is gone") from None
 
     def _check_kept(self, copy: str) -> None:
         if self._note(copy).exists():
@@ -311,18 +310,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _start_of(base: Path) -> str:
-    """Where in the log a base backup begins: its label says so, its first file. Blocking."""
-    with tarfile.open(base) as archive:
-        for member in archive:
-            if member.name.removeprefix("./") == "backup_label":
-                label = archive.extractfile(member)
-                if label is not None and (found := _START.search(label.read())):
-                    return found[1].decode()
-                break
-    raise permanent_error("postgres", "the base backup has no label", field="copy")
 
 
 def _between(first: str, last: str, *, segment_bytes: int) -> tuple[str, ...]:

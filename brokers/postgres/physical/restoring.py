@@ -14,6 +14,8 @@ from brokers.postgres.names import DATABASE_PATTERN, database_of
 from brokers.postgres.physical.account import identity
 from brokers.postgres.physical.cluster import SUPERUSER, Cluster
 from brokers.postgres.physical.copies import BASE_PART, CLUSTER_PART, LOG_PART, SEGMENT, ClusterPart
+from brokers.postgres.physical.files import LOG_DIRECTORY
+from brokers.postgres.physical.filling import Filler
 from brokers.postgres.programs import Program
 from brokers.postgres.server import Server
 from brokers.sdk.copystream import CopyReader
@@ -49,9 +51,22 @@ async def restore(cluster: Cluster, mark: Mark, grant: CopyGrant, *, major: int,
         reporter.report(done=done, total=total)
 
     reader = CopyReader(grant, progress=passed)
-    await asyncio.to_thread(cluster.new_data)
-    await _unpack(cluster, reader)
-    await _take_log(cluster, reader)
+    entries = {part.name for part in head.parts if part.entries is not None}
+    filler = await asyncio.to_thread(_filler, cluster, tarred=BASE_PART not in entries)
+    try:
+        if BASE_PART in entries:
+            await asyncio.to_thread(filler.make, told.directories)
+            async for entry, blocks in reader.read_entries(BASE_PART):
+                await filler.file(entry.key, blocks)
+        else:
+            await _unpack(cluster, reader)
+        async for entry, blocks in reader.read_entries(LOG_PART):
+            if not SEGMENT.fullmatch(entry.key):
+                raise permanent_error("wrong_copy", f"{entry.key!r} is no file of a log", field="restore")
+            await filler.file(f"{LOG_DIRECTORY}/{entry.key}", blocks)
+        await filler.finish()
+    finally:
+        await filler.close()
     await _recover(cluster, told, mark)
     return total
 
@@ -69,8 +84,14 @@ async def _told(grant: CopyGrant) -> ClusterPart:
     return told
 
 
+def _filler(cluster: Cluster, *, tarred: bool) -> Filler:
+    cluster.new_data(shut=not tarred)
+    return Filler(cluster.data, cluster.account, there=(LOG_DIRECTORY,) if tarred else ())
+
+
 async def _unpack(cluster: Cluster, reader: CopyReader) -> None:
-    """As the server's user, in the data directory: a tar can't put anything elsewhere than that user may."""
+    """A base of the first format. As the server's user, in the data directory: a tar can't put anything elsewhere than
+    that user may."""
     tar = shutil.which("tar")
     if tar is None:
         raise permanent_error("program_missing", "there is no program tar", remedy="install it beside the broker")
@@ -82,17 +103,6 @@ async def _unpack(cluster: Cluster, reader: CopyReader) -> None:
         await program.feed(reader.read_stream(BASE_PART))
     finally:
         await program.stop()
-
-
-async def _take_log(cluster: Cluster, reader: CopyReader) -> None:
-    place = cluster.data / "pg_wal"
-    async for entry, blocks in reader.read_entries(LOG_PART):
-        if not SEGMENT.fullmatch(entry.key):
-            raise permanent_error("wrong_copy", f"{entry.key!r} is no file of a log", field="restore")
-        with (place / entry.key).open("xb") as file:
-            async for block in blocks:
-                await asyncio.to_thread(file.write, block)
-        cluster.account.own(place / entry.key)
 
 
 async def _recover(cluster: Cluster, told: ClusterPart, mark: Mark) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import re
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -25,7 +24,7 @@ from brokers.postgres.logins import Login
 from brokers.postgres.names import PREFIX, database_of
 from brokers.postgres.physical.account import Account, account_for, run_as
 from brokers.postgres.physical.cluster import Cluster, Record
-from brokers.postgres.physical.copies import PHYSICAL, PHYSICAL_FORMAT, PhysicalCopies
+from brokers.postgres.physical.copies import PHYSICAL, PHYSICAL_FORMAT, TARRED_FORMAT, PhysicalCopies
 from brokers.postgres.physical.restoring import restore
 from brokers.postgres.physical.settings import DedicatedSection
 from brokers.postgres.programs import ProgramFailed
@@ -55,9 +54,10 @@ DEDICATED = "dedicated"
 RestoreLogically = Callable[[Server, str, CopyGrant, Reporter], Awaitable[int]]
 PLAN = Plan(
     name=DEDICATED,
-    description="a PostgreSQL server of its own, copied and restored as files",
+    description="a PostgreSQL server of its own, copied and restored as files (unlogged tables come back empty)",
     limits={"connections": str(CONNECTION_LIMIT)},
 )
+_FORMATS = (PHYSICAL_FORMAT, TARRED_FORMAT)
 WATCH_SECONDS = 5.0
 ABANDON_SECONDS = 60.0
 STOPPING_ABANDON_SECONDS = 2.0
@@ -119,7 +119,7 @@ class DedicatedServices:
     @property
     def formats(self) -> tuple[str, ...]:
         """Of copies that only this plan restores."""
-        return (PHYSICAL_FORMAT,) if self.offered else ()
+        return _FORMATS if self.offered else ()
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class DedicatedServices:
         assert self._section is not None
         if request.parameters:
             raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: PostgreSQL takes none"))
-        known = (PHYSICAL_FORMAT, *self._restores)
+        known = (*_FORMATS, *self._restores)
         if request.restore is not None and request.copy_format not in known:
             raise CalqueError(
                 invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {' or '.join(known)}")
@@ -265,7 +265,7 @@ class DedicatedServices:
                 service_id=request.service_id, labels=request.labels, plan=request.plan, port=self._free_port()
             )
             cluster.write(record)
-            if request.restore is None or request.copy_format != PHYSICAL_FORMAT:
+            if request.restore is None or request.copy_format not in _FORMATS:
                 await cluster.initialise()
                 await cluster.start()
                 await cluster.databases.create(mark)
@@ -299,14 +299,12 @@ class DedicatedServices:
     async def _obstacle(self, account: Account) -> str:
         """Why no server can be made; empty when one can."""
         assert self._section is not None
-        for program in ("postgres", "initdb", "pg_ctl", "pg_basebackup"):
+        for program in ("postgres", "initdb", "pg_ctl"):
             path = self._bin_dir / program
             if not path.exists():
                 return f"{path} is missing"
             if not account.may_run(path):
                 return f"the user of servers can't reach {path}"
-        if shutil.which("tar") is None:
-            return "there is no program tar"
         path = self._bin_dir / "postgres"
         said = await run_as(account, path, ("--version",), directory=Path("/"), seconds=_VERSION_SECONDS)
         found = _MAJOR.search(said)

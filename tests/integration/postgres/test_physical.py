@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from brokers.postgres.names import database_of
 from brokers.postgres.physical.account import account_for
-from brokers.postgres.physical.copies import PHYSICAL_FORMAT, ClusterPart
+from brokers.postgres.physical.copies import PHYSICAL_FORMAT, SEGMENT, TARRED_FORMAT, ClusterPart
 from brokers.sdk.copystream import CopyWriter, EntrySource
 from bus.connection import Bus
 from schemas.brokers import (
@@ -78,22 +78,32 @@ class Dedicated(Postgres):
         async with await self.connect(service_id) as app:
             await app.execute("CREATE TABLE ideas (id serial PRIMARY KEY, title text NOT NULL, body text)")
             await app.execute("CREATE SEQUENCE tickets START 41")
+            await app.execute("CREATE UNLOGGED TABLE scratch AS SELECT 1 AS n")
             await app.execute(
                 "INSERT INTO ideas (title, body) SELECT 'idea ' || n, repeat(md5(n::text), 10) "
                 "FROM generate_series(1, %s) n",
                 (count,),
             )
 
-    def dumped(self, service_id: str, port: str) -> str:
-        database = database_of(service_id)
-        environment = {
+    def environment(self, service_id: str, port: str) -> dict[str, str]:
+        """The superuser of its server."""
+        return {
             "PGHOST": "127.0.0.1",
             "PGPORT": port,
             "PGUSER": "postgres",
             "PGPASSWORD": (self.place(service_id) / "superuser.password").read_text(),
         }
+
+    def dumped(self, service_id: str, port: str) -> str:
+        database, environment = database_of(service_id), self.environment(service_id, port)
+        program = self.server.server.bin_dir / "pg_dump"
         text = subprocess.run(
-            [self.server.server.bin_dir / "pg_dump", "--restrict-key=0", f"--dbname={database}"],
+            [
+                program,
+                "--restrict-key=0",
+                "--no-unlogged-table-data",
+                f"--dbname={database}",
+            ],
             env=environment,
             capture_output=True,
             check=True,
@@ -160,6 +170,7 @@ async def test_a_physical_copy_shows_its_moment_and_becomes_a_server_of_its_own(
         everything = await rows(app, EVERYTHING)
         prepared = await broker.prepare("own", "copy-own")
         assert (prepared.level, prepared.moment.split(" at ")[0][:21]) == ("application", "restore point calque_")
+        await app.execute("CREATE TEMPORARY TABLE passing AS SELECT 1 AS n")
         await app.execute("DELETE FROM ideas WHERE id > 100")
         # the moment outlives the broker, and so does the server
         await broker.kill()
@@ -297,6 +308,54 @@ async def test_files_of_another_major_version_are_refused_before_anything_is_mad
     assert (problem.code, problem.temporary) == ("wrong_version", False)
     assert "PostgreSQL 12" in str(problem.remedy)
     assert await dedicated.describe("own-12") == ()
+
+
+@pytest.mark.full
+async def test_a_copy_whose_base_is_a_tar_is_restored(dedicated: Dedicated, repository: Site, tmp_path: Path) -> None:
+    """As they were written until version 0.2.0."""
+    broker, copy, service = dedicated, "copy-tarred", "own-tarred"
+    own = await broker.provision_dedicated(service)
+    await broker.fill(service)
+    environment, bin_dir = broker.environment(service, own.resource["port"]), broker.server.server.bin_dir
+    arguments = ("-D", str(tmp_path / "base"), "-Ft", "-X", "none", "-c", "fast", "--no-manifest")
+    backup = await asyncio.create_subprocess_exec(bin_dir / "pg_basebackup", *arguments, env=environment)
+    assert await backup.wait() == 0
+    point, log = f"calque_{'1' * 24}", broker.place(service) / "data" / "pg_wal"
+    async with await psycopg.AsyncConnection.connect(
+        host="127.0.0.1",
+        port=int(own.resource["port"]),
+        user="postgres",
+        password=environment["PGPASSWORD"],
+        dbname=own.resource["database"],
+        autocommit=True,
+    ) as admin:
+        await admin.execute("SELECT pg_create_restore_point(%s), pg_switch_wal()", (point,))
+        at = await rows(admin, "SELECT to_regclass('ideas') IS NOT NULL")
+    assert at == [(True,)]
+    before = await asyncio.to_thread(broker.dumped, service, own.resource["port"])
+    part = ClusterPart(major=18, version="18.0", database=database_of(service), point=point, lsn="0/0")
+    await repository.write(copy, "cluster", msgspec.json.encode(part))
+    await repository.write(copy, "base", await asyncio.to_thread((tmp_path / "base" / "base.tar").read_bytes))
+    segments = sorted(path for path in log.iterdir() if SEGMENT.fullmatch(path.name))
+    await CopyWriter(repository.open_write(copy)).write_entries("wal", files(segments))
+    repository.repository.commit(copy)
+    request = msgspec.structs.replace(
+        broker.dedicated_request("own-untarred", restore=repository.open_read(copy)), copy_format=TARRED_FORMAT
+    )
+    restored = await broker.run("provision", request, Provisioned)
+    assert await asyncio.to_thread(broker.dumped, "own-untarred", restored.resource["port"]) == before
+    for name in (service, "own-untarred"):
+        await broker.deprovision(name)
+
+
+async def files(paths: list[Path]) -> AsyncIterator[EntrySource]:
+    for path in paths:
+        content = path.read_bytes()
+        yield path.name, {}, len(content), once(content)
+
+
+async def once(block: bytes) -> AsyncIterator[bytes]:
+    yield block
 
 
 async def nothing() -> AsyncIterator[EntrySource]:
