@@ -25,9 +25,9 @@ from schemas.problems import CalqueError
 from schemas.values import CopyPart
 
 COPY_FORMAT = "pg_dump-custom"
-PARALLEL_FORMAT = "postgres-logical-1"
+PARALLEL_FORMAT = "postgres-logical-2"
 """As before, but the rows of tables lie in parts of their own."""
-FORMATS = (COPY_FORMAT, PARALLEL_FORMAT)
+FORMATS = (COPY_FORMAT, "postgres-logical-1", PARALLEL_FORMAT)
 LOGICAL = "logical"
 DATABASE_PART = "database"
 SEQUENCES_PART = "sequences"

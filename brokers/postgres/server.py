@@ -7,14 +7,16 @@ passed as parameters or quoted by the server's own ``format()``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import generators, pq
 
+from brokers.postgres.copywire import CopyWire, Payloads, WireFailed, message_of
 from brokers.postgres.logins import Login
+from brokers.sdk.digests import Buffer
 from schemas.problems import Problem, permanent, temporary
 
 CONNECT_SECONDS = 5
@@ -45,6 +47,8 @@ class Session:
         self._connection = connection
         self._came = asyncio.Event()
         self._watched: int | None = None
+        self._encrypted: bool | None = None
+        self._wire: CopyWire | None = None
 
     async def run(self, statement: str, parameters: Parameters | None = None) -> None:
         """Run one statement for its effect."""
@@ -61,34 +65,65 @@ class Session:
         return found[0][0] if found else None
 
     async def copy_out(self, statement: str) -> AsyncIterator[bytes]:
-        """What a ``COPY ... TO STDOUT`` sends, in blocks of many rows that are never looked into. A session in which
-        the reading was broken off can only be closed."""
-        connection, pgconn = self._connection, self._connection.pgconn
-        async with connection.lock:
-            pgconn.send_query(statement.encode())
-            _expect(await connection.wait(generators.execute(pgconn)), pq.ExecStatus.COPY_OUT)
-            block = bytearray()
-            while True:
-                count, row = pgconn.get_copy_data(1)
-                if count > 0:
-                    block += row
-                    if len(block) >= COPY_BLOCK_BYTES:
-                        yield bytes(block)
-                        block.clear()
-                elif count == 0:
-                    await self._readable()
-                    pgconn.consume_input()
-                else:
-                    break
-            if block:
-                yield bytes(block)
-            _expect(await connection.wait(generators.fetch_many(pgconn)), pq.ExecStatus.COMMAND_OK)
+        """What a ``COPY ... TO STDOUT`` sends: a run of CopyData messages (see :mod:`brokers.postgres.copywire`), in
+        blocks of many rows that are never looked into. A session in which the reading was broken off can only be
+        closed."""
+        wire = await self._bare()
+        async with self._connection.lock:
+            if wire is None:
+                async for block in self._copy_out(statement):
+                    yield block
+                return
+            with _as_server_error():
+                async for block in wire.rows(statement):
+                    yield block
 
-    async def copy_in(self, statement: str, blocks: AsyncIterator[bytes]) -> None:
-        """Send ``blocks`` as the data of a ``COPY ... FROM STDIN``."""
+    async def _copy_out(self, statement: str) -> AsyncIterator[bytes]:
+        connection, pgconn = self._connection, self._connection.pgconn
+        pgconn.send_query(statement.encode())
+        _expect(await connection.wait(generators.execute(pgconn)), pq.ExecStatus.COPY_OUT)
+        block = bytearray()
+        while True:
+            count, row = pgconn.get_copy_data(1)
+            if count > 0:
+                block += message_of(row)
+                block += row
+                if len(block) >= COPY_BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
+            elif count == 0:
+                await self._readable()
+                pgconn.consume_input()
+            else:
+                break
+        if block:
+            yield bytes(block)
+        _expect(await connection.wait(generators.fetch_many(pgconn)), pq.ExecStatus.COMMAND_OK)
+
+    async def copy_in(self, statement: str, messages: AsyncIterator[Buffer]) -> None:
+        """Send a run of CopyData messages as the data of a ``COPY ... FROM STDIN``."""
+        if wire := await self._bare():
+            async with self._connection.lock:
+                with _as_server_error():
+                    await wire.send(statement, messages)
+            return
+        payloads = Payloads()
         async with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            async for block in blocks:
-                await copy.write(block)
+            with _as_server_error():
+                async for block in messages:
+                    await copy.write(payloads.feed(block))
+
+    async def _bare(self) -> CopyWire | None:
+        """The session's socket, where nothing lies between it and the server."""
+        if self._wire is None and self._encrypted is None:
+            pgconn = self._connection.pgconn
+            self._encrypted = bool(pgconn.ssl_in_use)
+            if not self._encrypted:
+                found = "SELECT encrypted FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid()"
+                self._encrypted = bool(await self.value(found))
+            if not self._encrypted:
+                self._wire = CopyWire(pgconn.socket)
+        return self._wire
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -120,6 +155,8 @@ class Session:
     async def close(self) -> None:
         """End the session; never raises for one that is gone. Who reads from it gets :data:`Lost`."""
         self._unwatch()
+        if self._wire is not None:
+            self._wire.close()
         await self._connection.close()
 
     async def _readable(self) -> None:
@@ -138,6 +175,22 @@ class Session:
         if watched is not None:
             asyncio.get_running_loop().remove_reader(watched)
             self._came.set()
+
+
+@contextmanager
+def _as_server_error() -> Iterator[None]:
+    """What fails below psycopg is told as psycopg tells it."""
+    try:
+        yield
+    except WireFailed as failed:
+        if not failed.state:
+            raise Lost(str(failed)) from None
+        try:
+            error = psycopg.errors.lookup(failed.state)(str(failed))
+        except KeyError:
+            error = psycopg.DatabaseError(str(failed))
+            error.sqlstate = failed.state
+        raise error from None
 
 
 def _expect(results: Sequence[pq.abc.PGresult], status: pq.ExecStatus) -> None:

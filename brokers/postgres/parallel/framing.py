@@ -16,7 +16,8 @@ END = _LENGTH.pack(0)
 async def framed(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The rows of one table on their way into a part."""
     async for block in blocks:
-        yield _LENGTH.pack(len(block)) + block
+        yield _LENGTH.pack(len(block))
+        yield block
     yield END
 
 
@@ -26,34 +27,41 @@ class Unframer:
     def __init__(self, blocks: AsyncIterator[Buffer], *, part: str) -> None:
         self._blocks = blocks
         self._part = part
-        self._have = bytearray()
+        self._have = memoryview(b"")
 
-    async def next_table(self) -> AsyncIterator[bytes]:
-        """The rows of the next table."""
-        while True:
-            await self._need(_LENGTH.size)
-            (length,) = _LENGTH.unpack_from(self._have)
-            del self._have[: _LENGTH.size]
-            if length == 0:
-                return
-            await self._need(length)
-            block = bytes(memoryview(self._have)[:length])
-            del self._have[:length]
-            yield block
+    async def next_table(self) -> AsyncIterator[memoryview]:
+        """The rows of the next table, in pieces as they come."""
+        while length := await self._length():
+            while length:
+                if not self._have:
+                    await self._more()
+                piece, self._have = self._have[:length], self._have[length:]
+                length -= len(piece)
+                yield piece
 
     async def finish(self) -> None:
         """All was read: the part ends here, and its reader has checked it."""
+        rest = len(self._have)
         async for block in self._blocks:
-            self._have += block
-        if self._have:
+            rest += len(block)
+        if rest:
             raise _damaged(self._part)
 
-    async def _need(self, count: int) -> None:
-        while len(self._have) < count:
-            try:
-                self._have += await anext(self._blocks)
-            except StopAsyncIteration:
-                raise _damaged(self._part) from None
+    async def _length(self) -> int:
+        """Of the next block."""
+        head = b""
+        while len(head) < _LENGTH.size:
+            if not self._have:
+                await self._more()
+            missing = _LENGTH.size - len(head)
+            head, self._have = head + bytes(self._have[:missing]), self._have[missing:]
+        return int(_LENGTH.unpack(head)[0])
+
+    async def _more(self) -> None:
+        try:
+            self._have = memoryview(await anext(self._blocks))
+        except StopAsyncIteration:
+            raise _damaged(self._part) from None
 
 
 def _damaged(part: str) -> Exception:

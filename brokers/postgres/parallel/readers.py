@@ -12,6 +12,7 @@ from brokers.postgres.server import Server, Session
 # What a value looks like as text must not depend on the settings of the server or of the database.
 SETTINGS = (
     ("client_encoding", "UTF8"),
+    ("client_min_messages", "error"),
     ("search_path", ""),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from brokers.postgres.copywire import message_of
 from brokers.postgres.parallel.copying import DIRECTORY_PART, directory_of
 from brokers.postgres.parallel.framing import Unframer
 from brokers.postgres.parallel.readers import settle
@@ -18,6 +19,7 @@ from brokers.postgres.parallel.tables import Directory, PartPlan, Table, quoted
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.server import Server, Session
 from brokers.sdk.copystream import CopyReader
+from brokers.sdk.digests import Buffer
 
 MEMORY = "256MB"
 """What one connection may use to sort for an index."""
@@ -94,7 +96,7 @@ class TablesFirst:
                 await session.run(f"SET ROLE {quoted(self._target.database)}")
                 await session.run("SET synchronous_commit = off")
                 while waiting:
-                    await _load(session, waiting.popleft(), reader)
+                    await _load(session, waiting.popleft(), reader, messages=directory.messages)
             finally:
                 await session.close()
 
@@ -116,18 +118,26 @@ def _jobs(parts: Sequence[PartPlan]) -> list[list[PartPlan]]:
     return sorted(jobs, key=lambda job: -sum(piece.table.bytes for piece in job[0].pieces))
 
 
-async def _load(session: Session, job: Sequence[PartPlan], reader: CopyReader) -> None:
+async def _load(session: Session, job: Sequence[PartPlan], reader: CopyReader, *, messages: bool) -> None:
     if len(job) > 1 or len(job[0].pieces) == 1:
         table = job[0].pieces[0].table
         async with _emptied(session, table):
             for part in job:
                 async with _unframer(part, reader) as rows:
-                    await session.copy_in(_statement(table), rows.next_table())
+                    await session.copy_in(_statement(table), _messages(rows.next_table(), whole=messages))
         return
     async with _unframer(job[0], reader) as rows:
         for piece in job[0].pieces:
             async with _emptied(session, piece.table):
-                await session.copy_in(_statement(piece.table), rows.next_table())
+                await session.copy_in(_statement(piece.table), _messages(rows.next_table(), whole=messages))
+
+
+async def _messages(pieces: AsyncIterator[memoryview], *, whole: bool) -> AsyncIterator[Buffer]:
+    """What was stored as the server takes it: it is that already, or lies in no message yet."""
+    async for piece in pieces:
+        if not whole:
+            yield message_of(piece)
+        yield piece
 
 
 @contextlib.asynccontextmanager

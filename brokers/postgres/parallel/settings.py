@@ -16,4 +16,4 @@ class ParallelSection(Section):
 
     connections: int = Field(default_factory=lambda: max(2, min(4, os.cpu_count() or 2)), ge=1, le=64)
     from_bytes: int = Field(default=64 << 20, ge=0)
-    piece_bytes: int = Field(default=192 << 20, ge=1 << 16)
+    piece_bytes: int = Field(default=64 << 20, ge=1 << 16)

@@ -104,9 +104,11 @@ class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the copy says of itself: which parts hold which tables."""
+    """What the copy says of itself: which parts hold which tables, and whether each row has the five bytes in front
+    with which the server sent it (``messages``: so from format 2 on)."""
 
     parts: tuple[PartPlan, ...]
+    messages: bool = False
 
 
 def quoted(name: str) -> str:
@@ -135,7 +137,7 @@ def plan_parts(tables: Sequence[Table], *, piece_bytes: int) -> Directory:
     groups of small ones."""
     piece_bytes = max(piece_bytes, sum(table.bytes for table in tables) // MOST_PIECES)
     parts = [_named(pieces, number) for number, pieces in enumerate(_pieces(tables, piece_bytes), start=1)]
-    return Directory(parts=tuple(parts))
+    return Directory(parts=tuple(parts), messages=True)
 
 
 def _named(pieces: Iterable[Piece], number: int) -> PartPlan:

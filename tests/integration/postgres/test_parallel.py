@@ -22,7 +22,7 @@ from tests.integration.postgres.services import Postgres, rows
 from tests.integration.postgres.test_copies import fill, save
 from tests.servers import NatsServer, RunningPostgres
 
-FORMAT = "postgres-logical-1"
+FORMAT = "postgres-logical-2"
 NASTY = (
     'CREATE SCHEMA "Odd ""name"""',
     "CREATE TYPE mood AS ENUM ('glad', 'sad')",
