@@ -10,58 +10,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from typing import Final
 
+from brokers.postgres.contents import ArchiveReader, Entry, NotUnderstood, Short, read_contents
 from brokers.postgres.rowfilter import Column, FilterTables, RowFilter
 from brokers.sdk.errors import permanent_error
 from schemas.problems import CalqueError
 
-_MAGIC: Final = b"PGDMP"
-_CUSTOM: Final = 1
 _ROWS, _LARGE_OBJECTS = 1, 3
 _END: Final = b"\\.\n"
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s".,()]+)')
 _SECRETIVE: Final = frozenset({"STATISTICS DATA"})
 """Entries that hold values of columns besides the rows."""
-
-
-class _Entry(NamedTuple):
-    schema: str
-    table: str
-    statement: str
-
-
-class _Short(Exception):
-    """Not enough has come yet."""
-
-
-class _Reader:
-    """Takes values from the front of what has come."""
-
-    def __init__(self, content: bytes | bytearray) -> None:
-        self._content = content
-        self.at = 0
-        self.int_size = 4
-
-    def take(self, size: int) -> bytes:
-        end = self.at + size
-        if end > len(self._content):
-            raise _Short
-        taken = bytes(self._content[self.at : end])
-        self.at = end
-        return taken
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def int(self) -> int:
-        sign = self.byte()
-        value = int.from_bytes(self.take(self.int_size), "little")
-        return -value if sign else value
-
-    def text(self) -> str | None:
-        size = self.int()
-        return None if size < 0 else self.take(size).decode("utf-8", "surrogateescape")
 
 
 class FilteredArchive:
@@ -70,7 +30,7 @@ class FilteredArchive:
     def __init__(self, tables: FilterTables) -> None:
         self._tables = tables
         self._waiting = bytearray()
-        self._entries: dict[int, _Entry] | None = None
+        self._entries: dict[int, Entry] | None = None
         self._int_size = 4
         self._rows: _Rows | None = None
         self._objects = 0
@@ -81,7 +41,7 @@ class FilteredArchive:
         """What ``block`` completes. Raises :class:`CalqueError` for what is not understood, or can't be changed."""
         self._waiting += block
         ready: list[bytes] = []
-        reader = _Reader(self._waiting)
+        reader = ArchiveReader(self._waiting)
         reader.int_size = self._int_size
         try:
             if self._entries is None:
@@ -92,7 +52,7 @@ class FilteredArchive:
             while True:
                 self._step(reader, ready)
                 done = reader.at
-        except _Short:
+        except Short:
             if self._entries is not None:
                 del self._waiting[:done]
         return b"".join(ready)
@@ -102,8 +62,8 @@ class FilteredArchive:
         if self._waiting or self._entries is None or self._in_rows or self._objects:
             raise _odd("it was cut short")
 
-    def _step(self, reader: _Reader, ready: list[bytes]) -> None:
-        """One value of the format: all of it or, by :class:`_Short`, nothing."""
+    def _step(self, reader: ArchiveReader, ready: list[bytes]) -> None:
+        """One value of the format: all of it or, by :class:`Short`, nothing."""
         if self._in_rows:
             size = reader.int()
             chunk = reader.take(size) if size > 0 else b""
@@ -140,8 +100,8 @@ class FilteredArchive:
         entry = self._entries.get(number)
         if entry is None:
             raise _odd("it has data of what is no table")
-        columns = [Column(name, "") for name in _columns(entry.statement)]
-        found = self._tables(entry.schema, entry.table, columns)
+        columns = [Column(name, "") for name in _columns(entry.copy)]
+        found = self._tables(entry.schema, entry.name, columns)
         return None if found is None else _Rows(found)
 
     def _int(self, number: int) -> bytes:
@@ -183,41 +143,16 @@ async def filtered(blocks: AsyncIterator[bytes], tables: FilterTables) -> AsyncI
     archive.finish()
 
 
-def _head(reader: _Reader) -> dict[int, _Entry]:
+def _head(reader: ArchiveReader) -> dict[int, Entry]:
     """The tables of the archive by their number. ``reader`` is left behind the table of contents."""
-    if reader.take(5) != _MAGIC:
-        raise _odd("it does not begin as one")
-    major, minor, _ = reader.take(3)
-    if major != 1 or not 14 <= minor <= 16:
-        raise _odd(f"its version is {major}.{minor}")
-    reader.int_size, offset_size = reader.byte(), reader.byte()
-    if reader.byte() != _CUSTOM:
-        raise _odd("it is not in the custom format")
-    compressed = reader.byte() if minor >= 15 else reader.int()
-    if compressed:
-        raise _odd("it is compressed")
-    for _ in range(7):  # the time of the dump
-        reader.int()
-    for _ in range(3):  # the database, the versions
-        reader.text()
-    entries: dict[int, _Entry] = {}
-    for _ in range(reader.int()):
-        number, _ = reader.int(), reader.int()
-        _, _, tag, kind = (reader.text() for _ in range(4))
-        reader.int()
-        _, _, statement, schema, _, _ = (reader.text() for _ in range(6))
-        if minor >= 16:
-            reader.int()
-        reader.text()
-        reader.text()
-        while reader.text() is not None:  # what it depends on
-            pass
-        reader.take(1 + offset_size)
-        if kind in _SECRETIVE:
-            raise _odd(f"it has an entry {kind}")
-        if kind == "TABLE DATA":
-            entries[number] = _Entry(schema or "", tag or "", statement or "")
-    return entries
+    try:
+        entries = read_contents(reader)
+    except NotUnderstood as why:
+        raise _odd(str(why)) from None
+    for entry in entries:
+        if entry.kind in _SECRETIVE:
+            raise _odd(f"it has an entry {entry.kind}")
+    return {entry.number: entry for entry in entries if entry.kind == "TABLE DATA"}
 
 
 def _columns(statement: str) -> list[str]:

@@ -250,17 +250,15 @@ class _Run:
     def _find_end(self) -> None:
         """The answer to the COPY, then that to the other statement, then that the server is ready."""
         before = self._tail.rindex(self._word)
-        found = None
-        for found in _DONE.finditer(self._tail, 0, before):
-            continue
-        if found is None:
+        found = list(_DONE.finditer(self._tail, 0, before))
+        if not found:
             return
-        at = found.start()
+        begin = at = found[-1].start()
         while at + _HEADER.size <= len(self._tail):
             kind, length = _HEADER.unpack_from(self._tail, at)
             at += 1 + length
             if kind == b"Z" and at == len(self._tail):
-                self._cut(len(self._tail) - found.start())
+                self._cut(len(self._tail) - begin)
                 return
 
     def _cut(self, count: int) -> None:

@@ -110,6 +110,7 @@ class Logical:
             pg_restore=self._settings.bin_dir / "pg_restore",
             scratch=self._settings.state_dir,
             connections=self._settings.parallel.connections,
+            big_bytes=self._settings.parallel.big_bytes,
         )
         with first_failure():
             await restoring.restore(reader, database_part=DATABASE_PART)

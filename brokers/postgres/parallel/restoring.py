@@ -6,20 +6,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from brokers.postgres.contents import Entry, NotUnderstood, contents_of
 from brokers.postgres.copywire import message_of
 from brokers.postgres.parallel.copying import DIRECTORY_PART, directory_of
 from brokers.postgres.parallel.framing import Unframer
 from brokers.postgres.parallel.readers import settle
-from brokers.postgres.parallel.tables import Directory, PartPlan, Table, quoted
+from brokers.postgres.parallel.steps import Steps
+from brokers.postgres.parallel.tables import PartPlan, Table, quoted
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.server import Server, Session
 from brokers.sdk.copystream import CopyReader
 from brokers.sdk.digests import Buffer
+from brokers.sdk.errors import permanent_error
 
 MEMORY = "256MB"
 """What one connection may use to sort for an index."""
@@ -36,11 +38,14 @@ class Target(NamedTuple):
 class TablesFirst:
     """One restore. ``scratch`` is a directory for the schema, which ``pg_restore`` reads several times."""
 
-    def __init__(self, target: Target, *, pg_restore: Path, scratch: Path, connections: int) -> None:
+    def __init__(self, target: Target, *, pg_restore: Path, scratch: Path, connections: int, big_bytes: int) -> None:
+        """The indexes of tables of ``big_bytes`` on disk are made as soon as their rows are there, those of others at
+        the end: starting a program for one costs more than it takes."""
         self._target = target
         self._pg_restore = pg_restore
         self._scratch = scratch
         self._connections = connections
+        self._big_bytes = big_bytes
 
     async def restore(self, reader: CopyReader, *, database_part: str) -> None:
         """All but the sequences. Raises what the server, a program or the repository fails with."""
@@ -50,21 +55,59 @@ class TablesFirst:
             async for block in reader.read_stream(database_part):
                 dump.write(block)
             dump.flush()
-            await self._section("pre-data", dump.name)
+            steps = Steps(_jobs(directory.parts), _contents(Path(dump.name)), big_bytes=self._big_bytes)
+            await self._pg_restore_of(dump.name, "--section=pre-data")
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._section("data", dump.name))
-                group.create_task(self._rows(directory, reader))
-            await self._section("post-data", dump.name)
+                group.create_task(self._pg_restore_of(dump.name, "--section=data"))
+                group.create_task(self._take(steps, dump.name, reader, messages=directory.messages))
+            if steps.left:
+                await self._entries(steps.left, dump.name, f"--jobs={self._connections}")
 
-    async def _section(self, section: str, dump: str) -> None:
+    async def _take(self, steps: Steps, dump: str, reader: CopyReader, *, messages: bool) -> None:
+        """All steps, so many at once as there are connections."""
+        ended = asyncio.Event()
+
+        async def work() -> None:
+            session = await self._target.server.connect(
+                database=self._target.database, application=self._target.application
+            )
+            try:
+                await settle(session)
+                await session.run(f"SET ROLE {quoted(self._target.database)}")
+                await session.run("SET synchronous_commit = off")
+                while not steps.done:
+                    step = steps.next()
+                    if step is None:
+                        ended.clear()
+                        await ended.wait()
+                        continue
+                    if step.entry is None:
+                        await _load(session, step.job, reader, messages=messages)
+                    else:
+                        await self._entries((step.entry,), dump)
+                    steps.ended(step)
+                    ended.set()
+            finally:
+                await session.close()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._connections):
+                group.create_task(work())
+
+    async def _entries(self, entries: Sequence[Entry], dump: str, *options: str) -> None:
+        with tempfile.NamedTemporaryFile("w", dir=self._scratch, prefix="entries-") as listed:
+            listed.writelines(f"{entry.number};\n" for entry in entries)
+            listed.flush()
+            await self._pg_restore_of(dump, f"--use-list={listed.name}", *options)
+
+    async def _pg_restore_of(self, dump: str, *options: str) -> None:
         environment = self._target.server.program_environment(
             database=self._target.database,
             application=self._target.application,
             options=f"-c synchronous_commit=off -c maintenance_work_mem={MEMORY}",
         )
         arguments = (
-            f"--section={section}",
-            *((f"--jobs={self._connections}",) if section == "post-data" else ()),
+            *options,
             "--format=custom",
             "--no-owner",
             "--no-acl",
@@ -84,25 +127,12 @@ class TablesFirst:
         finally:
             await program.stop()
 
-    async def _rows(self, directory: Directory, reader: CopyReader) -> None:
-        waiting = deque(_jobs(directory.parts))
 
-        async def work() -> None:
-            session = await self._target.server.connect(
-                database=self._target.database, application=self._target.application
-            )
-            try:
-                await settle(session)
-                await session.run(f"SET ROLE {quoted(self._target.database)}")
-                await session.run("SET synchronous_commit = off")
-                while waiting:
-                    await _load(session, waiting.popleft(), reader, messages=directory.messages)
-            finally:
-                await session.close()
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._connections, max(1, len(waiting)))):
-                group.create_task(work())
+def _contents(dump: Path) -> list[Entry]:
+    try:
+        return contents_of(dump)
+    except NotUnderstood as why:
+        raise permanent_error("wrong_copy", f"the dump in the copy can't be read: {why}", field="restore") from None
 
 
 def _jobs(parts: Sequence[PartPlan]) -> list[list[PartPlan]]:

@@ -17,3 +17,8 @@ class ParallelSection(Section):
     connections: int = Field(default_factory=lambda: max(2, min(4, os.cpu_count() or 2)), ge=1, le=64)
     from_bytes: int = Field(default=64 << 20, ge=0)
     piece_bytes: int = Field(default=64 << 20, ge=1 << 16)
+
+    @property
+    def big_bytes(self) -> int:
+        """From which size on disk a table is worth a program that makes its indexes at once."""
+        return self.piece_bytes // 16
