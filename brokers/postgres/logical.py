@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
 from brokers.postgres.archive import filtered
-from brokers.postgres.masking import Masker
+from brokers.postgres.masking import MaskedTables, Masker
 from brokers.postgres.moments import Moment, Moments
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.parallel.copying import DIRECTORY_PART, copy_tables
 from brokers.postgres.parallel.failures import first_failure
 from brokers.postgres.parallel.restoring import TablesFirst, Target
+from brokers.postgres.parallel.tables import Table
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.server import Lost, Server
 from brokers.postgres.settings import PostgresSettings
@@ -65,18 +67,15 @@ class Logical:
 
         writer = CopyWriter(request.grant, progress=passed)
         version = moment.session.version  # a discard may close the session when the dump has all been read
-        rows: tuple[CopyPart, ...] = ()
         try:
             tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
             apart = [] if request.masking else moment.tables  # rows are masked in the dump
-            dump = await self._moments.dump(request.copy, moment, besides=apart)
-            try:
-                blocks = filtered(dump.blocks(), tables) if tables else dump.blocks()
-                database = await writer.write_stream(DATABASE_PART, blocks, media_type=DUMP_TYPE)
-            finally:
-                await dump.stop()
-            if apart:
-                rows = await self._copy_tables(request.copy, moment, writer)
+            with first_failure():
+                async with asyncio.TaskGroup() as group:
+                    dumping = group.create_task(self._dump(request.copy, moment, writer, apart, tables))
+                    copying = group.create_task(self._copy_tables(request.copy, moment, writer)) if apart else None
+            database = dumping.result()
+            rows = copying.result() if copying else ()
         except (ProgramFailed, Lost) as error:
             if await moment.alive():
                 raise
@@ -94,13 +93,21 @@ class Logical:
             masked=tables.masked if tables else None,
         )
 
+    async def _dump(
+        self, copy: str, moment: Moment, writer: CopyWriter, apart: Sequence[Table], tables: MaskedTables | None
+    ) -> CopyPart:
+        """What ``pg_dump`` writes of the moment, besides the rows of the tables ``apart``."""
+        dump = await self._moments.dump(copy, moment, besides=apart)
+        try:
+            blocks = filtered(dump.blocks(), tables) if tables else dump.blocks()
+            return await writer.write_stream(DATABASE_PART, blocks, media_type=DUMP_TYPE)
+        finally:
+            await dump.stop()
+
     async def _copy_tables(self, copy: str, moment: Moment, writer: CopyWriter) -> tuple[CopyPart, ...]:
         try:
-            with first_failure():
-                readers = await self._moments.readers(copy, moment)
-                return await copy_tables(
-                    moment.tables, readers, writer, piece_bytes=self._settings.parallel.piece_bytes
-                )
+            readers = await self._moments.readers(copy, moment)
+            return await copy_tables(moment.tables, readers, writer, piece_bytes=self._settings.parallel.piece_bytes)
         finally:
             await self._moments.end_reading(moment)
 

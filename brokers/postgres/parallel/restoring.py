@@ -25,6 +25,8 @@ from brokers.sdk.errors import permanent_error
 
 MEMORY = "256MB"
 """What one connection may use to sort for an index."""
+HELPERS = 2
+"""What a server has an index made with by itself. While other steps run they would only be in their way."""
 
 
 class Target(NamedTuple):
@@ -84,7 +86,8 @@ class TablesFirst:
                     if step.entry is None:
                         await _load(session, step.job, reader, messages=messages)
                     else:
-                        await self._entries((step.entry,), dump)
+                        helpers = 0 if steps.running >= self._connections or not steps.done else HELPERS
+                        await self._entries((step.entry,), dump, helpers=helpers)
                     steps.ended(step)
                     ended.set()
             finally:
@@ -94,17 +97,19 @@ class TablesFirst:
             for _ in range(self._connections):
                 group.create_task(work())
 
-    async def _entries(self, entries: Sequence[Entry], dump: str, *options: str) -> None:
+    async def _entries(self, entries: Sequence[Entry], dump: str, *options: str, helpers: int = HELPERS) -> None:
         with tempfile.NamedTemporaryFile("w", dir=self._scratch, prefix="entries-") as listed:
             listed.writelines(f"{entry.number};\n" for entry in entries)
             listed.flush()
-            await self._pg_restore_of(dump, f"--use-list={listed.name}", *options)
+            await self._pg_restore_of(dump, f"--use-list={listed.name}", *options, helpers=helpers)
 
-    async def _pg_restore_of(self, dump: str, *options: str) -> None:
+    async def _pg_restore_of(self, dump: str, *options: str, helpers: int = HELPERS) -> None:
+        """``helpers`` is how many processes of the server may help to make an index."""
         environment = self._target.server.program_environment(
             database=self._target.database,
             application=self._target.application,
-            options=f"-c synchronous_commit=off -c maintenance_work_mem={MEMORY}",
+            options=f"-c synchronous_commit=off -c maintenance_work_mem={MEMORY}"
+            f" -c max_parallel_maintenance_workers={helpers}",
         )
         arguments = (
             *options,

@@ -106,6 +106,11 @@ class Steps:
         """Whether nothing is to be done any more but what runs."""
         return not self._waiting
 
+    @property
+    def running(self) -> int:
+        """How many run now."""
+        return len(self._running)
+
     def next(self) -> Step | None:
         """What may run now, if anything."""
         for step in self._waiting:
