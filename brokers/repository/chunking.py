@@ -18,6 +18,19 @@ if not pyfastcdc.FastCDC.__module__.startswith("pyfastcdc.cy"):
     raise ImportError("pyfastcdc lacks its compiled extension: install with PYFASTCDC_REQUIRE_CYTHON=1")
 
 
+def _cutter() -> pyfastcdc.FastCDC:
+    return pyfastcdc.FastCDC(
+        avg_size=AVERAGE_BYTES, min_size=MIN_BYTES, max_size=MAX_BYTES, normalized_chunking=1, seed=0
+    )
+
+
+def cut(whole: memoryview) -> list[memoryview]:
+    """The chunks of something that is all there: those that a :class:`Chunker` makes of it. No bytes give none."""
+    if len(whole) <= MIN_BYTES:
+        return [whole] if len(whole) else []
+    return [whole[chunk.offset : chunk.offset + chunk.length] for chunk in _cutter().cut_buf(whole)]
+
+
 class Chunker:
     """Cuts what it's fed and hands each chunk to `emit` in order. The boundaries depend on the content only, not
     on how it was fed. `emit` may keep the view that it gets: its bytes never change. It keeps up to CUT_AT_BYTES
@@ -25,9 +38,7 @@ class Chunker:
 
     def __init__(self, emit: Callable[[memoryview], None]) -> None:
         self._emit = emit
-        self._cutter = pyfastcdc.FastCDC(
-            avg_size=AVERAGE_BYTES, min_size=MIN_BYTES, max_size=MAX_BYTES, normalized_chunking=1, seed=0
-        )
+        self._cutter = _cutter()
         self._pending: list[Buffer] = []
         self._bytes = 0
 

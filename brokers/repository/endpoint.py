@@ -5,6 +5,7 @@ sites fetch from it. Every request carries a token for one copy; see `docs/repos
 import asyncio
 import collections
 import logging
+import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator
@@ -20,6 +21,7 @@ from brokers.repository.endpoint_errors import problems, storage_problem, token_
 from brokers.repository.errors import CopyNotFound, InvalidPart, KeptGone
 from brokers.repository.kept import earlier, keep_whole, known_pieces
 from brokers.repository.manifest import Part
+from brokers.repository.near import ReceivedFile, ReceivedFiles
 from brokers.repository.opened import ChunkLayout, CopyRepository
 from brokers.repository.summaries import copy_part
 from brokers.repository.tokens import Claims, Purpose, TokenKey, TokenRefused
@@ -40,6 +42,7 @@ from brokers.sdk.frames import (
     data_header,
     encode,
 )
+from brokers.sdk.near import FILE_HEADER, address, available
 from brokers.sdk.pacing import Pace
 from schemas.problems import CalqueError
 
@@ -89,6 +92,7 @@ class Endpoint:
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="repository")
         self._digests: collections.OrderedDict[str, Container[bytes]] = collections.OrderedDict()
         self._runner: web.AppRunner | None = None
+        self._files = ReceivedFiles()
         self.unfit: set[str] = set()
         """Copies that turned out damaged or gone when a writer kept entries of them: no parents any more."""
         self.served_bytes = 0
@@ -121,7 +125,22 @@ class Endpoint:
         self._runner = runner
         return int(runner.addresses[0][1])
 
+    async def start_near(self) -> str:
+        """Listens for brokers on this machine too, after `start`; the name that they know it by. Empty when that can't
+        be had."""
+        if self._runner is None or not available():
+            return ""
+        name = f"calque-{secrets.token_hex(12)}"
+        try:
+            await web.UnixSite(self._runner, address(name)).start()
+            self._files.start(name)
+        except OSError as error:
+            logger.warning("brokers on this machine go the long way, over TLS: %s", error)
+            return ""
+        return name
+
     async def stop(self) -> None:
+        await self._files.stop()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -163,7 +182,21 @@ class Endpoint:
         media_type = request.headers.get(MEDIA_TYPE_HEADER, RAW_TYPE)[:200]
         opened = await self._run(self._repository.writing, copy)
         before = earlier(self._repository, parent=claims.parent, name=name)
-        writer = opened.begin_part(name, layout=layout, media_type=media_type, framed=framed, earlier=before)
+        file = self._passed(request, copy=copy, part=name)
+        try:
+            writer = opened.begin_part(
+                name,
+                layout=layout,
+                media_type=media_type,
+                framed=framed,
+                earlier=before,
+                progress=file.told if file is not None else None,
+                file=file.bytes if file is not None else None,
+            )
+        except BaseException:
+            if file is not None:
+                file.close()
+            raise
         try:
             try:
                 # The reader's buffer fills while a block is hashed, compressed and written; then it stops reading.
@@ -183,7 +216,19 @@ class Endpoint:
             opened.end_part(name)
             if before is not None:
                 before.close()
+            if file is not None:
+                file.close()
         return web.Response(body=msgspec.json.encode(copy_part(part)), status=201, content_type="application/json")
+
+    def _passed(self, request: web.Request, *, copy: str, part: str) -> ReceivedFile | None:
+        """The file that the body speaks of, if it does. Raises InvalidPart."""
+        handle = request.headers.get(FILE_HEADER)
+        if handle is None:
+            return None
+        file = self._files.take(handle)
+        if file is None:
+            raise InvalidPart("the file that its body speaks of was not passed", copy=copy, part=part)
+        return file
 
     async def _keep_part(self, request: web.Request) -> web.StreamResponse:
         claims = self._claims(request, "write")

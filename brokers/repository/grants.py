@@ -19,8 +19,17 @@ class Grants:
     """Issues grants for one endpoint. `base_url` is `https://<host>:<port>`; the clock gives Unix seconds."""
 
     def __init__(
-        self, *, base_url: str, tokens: TokenKey, certificate: Path, ca: Path, clock: Callable[[], float]
+        self,
+        *,
+        base_url: str,
+        tokens: TokenKey,
+        certificate: Path,
+        ca: Path,
+        clock: Callable[[], float],
+        near: str = "",
     ) -> None:
+        """`near`: under which name brokers on this machine reach the endpoint."""
+        self._near = near
         self._base_url = base_url
         self._tokens = tokens
         self._clock = clock
@@ -51,4 +60,6 @@ class Grants:
             expires_at=datetime.fromtimestamp(expires, UTC).isoformat(timespec="seconds"),
             client_fingerprint=client_fingerprint,
             parent=parent,
+            # A client certificate can't be shown there.
+            near=self._near if client_fingerprint is None else "",
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from brokers.repository.manifest import ChunkRef, CopyInfo, IndexEntry, Manifest, Part
+from brokers.repository.placed import PassedBytes
 from brokers.sdk.digests import Buffer, digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, Layout
 from schemas.values import ImageContent
@@ -160,9 +161,10 @@ class OpenCopy(Protocol):
         framed: bool,
         progress: Callable[[int], None] | None = None,
         earlier: Earlier | None = None,
+        file: PassedBytes | None = None,
     ) -> PartWriting:
         """Starts a part anew; its earlier body counts until the new one is sealed. It may refer to entries in
-        `earlier`. `end_part` must follow."""
+        `earlier`, and to bytes of `file`. `end_part` must follow."""
 
     def seal_part(self, part: Part) -> None:
         """Records that the part is whole."""

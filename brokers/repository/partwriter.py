@@ -10,9 +10,11 @@ from brokers.repository.chunking import Chunker
 from brokers.repository.errors import InvalidPart, KeptGone, RepositoryError
 from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, IndexEntry, Part
+from brokers.repository.placed import Batch, PassedBytes, PlacedReader, Unreadable
 from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
     Data,
+    DataAt,
     End,
     EntryBegin,
     EntryEnd,
@@ -22,6 +24,8 @@ from brokers.sdk.frames import (
     Kept,
     KeptEntry,
     Layout,
+    Placed,
+    PlacedEntry,
     entry_line,
 )
 
@@ -30,6 +34,7 @@ INLINE_CHUNKS = 1024
 AHEAD_BYTES = 8 << 20
 AHEAD_ITEMS = 2048
 """How far the chunks that were handed to the sink may be ahead of those that it is through with."""
+_INDEX_ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 class ChunkSink(Protocol):
@@ -38,6 +43,9 @@ class ChunkSink(Protocol):
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
         """Takes a chunk, whose bytes never change. Calling the answer waits until the chunk is stored (or was known),
         gives its name and size, and raises what went wrong with it."""
+
+    def put_all(self, plains: Sequence[memoryview]) -> Callable[[], Sequence[ChunkRef]]:
+        """Takes some small chunks at once, whose bytes don't change until the answer was called."""
 
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         """Takes chunks that lie in the repository already, as if they had come again: from here on no collection
@@ -62,8 +70,10 @@ class PartWriter:
         sink: ChunkSink,
         progress: Callable[[int], None] | None = None,
         earlier: Earlier | None = None,
+        file: PassedBytes | None = None,
     ) -> None:
-        """`earlier`: what the part may refer to."""
+        """`earlier` and `file`: what the part may refer to. With a file, its writer need not know digests."""
+        self._placed = PlacedReader(file) if file is not None else None
         self._copy = copy
         self._name = name
         self._layout = layout
@@ -75,7 +85,7 @@ class PartWriter:
         self._chunker = Chunker(self._store_chunk)
         self._index_chunker = Chunker(self._store_index_chunk)
         self._index: list[Callable[[], ChunkRef]] = []
-        self._ahead: collections.deque[tuple[int, Callable[[], ChunkRef] | IndexEntry]] = collections.deque()
+        self._ahead: collections.deque[tuple[int, Callable[[], ChunkRef] | IndexEntry | Batch]] = collections.deque()
         self._ahead_bytes = 0
         self._indexed = layout is Layout.ENTRIES
         self._chunks: list[ChunkRef] = []
@@ -103,6 +113,10 @@ class PartWriter:
                     self._entry_size = 0
                 elif isinstance(event, EntryEnd):
                     self._end_entry(event)
+                elif isinstance(event, Placed):
+                    self._take(event.entries)
+                elif isinstance(event, DataAt):
+                    self._data(self._passed().block(event.at, event.length))
                 elif isinstance(event, Kept):
                     self._keep(event.entries)
                 elif isinstance(event, End):
@@ -111,7 +125,7 @@ class PartWriter:
                     raise self._invalid(f"the writer gave up: {event.message}")
                 else:
                     raise self._invalid("holds frames of another layout")
-        except FrameError as error:
+        except (FrameError, Unreadable) as error:
             raise self._invalid(str(error)) from error
 
     def seal(self) -> Part:
@@ -157,7 +171,25 @@ class PartWriter:
         self._chunk_count += 1
         self._queue(self._sink.put(view), len(view))
 
-    def _queue(self, item: Callable[[], ChunkRef] | IndexEntry, size: int) -> None:
+    def _passed(self) -> PlacedReader:
+        if self._placed is None:
+            raise Unreadable("speaks of a file that was not passed")
+        return self._placed
+
+    def _take(self, entries: list[PlacedEntry]) -> None:
+        """Entries whose bytes lie in the file."""
+        batch = self._passed().take(entries, self._sink.put_all)
+        for entry, digest in zip(entries, batch.digests, strict=True):
+            self._part_hasher.update(entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=digest))
+        size = sum(entry.size for entry in entries)
+        self._size += size
+        self._chunk_count += batch.chunks
+        self._entries += len(entries)
+        self._queue(batch, size)
+        if self._progress is not None:
+            self._progress(size)
+
+    def _queue(self, item: Callable[[], ChunkRef] | IndexEntry | Batch, size: int) -> None:
         self._ahead.append((size, item))
         self._ahead_bytes += size
         if self._ahead_bytes > AHEAD_BYTES or len(self._ahead) > AHEAD_ITEMS:
@@ -170,6 +202,9 @@ class PartWriter:
             self._ahead_bytes -= size
             if isinstance(item, IndexEntry):
                 self._index_entry(item)
+                continue
+            if isinstance(item, Batch):
+                self._index_chunker.feed(_INDEX_ENCODER.encode_lines(list(item.index())))
                 continue
             self._chunks.append(item())
             if self._layout is Layout.STREAM and len(self._chunks) > INLINE_CHUNKS:
@@ -193,7 +228,7 @@ class PartWriter:
             raise self._invalid(
                 f"entry {entry.key!r} was announced with {entry.size} bytes and holds {self._entry_size}"
             )
-        if end.digest != digest:
+        if end.digest != digest and (end.digest or self._placed is None):
             raise self._invalid(f"entry {entry.key!r} did not arrive as it was sent: its digest differs")
         self._chunker.finish()
         self._queue(IndexEntry(entry.key, entry.size, digest, (), entry.metadata), 0)
@@ -216,9 +251,9 @@ class PartWriter:
             )
             self._size += entry.size
             self._chunk_count += len(entry.chunks)
-            if self._progress is not None:
-                self._progress(entry.size)
         self._entries += len(found)
+        if self._progress is not None:
+            self._progress(sum(entry.size for entry in found))
 
     def _kept(self, entry: KeptEntry) -> IndexEntry:
         if self._earlier is None:
@@ -242,7 +277,8 @@ class PartWriter:
         self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
 
     def _check_end(self, end: End) -> None:
-        if end.size != self._size or end.digest != self._part_hasher.hex():
+        told = end.digest or self._placed is None
+        if end.size != self._size or (told and end.digest != self._part_hasher.hex()):
             raise self._invalid("did not arrive as it was sent: its size or digest differs")
         if self._layout is Layout.ENTRIES and end.entries != self._entries:
             raise self._invalid(f"{end.entries} entries were announced, {self._entries} arrived")

@@ -56,6 +56,7 @@ class Served:
                 certificate=config.tls.cert,
                 ca=config.tls.ca,
                 clock=time.time,
+                near=await endpoint.start_near(),
             )
         except BaseException:
             await endpoint.stop()

@@ -6,16 +6,27 @@ a few buffers whatever the size. Nothing is retried here: on `CopyStreamError` w
 part anew.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
+from brokers.sdk.copystream_bodies import (
+    BigEntry,
+    Entries,
+    EntrySource,
+    PlacedBatch,
+    Progress,
+    entries_body,
+    placed_body,
+    stream_body,
+)
 from brokers.sdk.copystream_events import read_events
 from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request, send_guarded
 from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
     ENTRIES_TYPE,
-    MAX_DATA_BYTES,
     RAW_TYPE,
     Data,
     End,
@@ -26,27 +37,31 @@ from brokers.sdk.frames import (
     Known,
     KnownEntry,
     Layout,
-    data_header,
-    encode,
+    PlacedEntry,
     entry_line,
-    kept_frame,
-    kept_line,
 )
+from brokers.sdk.near import FILE_HEADER, PassedFile, available, passed_file
 from brokers.sdk.pacing import Pace
 from schemas.brokers import CopyGrant
-from schemas.problems import temporary
 from schemas.values import CopyPart
 
-__all__ = ["CopyHead", "CopyReader", "CopyStreamError", "CopyWriter", "KeptEntry", "KnownEntry", "PartHead"]
+__all__ = [
+    "BigEntry",
+    "CopyHead",
+    "CopyReader",
+    "CopyStreamError",
+    "CopyWriter",
+    "EntrySource",
+    "KeptEntry",
+    "KnownEntry",
+    "PartHead",
+    "PlacedBatch",
+    "PlacedEntry",
+]
 
-Progress = Callable[[int], None]
-"""Called with the bytes of plaintext that passed since the last call."""
-
-EntrySource = tuple[str, Mapping[str, str], int, AsyncIterator[bytes] | AsyncIterator[Buffer]]
-"""Key, metadata, size in bytes, and the bytes of one entry."""
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE_HEADER = "Calque-Media-Type"
-_GATHER_BYTES = 256 << 10
 
 
 class PartHead(msgspec.Struct, frozen=True):
@@ -70,36 +85,6 @@ class CopyHead(msgspec.Struct, frozen=True):
     attributes: dict[str, object] = {}
 
 
-class _Gatherer:
-    """Joins small pieces into blocks worth sending; big ones pass as they are."""
-
-    def __init__(self) -> None:
-        self._small = bytearray()
-
-    def add(self, piece: Buffer) -> list[bytes]:
-        """Blocks that are ready now."""
-        if len(piece) < _GATHER_BYTES:
-            self._small += piece
-            return self.flush() if len(self._small) >= _GATHER_BYTES else []
-        return [*self.flush(), piece if isinstance(piece, bytes) else bytes(piece)]
-
-    def flush(self) -> list[bytes]:
-        if not self._small:
-            return []
-        ready, self._small = bytes(self._small), bytearray()
-        return [ready]
-
-
-def _data_frames(piece: Buffer) -> list[Buffer]:
-    if len(piece) <= MAX_DATA_BYTES:
-        return [data_header(len(piece)), piece] if len(piece) else []
-    view = memoryview(piece)
-    frames: list[Buffer] = []
-    for at in range(0, len(view), MAX_DATA_BYTES):
-        frames += _data_frames(view[at : at + MAX_DATA_BYTES])
-    return frames
-
-
 class CopyWriter:
     """Writes the parts of one copy. Parts may be written at the same time; each is whole when its call returns."""
 
@@ -107,13 +92,16 @@ class CopyWriter:
         self._grant = grant
         self._progress = progress
         self._pace = Pace(grant.bytes_per_second)
+        self._file: PassedFile | None = None
 
     async def write_stream(self, part: str, blocks: AsyncIterator[bytes], *, media_type: str = RAW_TYPE) -> CopyPart:
         """Writes one opaque stream. What the iterator raises comes out as it is, and nothing of the part stays.
 
         Raises CopyStreamError.
         """
-        return await self._put(part, self._stream_body(blocks), layout=Layout.STREAM, media_type=media_type)
+        return await self._put(
+            part, stream_body(blocks, progress=self._passed), layout=Layout.STREAM, media_type=media_type
+        )
 
     async def known(self, part: str) -> AsyncGenerator[KnownEntry, None]:
         """The entries that this part had in the copy before (the grant's `parent`), in the order in which they were
@@ -135,16 +123,36 @@ class CopyWriter:
             elif isinstance(event, End) and (event.size, event.digest, event.entries) != (size, hasher.hex(), count):
                 raise damaged(part, "the list of the known entries did not arrive as it was stored")
 
-    async def write_entries(
-        self, part: str, entries: AsyncIterator[EntrySource | KeptEntry], *, media_type: str = ENTRIES_TYPE
-    ) -> CopyPart:
+    @asynccontextmanager
+    async def passing(self, descriptor: int) -> AsyncIterator[bool]:
+        """Passes an open file to the repository, if that is on this machine; whether it is. The bytes of entries of the
+        next part may then be said to lie in that file (`PlacedBatch`, `BigEntry`): they are not sent."""
+        async with AsyncExitStack() as stack:
+            if self._grant.near and available() and not self._grant.bytes_per_second:
+                try:
+                    self._file = await stack.enter_async_context(
+                        passed_file(self._grant.near, descriptor, progress=self._passed)
+                    )
+                except OSError as error:
+                    logger.info("%s: the bytes are sent: %s", self._grant.copy, error)
+            try:
+                yield self._file is not None
+            finally:
+                self._file = None
+
+    async def write_entries(self, part: str, entries: Entries, *, media_type: str = ENTRIES_TYPE) -> CopyPart:
         """Writes a list of entries in the order given. Each must have exactly the size it was announced with. Those
-        that are kept must be entries of this part that `known` told.
+        that are kept must be entries of this part that `known` told; those that are placed come only where a file was
+        passed.
 
         Raises CopyStreamError; with the temporary problem `kept_gone` when an entry can't be kept, since the copy
         before was deleted or is damaged: another grant knows better.
         """
-        return await self._put(part, self._entries_body(part, entries), layout=Layout.ENTRIES, media_type=media_type)
+        file = self._file
+        body = (
+            placed_body(part, entries, file) if file is not None else entries_body(part, entries, progress=self._passed)
+        )
+        return await self._put(part, body, layout=Layout.ENTRIES, media_type=media_type, file=file)
 
     async def keep_part(self, part: str) -> CopyPart:
         """Keeps a part with entries as it was in the copy before (the grant's `parent`), without naming its entries.
@@ -161,79 +169,18 @@ class CopyWriter:
         if self._progress is not None:
             self._progress(length)
 
-    async def _stream_body(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        hasher, size, gatherer = Hasher(), 0, _Gatherer()
-        async for piece in blocks:
-            for block in gatherer.add(piece):
-                hasher.update(block)
-                size += len(block)
-                # Told as it goes on its way: so that somebody who waits sees the first block of a slow copy too.
-                self._passed(len(block))
-                for frame in _data_frames(block):
-                    yield frame if isinstance(frame, bytes) else bytes(frame)
-        for block in gatherer.flush():
-            hasher.update(block)
-            size += len(block)
-            self._passed(len(block))
-            yield data_header(len(block)) + block
-        yield encode(End(size, hasher.hex()))
-
-    async def _entries_body(self, part: str, entries: AsyncIterator[EntrySource | KeptEntry]) -> AsyncIterator[bytes]:
-        part_hasher, total, count, gatherer = Hasher(), 0, 0, _Gatherer()
-        kept = bytearray()
-        async for entry in entries:
-            count += 1
-            if isinstance(entry, KeptEntry):
-                kept += kept_line(entry)
-                part_hasher.update(
-                    entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest)
-                )
-                total += entry.size
-                if len(kept) >= _GATHER_BYTES:
-                    for ready in gatherer.add(kept_frame(kept)):
-                        yield ready
-                    kept.clear()
-                self._passed(entry.size)
-                continue
-            if kept:
-                for ready in gatherer.add(kept_frame(kept)):
-                    yield ready
-                kept.clear()
-            key, metadata, size, blocks = entry
-            for ready in gatherer.add(encode(EntryBegin(key, size, dict(metadata)))):
-                yield ready
-            hasher, sent = Hasher(), 0
-            async for piece in blocks:
-                hasher.update(piece)
-                sent += len(piece)
-                for frame in _data_frames(piece):
-                    for ready in gatherer.add(frame):
-                        yield ready
-                self._passed(len(piece))
-            if sent != size:
-                message = f"entry {key!r} was announced with {size} bytes and has {sent}: it changed while it was read"
-                raise CopyStreamError(temporary("entry_changed", message, field=part))
-            digest = hasher.hex()
-            part_hasher.update(entry_line(key=key, size=size, metadata=metadata, digest=digest))
-            total += size
-            for ready in gatherer.add(encode(EntryEnd(size, digest))):
-                yield ready
-        if kept:
-            for ready in gatherer.add(kept_frame(kept)):
-                yield ready
-        for ready in gatherer.add(encode(End(total, part_hasher.hex(), count))):
-            yield ready
-        for ready in gatherer.flush():
-            yield ready
-
     async def _paced(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for block in body:
             for piece in self._pace.pieces(block):
                 await self._pace.take(len(piece))
                 yield piece
 
-    async def _put(self, part: str, body: AsyncIterator[bytes], *, layout: Layout, media_type: str) -> CopyPart:
+    async def _put(
+        self, part: str, body: AsyncIterator[bytes], *, layout: Layout, media_type: str, file: PassedFile | None = None
+    ) -> CopyPart:
         headers = {"Content-Type": layout.media_type, MEDIA_TYPE_HEADER: media_type}
+        if file is not None:
+            headers[FILE_HEADER] = file.handle
         url = f"{self._grant.url}/parts/{part}"
 
         async def send(guarded: AsyncIterator[bytes]) -> CopyPart:

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from brokers.sdk.copystream_tls import pinned_context
+from brokers.sdk.near import NearConnector, address, reaches
 from schemas.brokers import CopyGrant
 from schemas.problems import CalqueError, Problem, permanent, temporary
 
@@ -44,11 +45,16 @@ def damaged(part: str, message: str) -> CopyStreamError:
 async def connection(
     grant: CopyGrant, *, certificate: Path | None = None, key: Path | None = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that talks to the repository of the grant only."""
-    context = pinned_context(fingerprint=grant.fingerprint, ca=grant.ca, certificate=certificate, key=key)
+    """A session that talks to the repository of the grant only: on this machine without TLS, where that can be."""
+    connector: aiohttp.BaseConnector
+    if certificate is None and await reaches(grant.near):
+        connector = NearConnector(address(grant.near))
+    else:
+        context = pinned_context(fingerprint=grant.fingerprint, ca=grant.ca, certificate=certificate, key=key)
+        connector = aiohttp.TCPConnector(ssl=context)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=STALL_SECONDS)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context),
+        connector=connector,
         timeout=timeout,
         headers={"Authorization": f"Bearer {grant.token.value}"},
         read_bufsize=READ_BUFFER_BYTES,

@@ -5,16 +5,17 @@ repositories. Values in, values out: no socket here. Described for other languag
 A frame is one byte of kind, four bytes of length (big endian) and the payload. A body is, by its layout:
 
     stream    DATA* END
-    entries   (ENTRY DATA* ENTRY_END | KEPT)* END
+    entries   (ENTRY (DATA | DATA_AT)* ENTRY_END | KEPT | PLACED)* END
     chunks    CHUNK* END
     known     KNOWN* END
 
+PLACED and DATA_AT name bytes of a file that the sender passed beside the body (`brokers.sdk.near`).
 FAILURE may stand in the place of any frame and is the last one. A body that stops before END or FAILURE was cut
 short, whatever the transport says about it.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, IntEnum, auto
 
 import msgspec
@@ -44,6 +45,8 @@ class FrameKind(IntEnum):
     CHUNK = 6
     KEPT = 7
     KNOWN = 8
+    PLACED = 9
+    DATA_AT = 10
 
 
 class Layout(Enum):
@@ -86,15 +89,24 @@ class Data(msgspec.Struct, frozen=True):
     data: Buffer
 
 
+class DataAt(msgspec.Struct, frozen=True):
+    """Some bytes of the open entry, which lie in the file that was passed: offset and length."""
+
+    at: int
+    length: int
+
+
 class EntryEnd(msgspec.Struct, frozen=True):
-    """The entry is whole: its size in bytes and the BLAKE3 of its bytes."""
+    """The entry is whole: its size in bytes and the BLAKE3 of its bytes; no digest if the bytes were not sent but lie
+    in a file that was passed."""
 
     size: int
     digest: str
 
 
 class End(msgspec.Struct, frozen=True):
-    """The body is whole: bytes of plaintext, entries (None unless entries), and the digest of the part."""
+    """The body is whole: bytes of plaintext, entries (None unless entries), and the digest of the part; none if a file
+    was passed."""
 
     size: int
     digest: str
@@ -142,6 +154,21 @@ class Kept(msgspec.Struct, frozen=True):
     entries: list[KeptEntry]
 
 
+class PlacedEntry(msgspec.Struct, frozen=True):
+    """A whole entry whose bytes lie in the file that was passed: in pieces, each an offset and a length."""
+
+    key: str
+    size: int
+    metadata: dict[str, str]
+    pieces: tuple[tuple[int, int], ...]
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Some entries in order; together they are small enough to be taken in at once."""
+
+    entries: list[PlacedEntry]
+
+
 class Known(msgspec.Struct, frozen=True):
     """The lines of some entries, as they count into the digest of the part."""
 
@@ -157,12 +184,16 @@ class Known(msgspec.Struct, frozen=True):
 
 _KNOWN_DECODER = msgspec.json.Decoder(KnownEntry)
 _KEPT_DECODER = msgspec.json.Decoder(KeptEntry)
-_LISTS = (FrameKind.DATA, FrameKind.CHUNK, FrameKind.KEPT, FrameKind.KNOWN)
+_LINES_ENCODER = msgspec.json.Encoder()
+_PLACED_DECODER = msgspec.json.Decoder(PlacedEntry)
+_LISTS = (FrameKind.DATA, FrameKind.CHUNK, FrameKind.KEPT, FrameKind.KNOWN, FrameKind.PLACED)
 
-Event = EntryBegin | Data | EntryEnd | End | Failure | StoredChunk | Kept | Known
+Event = EntryBegin | Data | DataAt | EntryEnd | End | Failure | StoredChunk | Kept | Known | Placed
+Control = EntryBegin | DataAt | EntryEnd | End | Failure
 
-_KIND_OF: dict[type[EntryBegin] | type[EntryEnd] | type[End] | type[Failure], FrameKind] = {
+_KIND_OF: dict[type[Control], FrameKind] = {
     EntryBegin: FrameKind.ENTRY,
+    DataAt: FrameKind.DATA_AT,
     EntryEnd: FrameKind.ENTRY_END,
     End: FrameKind.END,
     Failure: FrameKind.FAILURE,
@@ -194,7 +225,15 @@ def known_frame(lines: Buffer) -> bytes:
     return _HEADER.pack(FrameKind.KNOWN, len(lines)) + lines
 
 
-def encode(event: EntryBegin | EntryEnd | End | Failure) -> bytes:
+def placed_frame(entries: Sequence[PlacedEntry]) -> bytes:
+    """Entries whose bytes lie in a file as one frame. Raises FrameError if it is longer than MAX_DATA_BYTES."""
+    lines = _LINES_ENCODER.encode_lines(entries)
+    if len(lines) > MAX_DATA_BYTES:
+        raise FrameError(f"a PLACED frame of {len(lines)} bytes is longer than allowed")
+    return _HEADER.pack(FrameKind.PLACED, len(lines)) + lines
+
+
+def encode(event: Control) -> bytes:
     """One control frame. Raises FrameError if it is longer than MAX_CONTROL_BYTES."""
     payload = msgspec.json.encode(event)
     if len(payload) > MAX_CONTROL_BYTES:
@@ -211,7 +250,7 @@ def entry_line(*, key: str, size: int, metadata: Mapping[str, str], digest: str)
 
 _BETWEEN = {
     Layout.STREAM: (FrameKind.DATA,),
-    Layout.ENTRIES: (FrameKind.ENTRY, FrameKind.KEPT),
+    Layout.ENTRIES: (FrameKind.ENTRY, FrameKind.KEPT, FrameKind.PLACED),
     Layout.CHUNKS: (FrameKind.CHUNK,),
     Layout.KNOWN: (FrameKind.KNOWN,),
 }
@@ -229,14 +268,17 @@ _ALLOWED: dict[tuple[Layout, _State], frozenset[int]] = {
         for layout, kinds in _BETWEEN.items()
     },
     **{
-        (layout, _State.IN_ENTRY): frozenset((FrameKind.DATA, FrameKind.ENTRY_END, FrameKind.FAILURE))
+        (layout, _State.IN_ENTRY): frozenset(
+            (FrameKind.DATA, FrameKind.DATA_AT, FrameKind.ENTRY_END, FrameKind.FAILURE)
+        )
         for layout in Layout
     },
     **{(layout, _State.DONE): frozenset() for layout in Layout},
 }
 _DATA = int(FrameKind.DATA)
-_CONTROL: dict[int, tuple[msgspec.json.Decoder[EntryBegin | EntryEnd | End | Failure], _State]] = {
+_CONTROL: dict[int, tuple[msgspec.json.Decoder[Control], _State]] = {
     FrameKind.ENTRY: (msgspec.json.Decoder(EntryBegin), _State.IN_ENTRY),
+    FrameKind.DATA_AT: (msgspec.json.Decoder(DataAt), _State.IN_ENTRY),
     FrameKind.ENTRY_END: (msgspec.json.Decoder(EntryEnd), _State.BETWEEN),
     FrameKind.END: (msgspec.json.Decoder(End), _State.DONE),
     FrameKind.FAILURE: (msgspec.json.Decoder(Failure), _State.DONE),
@@ -336,6 +378,8 @@ class FrameDecoder:
                 return Known(payload)
             if number == FrameKind.KEPT:
                 return Kept(_KEPT_DECODER.decode_lines(payload))
+            if number == FrameKind.PLACED:
+                return Placed(_PLACED_DECODER.decode_lines(payload))
             decoder, after = _CONTROL[number]
             event = decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -246,15 +246,18 @@ class VolumeBroker(Broker):
 
         inventory, content = self._moments.files(request.copy)
         writer = CopyWriter(request.grant, progress=passed)
-        source = entries(
-            inventory,
-            content,
-            check=lambda: self._moments.check(request.copy),
-            known=writer.known(TREE_PART) if on_parent else None,
-            tree=self._volumes.tree(request.service_id),
-        )
-        async with aclosing(source):
-            return await writer.write_entries(TREE_PART, source)
+        with content.open("rb") as file:
+            async with writer.passing(file.fileno()) as placed:
+                source = entries(
+                    inventory,
+                    content,
+                    check=lambda: self._moments.check(request.copy),
+                    known=writer.known(TREE_PART) if on_parent and request.grant.parent else None,
+                    tree=self._volumes.tree(request.service_id),
+                    placed=placed,
+                )
+                async with aclosing(source):
+                    return await writer.write_entries(TREE_PART, source)
 
     async def discard_copy(self, request: DiscardCopy) -> Done:
         """What was copied for the moment goes; so does a copy that streams from it."""

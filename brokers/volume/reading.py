@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
-from brokers.sdk.copystream import EntrySource, KeptEntry, KnownEntry
+from brokers.sdk.copystream import BigEntry, EntrySource, KeptEntry, KnownEntry, PlacedBatch, PlacedEntry
 from brokers.sdk.digests import digest_hex
 from brokers.volume.attributes import SEEN, segments_in
 from brokers.volume.inventory import Entry, order_of, read_inventory, signature_of
@@ -131,32 +131,47 @@ async def entries(
     check: Callable[[], None],
     known: AsyncGenerator[KnownEntry, None] | None = None,
     tree: Path | None = None,
-) -> AsyncGenerator[EntrySource | KeptEntry, None]:
+    placed: bool = False,
+) -> AsyncGenerator[EntrySource | KeptEntry | PlacedBatch | BigEntry, None]:
     """The entries in order. ``check`` is called now and then, and may raise to end it. ``known`` are those of the copy
-    before; ``tree`` is where the data lies that was not kept. Raises :class:`ChangedSince`."""
+    before; ``tree`` is where the data lies that was not kept. ``placed``: who takes the entries reads what lies in the
+    content file for itself. Raises :class:`ChangedSince`."""
     descriptor = os.open(content, os.O_RDONLY | os.O_CLOEXEC)
     deferred = Deferred(tree or Path())
     reading: asyncio.Task[_Batch] | None = None
     try:
         async with aclosing(known if known is not None else _nothing()) as before:
             parent = Parent(before)
-            batches = _batches(read_inventory(inventory), descriptor)
+            batches = _batches(read_inventory(inventory), None if placed else descriptor)
             reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
             while batch := await asyncio.shield(reading):
                 check()
                 reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
-                found = [kept(entry, data, await parent.find(entry)) for entry, data in batch]
+                found: list[KeptEntry | None] = [None] * len(batch)
+                if known is not None:
+                    found = [kept(entry, data, await parent.find(entry)) for entry, data in batch]
                 if any(each is None and entry.deferred for each, (entry, _) in zip(found, batch, strict=True)):
                     batch = await asyncio.to_thread(_read_deferred, deferred, batch, found)
+                together: list[PlacedEntry] = []
                 for each, (entry, data) in zip(found, batch, strict=True):
+                    if placed and each is None and data is None and not entry.deferred and entry.size <= BATCH_BYTES:
+                        together.append(_placed(entry))
+                        continue
+                    if together:
+                        yield _together(together)
+                        together = []
                     if each is not None:
                         yield each
+                    elif placed and data is None and not entry.deferred:
+                        yield BigEntry(_placed(entry))
                     elif data is not None:
                         yield entry.key, entry.metadata, entry.size, _one(data)
                     elif entry.deferred:
                         yield entry.key, entry.metadata, entry.size, _deferred_blocks(deferred, entry, check)
                     else:
                         yield entry.key, entry.metadata, entry.size, _blocks(entry, descriptor, check)
+                if together:
+                    yield _together(together)
     finally:
         if reading is not None:
             await asyncio.wait({reading})  # it reads from the file that is closed now
@@ -165,11 +180,21 @@ async def entries(
         os.close(descriptor)
 
 
-def _batches(inventory: Iterator[Entry], descriptor: int) -> Iterator[_Batch]:
+def _placed(entry: Entry) -> PlacedEntry:
+    return PlacedEntry(entry.key, entry.size, entry.metadata, entry.pieces)
+
+
+def _together(entries: list[PlacedEntry]) -> PlacedBatch:
+    return PlacedBatch(entries, sum(entry.size for entry in entries))
+
+
+def _batches(inventory: Iterator[Entry], descriptor: int | None) -> Iterator[_Batch]:
+    """Without a descriptor no data is read."""
     batch: _Batch = []
     size = 0
     for entry in inventory:
-        data = None if entry.deferred or entry.size > SMALL_BYTES else _whole(entry, descriptor)
+        read = descriptor is not None and not entry.deferred and entry.size <= SMALL_BYTES
+        data = _whole(entry, descriptor) if read and descriptor is not None else None
         batch.append((entry, data))
         # Those that were not kept count too: it may turn out that they must be read.
         size += entry.size

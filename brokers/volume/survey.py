@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +26,11 @@ from schemas.problems import CalqueError
 TRIES = 3
 ALIGNMENT = 64 << 10
 """Where shared data may begin; no file system has bigger blocks."""
+THREADS = 2
+AHEAD = 8
+BATCH_BYTES = 4 << 20
+BATCH_ENTRIES = 256
+"""How much one thread reads at once: what was found in one directory, or less."""
 
 
 Tell = Callable[[int], None]
@@ -33,8 +41,22 @@ def untold(_: int) -> None:
     """Nobody wants to know."""
 
 
+class Room:
+    """Where the data of some files goes, one behind the other."""
+
+    __slots__ = ("at", "end")
+
+    def __init__(self, at: int, end: int) -> None:
+        self.at = at
+        self.end = end
+
+
+NO_ROOM = Room(0, 0)
+
+
 class Content:
-    """The content file: data is put at its end. What lies after ``begin`` is dropped when it is opened."""
+    """The content file: data is put at its end, by several threads. What lies after ``begin`` is dropped when it is
+    opened."""
 
     def __init__(self, file: Path, *, begin: int, clones: bool, stop: Stop, tell: Tell = untold) -> None:
         self._tell = tell
@@ -42,6 +64,8 @@ class Content:
         self._clones = clones
         self._stop = stop
         self._descriptor = -1
+        self._lock = threading.Lock()
+        self._done = 0
         self.end = begin
 
     def __enter__(self) -> Content:
@@ -59,17 +83,67 @@ class Content:
         finally:
             os.close(self._descriptor)
 
-    def add(self, source: int, segments: Iterable[Segment]) -> tuple[Segment, ...]:
-        """Where the data of the segments lies from now on."""
+    def room(self, size: int) -> Room:
+        """Room for files that have so many bytes, so that they can be read together later."""
+        if self._clones:
+            return Room(0, 0)
+        at = self._reserve(size)
+        return Room(at, at + size)
+
+    def add(self, source: int, segments: Iterable[Segment], room: Room) -> tuple[Segment, ...]:
+        """Where the data of the segments lies from now on: in the room, if there is enough of it."""
         pieces = []
         for offset, length in segments:
-            at = -(-self.end // ALIGNMENT) * ALIGNMENT if self._clones else self.end
+            if length <= room.end - room.at:
+                at = room.at
+                room.at += length
+            else:
+                at = self._reserve(length)
             if not (self._clones and clone_range(source, self._descriptor, offset=offset, length=length, at=at)):
                 copy_range(source, self._descriptor, offset=offset, length=length, at=at, check=self._stop.check)
             pieces.append((at, length))
-            self.end = at + length
-            self._tell(self.end)
+            with self._lock:
+                self._done += length
+                self._tell(self._done)
         return tuple(pieces)
+
+    def _reserve(self, size: int) -> int:
+        with self._lock:
+            at = -(-self.end // ALIGNMENT) * ALIGNMENT if self._clones else self.end
+            self.end = at + size
+        return at
+
+
+class _Opened:
+    """A directory, until all files in it were looked at."""
+
+    def __init__(self, descriptor: int, parts: Parts) -> None:
+        self.descriptor = descriptor
+        self.parts = parts
+        self.before = os.fstat(descriptor)
+        self._lock = threading.Lock()
+        self._users = 1
+
+    def use(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> bool:
+        """Whether it changed, if this was the last who looked."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return False
+        try:
+            after = os.fstat(self.descriptor)
+        finally:
+            os.close(self.descriptor)
+        return (self.before.st_mtime_ns, self.before.st_ctime_ns) != (after.st_mtime_ns, after.st_ctime_ns)
+
+
+_Leaf = tuple[bytes, str, os.stat_result]
+"""Name, key, and what was seen of a file that is to be read."""
+_Found = list[Entry | _Leaf]
 
 
 class Survey:
@@ -100,12 +174,32 @@ class Survey:
         self._settled_ns = settled_ns
         self._boot = boot
         self._links: dict[tuple[int, int], str] = {}
+        self._over = False
         self.changed = False
         self.skipped = 0
         self.reused = 0
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of the tree, in the order of an inventory."""
+        """The entries of the tree, in the order of an inventory. Files are read by some threads, ahead of who asks."""
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="survey")
+        waiting: deque[list[Entry] | Future[list[Entry]]] = deque()
+        try:
+            for opened, found in self._found():
+                if any(not isinstance(each, Entry) for each in found):
+                    opened.use()
+                    waiting.append(threads.submit(self._read, opened, found))
+                else:
+                    waiting.append([each for each in found if isinstance(each, Entry)])
+                while len(waiting) > AHEAD:
+                    yield from _result(waiting.popleft())
+            while waiting:
+                yield from _result(waiting.popleft())
+        finally:
+            self._over = True  # those that were not begun only close what they would have read from
+            threads.shutdown()
+
+    def _found(self) -> Iterator[tuple[_Opened, _Found]]:
+        """What there is, some at a time."""
         root = os.open(self._tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             waiting: list[Parts] = [()]
@@ -113,25 +207,30 @@ class Survey:
                 self._stop.check()
                 parts = waiting.pop()
                 try:
-                    directory = open_directory(root, parts)
+                    opened = _Opened(open_directory(root, parts), parts)
                 except (FileNotFoundError, NotADirectoryError):
                     self.changed = True
                     continue
                 try:
                     below: list[Parts] = []
-                    yield from self._directory(directory, parts, below)
+                    for found in self._directory(opened, below):
+                        yield opened, found
                     waiting += reversed(below)
                 finally:
-                    os.close(directory)
+                    self._leave(opened)
         finally:
             os.close(root)
 
-    def _directory(self, directory: int, parts: Parts, below: list[Parts]) -> Iterator[Entry]:
-        before = os.fstat(directory)
-        yield Entry(key_of(parts), _known(before, "directory", directory, parts))
-        found: list[tuple[bytes, os.stat_result]] = []
-        with os.scandir(directory) as listed:
-            for each in listed:
+    def _leave(self, opened: _Opened) -> None:
+        if opened.leave():
+            self.changed = True
+
+    def _directory(self, opened: _Opened, below: list[Parts]) -> Iterator[_Found]:
+        directory, parts = opened.descriptor, opened.parts
+        found: _Found = [Entry(key_of(parts), _known(opened.before, "directory", directory, parts))]
+        listed: list[tuple[bytes, os.stat_result]] = []
+        with os.scandir(directory) as names:
+            for each in names:
                 try:
                     info = each.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -141,44 +240,77 @@ class Survey:
                 if stat.S_ISDIR(info.st_mode):
                     below.append((*parts, name))
                 else:
-                    found.append((name, info))
+                    listed.append((name, info))
         below.sort()
-        found.sort()
-        for name, info in found:
-            self._stop.check()
-            try:
-                entry = self._leaf(directory, (*parts, name), info)
-            except FileNotFoundError:
-                self.changed = True
+        listed.sort()
+        prefix = f"{key_of(parts)}/" if parts else ""
+        size = 0
+        for name, info in listed:
+            leaf = self._leaf(parts, name, prefix + encode(name), info)
+            if leaf is None:
                 continue
-            if entry is not None:
-                yield entry
-        after = os.fstat(directory)
-        if (before.st_mtime_ns, before.st_ctime_ns) != (after.st_mtime_ns, after.st_ctime_ns):
-            self.changed = True
+            found.append(leaf)
+            if not isinstance(leaf, Entry):
+                size += info.st_size
+            if size >= BATCH_BYTES or len(found) >= BATCH_ENTRIES:
+                self._stop.check()
+                yield found
+                found, size = [], 0
+        yield found
 
-    def _leaf(self, directory: int, parts: Parts, info: os.stat_result) -> Entry | None:
+    def _leaf(self, parts: Parts, name: bytes, key: str, info: os.stat_result) -> Entry | _Leaf | None:
+        """What has to be read comes as it is."""
         if not is_kept(info.st_mode):
             self.skipped += 1
             return None
-        key = key_of(parts)
         if info.st_nlink > 1:
             first = self._links.setdefault((info.st_dev, info.st_ino), key)
             if first != key:
                 return Entry(key, {"type": "hardlink", "target": first})
         if stat.S_ISREG(info.st_mode):
-            return self._file(directory, parts, key, info)
+            earlier = self._earlier.find(key, (*parts, name))
+            if earlier is not None and earlier.signature == signature_of(info) and info.st_ctime_ns < self._trusted_ns:
+                self.reused += 1
+                return earlier
+        return name, key, info
+
+    def _read(self, opened: _Opened, found: _Found) -> list[Entry]:
+        """The entries of what was found, in a thread."""
+        try:
+            if self._over:
+                return []
+            wanted = (each[2] for each in found if not isinstance(each, Entry))
+            # What has holes takes less, and finds its place by itself.
+            sizes = (info.st_size for info in wanted if stat.S_ISREG(info.st_mode) and not _has_holes(info))
+            room = self._content.room(sum(sizes))
+            entries: list[Entry] = []
+            for each in found:
+                if isinstance(each, Entry):
+                    entries.append(each)
+                    continue
+                self._stop.check()
+                name, key, info = each
+                try:
+                    entry = self._opened(opened, name, key, info, room)
+                except FileNotFoundError:
+                    self.changed = True
+                    continue
+                if entry is not None:
+                    entries.append(entry)
+            return entries
+        finally:
+            self._leave(opened)
+
+    def _opened(self, opened: _Opened, name: bytes, key: str, info: os.stat_result, room: Room) -> Entry | None:
+        directory, parts = opened.descriptor, (*opened.parts, name)
+        if stat.S_ISREG(info.st_mode):
+            return self._file(directory, parts, key, room)
         if stat.S_ISFIFO(info.st_mode):
-            return Entry(key, _known(info, "fifo", f"/proc/self/fd/{directory}/{os.fsdecode(parts[-1])}", parts))
-        target = encode(os.readlink(parts[-1], dir_fd=directory))
+            return Entry(key, _known(info, "fifo", f"/proc/self/fd/{directory}/{os.fsdecode(name)}", parts))
+        target = encode(os.readlink(name, dir_fd=directory))
         return Entry(key, {**known(info, kind="symlink", xattrs={}), "target": target})
 
-    def _file(self, directory: int, parts: Parts, key: str, info: os.stat_result) -> Entry | None:
-        earlier = self._earlier.find(key, parts)
-        if earlier is not None and earlier.signature == signature_of(info) and info.st_ctime_ns < self._trusted_ns:
-            self.reused += 1
-            return earlier
-        begin = self._content.end
+    def _file(self, directory: int, parts: Parts, key: str, room: Room) -> Entry | None:
         for tried in range(TRIES):
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             file = os.open(parts[-1], flags, dir_fd=directory)
@@ -187,9 +319,8 @@ class Survey:
                 if not stat.S_ISREG(before.st_mode):
                     self.changed = True
                     return None
-                self._content.end = begin
                 segments = data_segments(file, before)
-                pieces = self._content.add(file, segments)
+                pieces = self._content.add(file, segments, NO_ROOM if _has_holes(before) else room)
                 metadata = _known(before, "file", file, parts) | sparse(segments, size=before.st_size)
                 if before.st_ctime_ns < self._settled_ns:
                     metadata[SEEN] = seen(before, boot=self._boot)
@@ -200,6 +331,14 @@ class Survey:
                 break
             self.changed = self.changed or tried == TRIES - 1
         return Entry(key, metadata, sum(length for _, length in segments), pieces, signature_of(before))
+
+
+def _result(found: list[Entry] | Future[list[Entry]]) -> list[Entry]:
+    return found.result() if isinstance(found, Future) else found
+
+
+def _has_holes(info: os.stat_result) -> bool:
+    return info.st_blocks * 512 < info.st_size
 
 
 def _known(info: os.stat_result, kind: Kind, where: int | str, parts: Parts) -> dict[str, str]:

@@ -147,6 +147,11 @@ class StagedChunks:
         self.put_plain(ref.digest, plain)
         return lambda: ref
 
+    def put_all(self, plains: Sequence[memoryview]) -> Callable[[], list[ChunkRef]]:
+        """Adds chunks; they are there when this returns."""
+        refs = [self.put(plain)() for plain in plains]
+        return lambda: refs
+
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         """Takes chunks that lie in the repository, with a name of their own; the first one that doesn't."""
         return next((ref for ref in refs if not self.has(ref.digest, size=ref.size)), None)

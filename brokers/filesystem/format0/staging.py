@@ -17,6 +17,7 @@ from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
 from brokers.repository.partreader import all_chunks
 from brokers.repository.partwriter import PartWriter
+from brokers.repository.placed import PassedBytes
 from brokers.sdk.digests import Buffer
 from brokers.sdk.frames import Layout
 
@@ -107,6 +108,7 @@ class OpenCopy:
         framed: bool,
         progress: Callable[[int], None] | None = None,
         earlier: Earlier | None = None,
+        file: PassedBytes | None = None,
     ) -> PartWriter:
         """Starts a part anew; its earlier body counts until the new one is sealed. Raises RepositoryBusy while
         another connection writes it. `end_part` must follow."""
@@ -126,6 +128,7 @@ class OpenCopy:
             sink=self.staged,
             progress=progress,
             earlier=earlier,
+            file=file,
         )
 
     def seal_part(self, part: Part) -> None:

@@ -23,6 +23,7 @@ from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
 from brokers.repository.partreader import all_chunks
 from brokers.repository.partwriter import PartWriter
+from brokers.repository.placed import PassedBytes
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import Buffer
 from brokers.sdk.frames import Layout
@@ -173,6 +174,7 @@ class OpenCopy:
         framed: bool,
         progress: Callable[[int], None] | None = None,
         earlier: Earlier | None = None,
+        file: PassedBytes | None = None,
     ) -> _Writing:
         """Raises RepositoryBusy while another connection writes the part, Conflict."""
         check_name(name, what="part name")
@@ -191,6 +193,7 @@ class OpenCopy:
             sink=self.uploads,
             progress=progress,
             earlier=earlier,
+            file=file,
         )
         return _Writing(writer, self.uploads)
 

@@ -100,7 +100,7 @@ class _Batch:
     __slots__ = ("future", "plains", "size")
 
     def __init__(self) -> None:
-        self.plains: list[bytes] = []
+        self.plains: list[bytes | memoryview] = []
         self.size = 0
         self.future: Future[list[ChunkRef]] | None = None
 
@@ -156,6 +156,10 @@ class Uploads:
                 self._hand_over(batch)
         return functools.partial(self._ref, batch, at)
 
+    def put_all(self, plains: Sequence[memoryview]) -> Callable[[], Sequence[ChunkRef]]:
+        future: Future[list[ChunkRef]] = self._workers.chunks.submit(self._store_all, plains)
+        return future.result
+
     def _ref(self, batch: _Batch, at: int) -> ChunkRef:
         if batch.future is None:
             with self._batching:
@@ -201,7 +205,7 @@ class Uploads:
             self._add(name, compress(plain), size=len(plain))
         return ChunkRef(name.hex(), len(plain))
 
-    def _store_all(self, plains: list[bytes]) -> list[ChunkRef]:
+    def _store_all(self, plains: Sequence[Buffer]) -> list[ChunkRef]:
         names = [self._keys.chunk_name(plain) for plain in plains]
         places = self._catalog.places_of(set(names))
         for name, plain in zip(names, plains, strict=True):

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
+
 from brokers.filesystem.objects import DirectoryStore
 from brokers.repository.endpoint import Endpoint, server_context
 from brokers.repository.format1.packs import pack_name
@@ -23,7 +25,10 @@ from tests.integration.filesystem.certificates import Authority, Identity
 class Site:
     """A repository and its endpoint; `start` and `stop` may be called again, on the same port and state."""
 
-    def __init__(self, name: str, *, directory: Path, authority: Authority) -> None:
+    def __init__(self, name: str, *, directory: Path, authority: Authority, near: bool = False) -> None:
+        """``near``: writers and readers come without TLS."""
+        self.near = near
+        self.told_near = True
         self.directory = directory / name
         self.identity: Identity = authority.issue(name)
         self._authority = authority
@@ -49,6 +54,7 @@ class Site:
             certificate=self.identity.certificate,
             ca=self._authority.path,
             clock=self.clock,
+            near=await self.endpoint.start_near() if self.near else "",
         )
 
     def opened(self) -> Repository:
@@ -63,11 +69,14 @@ class Site:
 
     def open_write(self, copy: str, *, parent: str = "") -> CopyGrant:
         self.repository.open_write(copy, CopyInfo()).take_on(parent)
-        return self.grants.issue(copy, "write", seconds=600, parent=parent)
+        return self._way(self.grants.issue(copy, "write", seconds=600, parent=parent))
 
     def open_read(self, copy: str, *, peer: "Site | None" = None, seconds: float = 600) -> CopyGrant:
         fingerprint = peer.grants.fingerprint if peer is not None else None
-        return self.grants.issue(copy, "read", seconds=seconds, client_fingerprint=fingerprint)
+        return self._way(self.grants.issue(copy, "read", seconds=seconds, client_fingerprint=fingerprint))
+
+    def _way(self, grant: CopyGrant) -> CopyGrant:
+        return grant if self.told_near else msgspec.structs.replace(grant, near="")
 
     async def settled(self, copy: str) -> OpenCopy:
         """The open copy, once the endpoint has noticed that no connection writes it any more."""

@@ -7,9 +7,21 @@ import pytest
 import pytest_asyncio
 
 from bus.connection import Bus
-from tests.integration.postgres.conftest import bus, repository  # noqa: F401 - fixtures
+from tests.integration.filesystem.certificates import Authority
+from tests.integration.filesystem.site import Site
+from tests.integration.postgres.conftest import bus  # noqa: F401 - a fixture
 from tests.integration.volume.services import Volume
 from tests.servers import NatsServer
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def repository(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """On the same machine, as it mostly is."""
+    directory = tmp_path_factory.mktemp("repository")
+    site = Site("north", directory=directory, authority=Authority(directory), near=True)
+    await site.start()
+    yield site
+    await site.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -29,18 +29,23 @@ def many(tree: Path) -> None:
             (tree / f"{folder:02}" / f"{file:03}").write_bytes(os.urandom(2000))
 
 
+@pytest.mark.parametrize("near", [True, False])
 @pytest.mark.parametrize("staged", [True, False])
-async def test_all_that_a_tree_can_hold_comes_through(broker: Volume, repository: Site, staged: bool) -> None:
-    tree = await broker.tree(f"nasty-{staged}")
+async def test_all_that_a_tree_can_hold_comes_through(
+    broker: Volume, repository: Site, monkeypatch: pytest.MonkeyPatch, staged: bool, near: bool
+) -> None:
+    monkeypatch.setattr(repository, "told_near", near)
+    service = f"nasty-{staged}-{near}"
+    tree = await broker.tree(service)
     nasty(tree)
-    copy = f"copy-nasty-{staged}"
+    copy = f"copy-{service}"
     if staged:
-        await broker.stage(f"nasty-{staged}", copy)
-    prepared = await broker.prepare(f"nasty-{staged}", copy)
+        await broker.stage(service, copy)
+    prepared = await broker.prepare(service, copy)
     assert prepared.level == "application"
     assert (prepared.estimated_bytes or 0) < 10 << 20, "holes are not data"
-    grant = await broker.finish(repository, f"nasty-{staged}", copy)
-    restored = await broker.tree(f"nasty-{staged}-2", restore=grant)
+    grant = await broker.finish(repository, service, copy)
+    restored = await broker.tree(f"{service}-2", restore=grant)
     same(tree, restored)
     for name in ("sparse", "all hole"):
         assert (restored / name).stat().st_blocks * 512 <= (tree / name).stat().st_blocks * 512 + 65536
