@@ -49,8 +49,8 @@ class CopyGrant(Fact, frozen=True, kw_only=True):
     ``ca`` is the PEM of the authority to trust; ``fingerprint`` the SHA-256 (hex) of the server's certificate,
     which is pinned. ``client_fingerprint``, when set, is the only client certificate that may use the grant.
     ``parent``, for writing: the copy whose entries may be kept instead of sent again, empty when there is none.
-    ``bytes_per_second`` is how fast its bytes may go at most, 0 for no limit. ``near`` names the repository to brokers on
-    the same machine, which need no TLS to reach it (`brokers.sdk.near`); empty where there is no such way.
+    ``bytes_per_second`` is how fast its bytes may go at most, 0 for no limit. ``near`` names the repository to brokers
+    on the same machine, which need no TLS to reach it (`brokers.sdk.near`); empty where there is no such way.
     """
 
     copy: str
