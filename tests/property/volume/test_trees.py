@@ -98,7 +98,7 @@ async def restore(place: Path, target: Path) -> None:
     with Restorer(target, notes=place / "notes") as restorer:
         async with aclosing(entries(place / "entries", place / "content", check=lambda: None)) as listed:
             async for entry in listed:
-                assert not isinstance(entry, KeptEntry), "there is no copy before"
+                assert isinstance(entry, tuple), "there is no copy before, and nobody reads the content file"
                 key, metadata, size, blocks = entry
                 data = b"".join([block async for block in blocks])
                 restorer.add([(EntryBegin(key, size, dict(metadata)), data)])
