@@ -97,10 +97,20 @@ class ReceivedFiles:
 
     async def _receive(self, connection: socket.socket) -> None:
         found: tuple[str, int] | None = None
+        receiving = asyncio.ensure_future(asyncio.to_thread(_received, connection))
         try:
-            found = await asyncio.to_thread(_received, connection)
+            found = await asyncio.shield(receiving)
         except OSError as error:
             logger.info("no open file came: %s", error)
+        except asyncio.CancelledError:
+            # The thread ends at once when nothing can come any more.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait({receiving})
+            if not receiving.cancelled() and receiving.exception() is None and (late := receiving.result()):
+                os.close(late[1])
+            connection.close()
+            raise
         if found is None or len(self._waiting) >= MOST_WAITING or found[0] in self._waiting:
             if found is not None:
                 os.close(found[1])

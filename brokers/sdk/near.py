@@ -83,11 +83,14 @@ async def reaches(name: str) -> bool:
     if not name or not available():
         return False
     try:
-        connection = await asyncio.to_thread(_connect, address(name))
+        await asyncio.to_thread(_look, address(name))
     except OSError:
         return False
-    connection.close()
     return True
+
+
+def _look(where: str) -> None:
+    _connect(where).close()
 
 
 def _connect(where: str) -> socket.socket:
@@ -148,7 +151,12 @@ async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], N
     """The file, passed to the repository at this name. ``progress`` is told how many bytes of it, and of what else was
     sent in the same request, were taken in. Raises ``OSError``."""
     handle = secrets.token_hex(HANDLE_BYTES // 2)
-    connection = await asyncio.to_thread(_pass, files_address(name), handle, descriptor)
+    passing = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, descriptor))
+    try:
+        connection = await asyncio.shield(passing)
+    except asyncio.CancelledError:
+        passing.add_done_callback(_close)
+        raise
     file = PassedFile(connection, handle, progress)
     listening = asyncio.create_task(file.listen())
     try:
@@ -161,6 +169,12 @@ async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], N
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
         connection.close()
+
+
+def _close(passed: asyncio.Future[socket.socket]) -> None:
+    """Nobody wants it any more."""
+    if not passed.cancelled() and passed.exception() is None:
+        passed.result().close()
 
 
 def _pass(where: str, handle: str, descriptor: int) -> socket.socket:

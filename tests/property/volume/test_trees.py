@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brokers.sdk.frames import EntryBegin, KeptEntry
+from brokers.sdk.frames import EntryBegin
 from brokers.volume.inventory import Earlier, order_of, read_inventory, write_inventory
 from brokers.volume.linux import clones
 from brokers.volume.paths import ROOT_KEY, decode, encode, key_of, parts_of
