@@ -39,6 +39,7 @@ _SETTINGS: Mapping[str, str] = {
     "max_connections": "100",
     "shared_buffers": "128MB",
     "wal_level": "replica",
+    "summarize_wal": "on",
     "max_wal_size": "1GB",
     "password_encryption": "scram-sha-256",
     "log_timezone": "UTC",
@@ -51,7 +52,8 @@ _EVERYBODY = "host all all all scram-sha-256\nhost replication {superuser} all s
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server is there for, and where; ``ready`` when it is complete."""
+    """What a server is there for, and where; ``ready`` when it is complete. ``made`` is the id of its data directory,
+    which no other one ever had."""
 
     service_id: str
     labels: dict[str, str] = {}
@@ -60,6 +62,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool = False
     restored_bytes: int = 0
     method: str = ""
+    made: str = ""
 
 
 class Cluster:

@@ -13,14 +13,16 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from brokers.postgres.names import database_of
+from brokers.postgres.physical.changes import Beginning
 from brokers.postgres.physical.cluster import Cluster
-from brokers.postgres.physical.files import LOG_DIRECTORY
+from brokers.postgres.physical.files import LABEL, LOG_DIRECTORY
+from brokers.postgres.physical.keeping import unchanged
 from brokers.postgres.physical.sending import Sent, entries_of
 from brokers.postgres.physical.staging import Staged, stage
 from brokers.postgres.server import ServerError
@@ -171,11 +173,12 @@ class PhysicalCopies:
         writer = CopyWriter(request.grant, progress=passed)
         self._copying.add(request.copy)
         try:
+            base = await self._base(request, writer)
             parts = (
                 await writer.write_stream(
                     CLUSTER_PART, _once(msgspec.json.encode(moment.cluster)), media_type=JSON_TYPE
                 ),
-                await writer.write_entries(BASE_PART, self._base(request.copy), media_type=BASE_TYPE),
+                await writer.write_entries(BASE_PART, base, media_type=BASE_TYPE),
                 await writer.write_entries(LOG_PART, self._log(request.copy, moment), media_type=LOG_TYPE),
             )
         except (FileNotFoundError, EOFError):
@@ -254,9 +257,19 @@ class PhysicalCopies:
             raise moment_lost(copy, f"it was held for {moment.hold_seconds:.0f} s and dropped")
         return moment
 
-    def _base(self, copy: str) -> AsyncIterator[EntrySource | KeptEntry]:
+    async def _base(self, request: CopyData, writer: CopyWriter) -> AsyncIterator[EntrySource | KeptEntry]:
+        """What did not change since the parent is kept."""
+        copy, staged, record = request.copy, self._staged(request.copy), self._cluster.record()
+        beginning = Beginning(record.made if record else "", staged.timeline, staged.start)
+        kept: Mapping[str, KeptEntry] = {}
+        if request.grant.parent:
+            kept = await unchanged(writer.known(BASE_PART), staged.files, beginning, self._cluster.server)
         content = self._place(copy) / _CONTENT
-        files = (Sent(file.path, content, file.size, file.at) for file in self._staged(copy).files)
+        files = (
+            kept.get(file.path)
+            or Sent(file.path, content, file.size, file.at, beginning.metadata if file.path == LABEL else {})
+            for file in staged.files
+        )
         return entries_of(files, check=lambda: self._check_kept(copy))
 
     def _log(self, copy: str, moment: Moment) -> AsyncIterator[EntrySource | KeptEntry]:

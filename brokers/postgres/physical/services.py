@@ -262,7 +262,11 @@ class DedicatedServices:
         try:
             await cluster.remove()
             record = Record(
-                service_id=request.service_id, labels=request.labels, plan=request.plan, port=self._free_port()
+                service_id=request.service_id,
+                labels=request.labels,
+                plan=request.plan,
+                port=self._free_port(),
+                made=secrets.token_hex(16),
             )
             cluster.write(record)
             if request.restore is None or request.copy_format not in _FORMATS:

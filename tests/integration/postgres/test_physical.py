@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import pytest_asyncio
 
 from brokers.postgres.names import database_of
 from brokers.postgres.physical.account import account_for
-from brokers.postgres.physical.copies import PHYSICAL_FORMAT, SEGMENT, TARRED_FORMAT, ClusterPart
+from brokers.postgres.physical.copies import PHYSICAL_FORMAT, SEGMENT, TARRED_FORMAT, ClusterPart, digest_of
+from brokers.postgres.physical.staging import Staged
 from brokers.sdk.copystream import CopyWriter, EntrySource
 from bus.connection import Bus
 from schemas.brokers import (
@@ -112,6 +114,17 @@ class Dedicated(Postgres):
         ).stdout
         return text.replace(database, "OWNER")
 
+    async def check_pages(self, service_id: str, port: str) -> None:
+        """PostgreSQL reads all pages for a backup, and looks at their checksums."""
+        program = self.server.server.bin_dir / "pg_basebackup"
+        with tempfile.TemporaryDirectory() as directory:
+            arguments = ("-D", f"{directory}/base", "-Ft", "-X", "none", "-c", "fast", "--no-manifest")
+            backup = await asyncio.create_subprocess_exec(
+                program, *arguments, env=self.environment(service_id, port), stderr=asyncio.subprocess.PIPE
+            )
+            _, said = await backup.communicate()
+        assert (backup.returncode, b"checksum" in said) == (0, False), said
+
 
 def dedicated_broker(server: RunningPostgres, bus: Bus, nats: NatsServer, directory: Path, name: str) -> Dedicated:
     if not account_for(None).may_run(server.server.bin_dir / "postgres"):
@@ -136,7 +149,7 @@ async def dedicated(
         yield broker
     finally:
         try:
-            for service in ("own", "own-2", "own-3"):
+            for service in ("own", "own-2", "own-3", "own-again", "own-again-2", "own-tarred", "own-untarred"):
                 await broker.deprovision(service)
             assert list((broker.directory / "servers").glob("calque_*")) == []
         finally:
@@ -311,6 +324,70 @@ async def test_files_of_another_major_version_are_refused_before_anything_is_mad
 
 
 @pytest.mark.full
+async def test_a_copy_after_another_reads_only_files_that_changed(dedicated: Dedicated, repository: Site) -> None:
+    broker, service = dedicated, "own-again"
+    own = await broker.provision_dedicated(service)
+    await broker.fill(service)
+    async with await broker.connect(service) as app:
+        for number in range(8):
+            await app.execute(f"CREATE TABLE table_{number} AS SELECT n, md5(n::text) FROM generate_series(1, 3000) n")
+            await app.execute(f"CREATE INDEX ON table_{number} (n)")
+        await app.execute("VACUUM")  # else whoever reads the rows first notes in them that they are committed
+        await save(broker, repository, service, "copy-first")
+        await app.execute("UPDATE table_3 SET md5 = 'another' WHERE n % 50 = 0")
+        await app.execute("DROP TABLE table_4")
+        await app.execute("TRUNCATE table_5")
+        await app.execute("INSERT INTO table_5 VALUES (1, 'one')")
+        await app.execute("CREATE TABLE table_8 AS SELECT * FROM table_0")
+        await app.execute("SELECT nextval('tickets')")
+        nodes = dict(
+            await rows(
+                app, "SELECT relname, pg_relation_filepath(oid) FROM pg_class WHERE relname ~ '^(table_|ideas$)'"
+            )
+        )
+        await broker.stage(service, "copy-second")
+        await app.execute("INSERT INTO table_6 VALUES (0, 'while the copy is prepared')")
+        await broker.prepare(service, "copy-second")
+    # Whoever reads what did not change reads something else.
+    place = broker.place(service) / "staged" / digest_of("copy-second")
+    staged = msgspec.json.decode((place / "staged.json").read_bytes(), type=Staged)
+    untouched = {nodes[name] for name in ("table_0", "table_1", "table_2", "table_6", "table_7", "ideas")}
+    with (place / "content").open("r+b") as content:
+        for file in staged.files:
+            if file.path in untouched:
+                content.seek(file.at)
+                content.write(b"nonsense" * (file.size // 8))
+                untouched.remove(file.path)
+    assert not untouched
+    await broker.copy(service, "copy-second", repository.open_write("copy-second", parent="copy-first"))
+    repository.repository.commit("copy-second")
+    await broker.discard("copy-second")
+    restored = await broker.provision_dedicated("own-again-2", restore=repository.open_read("copy-second"))
+    async with await broker.connect("own-again-2") as app:
+        assert await rows(app, "SELECT md5 FROM table_6 WHERE n = 0") == [("while the copy is prepared",)]
+        await app.execute("DELETE FROM table_6 WHERE n = 0")
+        await app.execute("SET enable_seqscan = off")
+        assert await rows(app, "SELECT count(md5) FROM table_3 WHERE n BETWEEN 1 AND 3000") == [(3000,)]
+        assert await rows(app, "SELECT nextval('tickets')") == [(42,)]
+    async with await broker.connect(service) as app:
+        assert await rows(app, "SELECT nextval('tickets')") == [(42,)]
+        await app.execute("DELETE FROM table_6 WHERE n = 0")
+    port = restored.resource["port"]
+    after = [
+        await asyncio.to_thread(broker.dumped, *each)
+        for each in ((service, own.resource["port"]), ("own-again-2", port))
+    ]
+    assert after[0] == after[1]
+    await broker.check_pages("own-again-2", port)
+    # It is another server, though its files come from the first one: nothing of that one's copies is kept.
+    await broker.stage("own-again-2", "copy-third")
+    await broker.prepare("own-again-2", "copy-third")
+    await broker.copy("own-again-2", "copy-third", repository.open_write("copy-third", parent="copy-second"))
+    repository.repository.commit("copy-third")
+    await broker.discard("copy-third")
+
+
+@pytest.mark.full
 async def test_a_copy_whose_base_is_a_tar_is_restored(dedicated: Dedicated, repository: Site, tmp_path: Path) -> None:
     """As they were written until version 0.2.0."""
     broker, copy, service = dedicated, "copy-tarred", "own-tarred"
@@ -344,8 +421,6 @@ async def test_a_copy_whose_base_is_a_tar_is_restored(dedicated: Dedicated, repo
     )
     restored = await broker.run("provision", request, Provisioned)
     assert await asyncio.to_thread(broker.dumped, "own-untarred", restored.resource["port"]) == before
-    for name in (service, "own-untarred"):
-        await broker.deprovision(name)
 
 
 async def files(paths: list[Path]) -> AsyncIterator[EntrySource]:
