@@ -14,7 +14,7 @@ from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.commits import Commits, FoundCommit
 from brokers.repository.format1.holds import MARK_CONTENT, all_holds, mark_name, marked_packs, new_serial
 from brokers.repository.format1.index import put_index
-from brokers.repository.format1.packs import PACKS, pack_name
+from brokers.repository.format1.packs import listed_packs, pack_name
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.objects import ObjectStore
 from brokers.repository.opened import Collected
@@ -46,7 +46,7 @@ class Survey(NamedTuple):
 def survey(objects: ObjectStore, keys: Keys, commits: Commits, *, hold_seconds: float = HOLD_SECONDS) -> Survey:
     """Lists marks, then packs, then holds, then commits. Raises CorruptObject for a hold that can't be read."""
     marks = marked_packs(objects)
-    packs = {bytes.fromhex(found.name.removeprefix(PACKS)): found.size for found in objects.list(PACKS)}
+    packs = listed_packs(objects)
     latest = objects.now() - hold_seconds
     holds = list(all_holds(objects, keys))
     held = frozenset(pack for hold in holds if hold.modified >= latest for pack in hold.packs)

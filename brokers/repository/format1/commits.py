@@ -15,12 +15,13 @@ from brokers.repository.compression import compress, decompress_any
 from brokers.repository.errors import CopyNotFound, CorruptManifest, CorruptObject
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.holds import new_serial
+from brokers.repository.format1.kinds import Kind
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.manifest import Part, check_layout, check_name, parse
 from brokers.repository.objects import ObjectMissing, ObjectStore
 from brokers.repository.opened import CommittedCopy
 
-COPIES = "copies/"
+COPIES = Kind.COMMIT.value
 
 
 class Commit(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from brokers.repository.errors import CopyNotFound, CorruptChunk, CorruptManifest, CorruptObject, CorruptPart
@@ -10,11 +11,14 @@ from brokers.repository.format1.commits import Commit, Commits
 from brokers.repository.format1.packs import pack_name, read_trailer
 from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.sealing import Keys
-from brokers.repository.manifest import ChunkRef
+from brokers.repository.manifest import ChunkRef, Part
 from brokers.repository.objects import ObjectStore
 from brokers.repository.opened import Finding, Verification
 from brokers.repository.partreader import all_chunks, read_events
 from brokers.sdk.frames import Data
+
+_LOOKED_UP = 500
+"""How many chunks are looked up at once."""
 
 
 class Examiner:
@@ -35,6 +39,7 @@ class Examiner:
         checked = 0
         for part in self._commits.checked(copy, commit).parts:
             try:
+                findings.extend(self._unkept(copy, part, commit))
                 for event in read_events(part, self._reader.source(copy, part.name), copy=copy):
                     if isinstance(event, Data):
                         checked += len(event.data)
@@ -54,9 +59,8 @@ class Examiner:
         for part in self._commits.checked(copy, commit).parts:
             source = self._reader.source(copy, part.name)
             try:
+                findings.extend(self._unkept(copy, part, commit))
                 for ref in all_chunks(part, source.one, copy=copy):
-                    if not self._catalog.places(bytes.fromhex(ref.digest)):
-                        raise CorruptChunk("is missing", copy=copy, part=part.name, chunk=ref.digest)
                     if choose(ref):
                         checked += len(source.one(ref))
                     if cancelled():
@@ -89,6 +93,22 @@ class Examiner:
                 read_trailer(self._objects, self._keys, pack, size=found.size)
             except CorruptObject as error:
                 yield Finding(f"copy {copy}: {error}")
+
+    def _unkept(self, copy: str, part: Part, commit: Commit) -> Iterator[Finding]:
+        """Whether each chunk of the part lies in one of the packs that the copy keeps: from others it may vanish.
+        Raises CorruptChunk for one that lies nowhere."""
+        kept = commit.pack_ids
+        refs = all_chunks(part, self._reader.source(copy, part.name).one, copy=copy)
+        while batch := list(itertools.islice(refs, _LOOKED_UP)):
+            places = self._catalog.places_of({bytes.fromhex(ref.digest) for ref in batch})
+            for ref in batch:
+                found = places.get(bytes.fromhex(ref.digest))
+                if found is None:
+                    raise CorruptChunk("is missing", copy=copy, part=part.name, chunk=ref.digest)
+                if not any(place.pack in kept for place in found):
+                    message = f"copy {copy}, part {part.name}: chunk {ref.digest} lies in no pack that the copy keeps"
+                    yield Finding(f"{message}; let the repository be repaired", part.name, ref.digest)
+                    return
 
     def _set_aside(self, chunk: str | None) -> None:
         if chunk is None:

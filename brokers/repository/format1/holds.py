@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from brokers.repository.errors import CorruptObject
 from brokers.repository.format1.catalog import Catalog
-from brokers.repository.format1.packs import PACK_ID_BYTES, pack_name
+from brokers.repository.format1.kinds import Kind
+from brokers.repository.format1.packs import PACK_ID_BYTES, pack_name, pack_of
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.objects import ObjectMissing, ObjectStore
 
-HOLDS = "holds/"
-MARKS = "doomed/"
+HOLDS = Kind.HOLD.value
+MARKS = Kind.MARK.value
 MARK_CONTENT = b"doomed\n"
 _AHEAD = 16
 _NEIGHBOURS = 256
@@ -37,7 +38,8 @@ def mark_name(pack: bytes) -> str:
 
 def marked_packs(objects: ObjectStore) -> dict[bytes, float]:
     """Packs that a collector means to delete, and when each was marked, by the store's clock."""
-    return {bytes.fromhex(found.name.removeprefix(MARKS)): found.modified for found in objects.list(MARKS)}
+    found = ((pack_of(each.name), each.modified) for each in objects.list(MARKS))
+    return {pack: modified for pack, modified in found if pack is not None}
 
 
 class Held(NamedTuple):

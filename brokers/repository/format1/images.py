@@ -10,6 +10,7 @@ import msgspec
 from brokers.repository.errors import CorruptManifest, CorruptObject
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.holds import new_serial
+from brokers.repository.format1.kinds import Kind
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.manifest import Signature, canonical, check_name
 from brokers.repository.objects import ObjectMissing, ObjectStore
@@ -17,7 +18,7 @@ from brokers.repository.opened import RecordedImage
 from brokers.repository.signing import SigningKey, signature_holds
 from schemas.values import ImageContent
 
-IMAGES = "images/"
+IMAGES = Kind.IMAGE.value
 
 
 class ImageObject(msgspec.Struct, frozen=True):
@@ -86,8 +87,12 @@ class Images:
         except (msgspec.MsgspecError, ValueError) as error:
             raise CorruptManifest(f"the manifest of image {image} can't be read: {error}") from error
         signature = record.signature
-        if content.image != image or not signature_holds(
-            public_hex=signature.public_key, signature_hex=signature.value, message=bytes(record.content)
+        if (
+            content.image != image
+            or signature.algorithm != "ed25519"
+            or not signature_holds(
+                public_hex=signature.public_key, signature_hex=signature.value, message=bytes(record.content)
+            )
         ):
             raise CorruptManifest(f"the signature of image {image} doesn't fit")
         if kept is None:

@@ -7,18 +7,20 @@ from collections.abc import Iterable
 
 from brokers.repository.errors import CorruptObject
 from brokers.repository.format1.catalog import Catalog
+from brokers.repository.format1.kinds import Kind
 from brokers.repository.format1.packs import (
     PACK_ID_BYTES,
     PACKS,
     Blob,
     decode_blobs,
     encode_blobs,
+    pack_of,
     read_trailer,
 )
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.objects import ObjectMissing, ObjectStore
 
-INDEX = "index/"
+INDEX = Kind.INDEX.value
 _HEAD = struct.Struct(f">{PACK_ID_BYTES}sQI")
 _BLOB_BYTES = 44
 
@@ -75,7 +77,13 @@ def reconcile(objects: ObjectStore, keys: Keys, catalog: Catalog) -> list[str]:
     that are gone. What is wrong with packs, one line each."""
     problems: list[str] = []
     known = catalog.packs()  # before the listing: what is added meanwhile is not missing
-    there = {bytes.fromhex(found.name.removeprefix(PACKS)): found.size for found in objects.list(PACKS)}
+    there: dict[bytes, int] = {}
+    for found in objects.list(PACKS):
+        named = pack_of(found.name)
+        if named is None:
+            problems.append(f"{found.name} is no pack: somebody else put it there")
+        else:
+            there[named] = found.size
     for pack in known.keys() - there.keys():
         catalog.forget_pack(pack)
     for pack, size in there.items():

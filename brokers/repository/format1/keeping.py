@@ -11,7 +11,7 @@ from brokers.repository.format1.collection import Collector
 from brokers.repository.format1.commits import Commits, FoundCommit
 from brokers.repository.format1.examining import Examiner
 from brokers.repository.format1.index import INDEX, read_index, reconcile, refresh
-from brokers.repository.format1.packs import PACKS, read_trailer
+from brokers.repository.format1.packs import listed_packs, read_trailer
 from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.format1.writing import Writing
@@ -107,7 +107,7 @@ class Keeper:
 
     def _bad_packs(self, objects: ObjectStore, keys: Keys) -> set[bytes]:
         """Packs that are gone, or whose frame is damaged: nothing should rely on them."""
-        there = {bytes.fromhex(found.name.removeprefix(PACKS)): found.size for found in objects.list(PACKS)}
+        there = listed_packs(objects)
         bad = {pack for each in self._commits.all() for pack in _packs(each) if pack not in there}
         for pack, size in there.items():
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -17,15 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from brokers.repository.errors import CorruptObject, UnknownFormat, WrongKey
+from brokers.repository.format1.kinds import Kind
 from brokers.repository.format1.sealing import KEY_BYTES, NO_NONCE, Keys, derive
 from brokers.repository.manifest import canonical
 from brokers.repository.objects import ObjectExists, ObjectMissing, ObjectStore
 from brokers.sdk.atomic import write_atomically
 
 FORMAT = 1
-FORMAT_NAME = "format"
-RECIPIENTS = "recipients/"
+FORMAT_NAME = Kind.FORMAT.value
+RECIPIENTS = Kind.RECIPIENT.value
 _MAGIC = b"CLQR"
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,12 @@ def read_format(objects: ObjectStore) -> FormatObject | None:
     except (msgspec.MsgspecError, ValueError) as error:
         raise UnknownFormat(f"the object {FORMAT_NAME} can't be read: {error}") from error
     if found.format != FORMAT:
-        raise UnknownFormat(f"this is a repository of format {found.format}, this version knows {FORMAT}")
+        raise UnknownFormat(
+            f"the object {FORMAT_NAME} says that this is a repository of format {found.format},"
+            f" this version knows {FORMAT}"
+        )
+    if not _ID.fullmatch(found.id):
+        raise UnknownFormat(f"the object {FORMAT_NAME} names no repository")
     return found
 
 
@@ -108,13 +116,20 @@ def open_keys(
     found = read_format(objects)
     if found is None:
         found = _create(objects, own, domain_secret=domain_secret)
+    name = _name(found.id, own.public)
     try:
-        wrapped = objects.read(_name(found.id, own.public))
+        keys = own.open(objects.read(name), repository=found.id)
     except ObjectMissing:
+        if not any(True for _ in objects.list(f"{RECIPIENTS}{found.id}/")):
+            raise CorruptObject(
+                f"the object {FORMAT_NAME} names repository {found.id}, and no key of that one is here: the object was"
+                f" changed, or what lay in {RECIPIENTS} is gone"
+            ) from None
         raise WrongKey(
             f"the key {own.public.hex()} can't open this repository: a site that can must name it as a recipient"
         ) from None
-    keys = own.open(wrapped, repository=found.id)
+    except CorruptObject as error:
+        raise CorruptObject(f"{name}: {error.cause}") from error
     if domain_secret is not None and Keys(bytes(KEY_BYTES), domain_secret).domain != keys.domain:
         logger.warning("the repository keeps the trust domain that it was made with, not the configured one")
     for recipient in recipients:

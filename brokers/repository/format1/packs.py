@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from brokers.repository.compression import NotCompressed, decompress
 from brokers.repository.errors import CorruptChunk, CorruptObject
+from brokers.repository.format1.kinds import Kind
 from brokers.repository.format1.sealing import TAG_BYTES, Keys
 from brokers.repository.objects import ObjectMissing, ObjectStore
 from brokers.sdk.digests import Buffer
 
-PACKS = "packs/"
+PACKS = Kind.PACK.value
 PACK_ID_BYTES = 16
 _HEAD_MAGIC = b"CALQPK01"
 _FOOT_MAGIC = b"CALQPE01"
@@ -41,6 +42,22 @@ class Blob(NamedTuple):
 def pack_name(pack: bytes) -> str:
     """The object's name."""
     return PACKS + pack.hex()
+
+
+def pack_of(name: str) -> bytes | None:
+    """The pack whose object, or whose mark, has this name; `None` for what was put there by others."""
+    told = name.rpartition("/")[2]
+    try:
+        pack = bytes.fromhex(told)
+    except ValueError:
+        return None
+    return pack if len(pack) == PACK_ID_BYTES and pack.hex() == told and name.count("/") == 1 else None
+
+
+def listed_packs(objects: ObjectStore) -> dict[bytes, int]:
+    """The packs that are there, with their sizes."""
+    found = ((pack_of(each.name), each.size) for each in objects.list(PACKS))
+    return {pack: size for pack, size in found if pack is not None}
 
 
 def head_of(pack: bytes) -> bytes:

@@ -21,7 +21,7 @@ from brokers.repository.errors import (
 )
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.collection import HOLD_SECONDS, Collector, survey
-from brokers.repository.format1.commits import Commits
+from brokers.repository.format1.commits import COPIES, Commits
 from brokers.repository.format1.examining import Examiner
 from brokers.repository.format1.images import IMAGES, Images
 from brokers.repository.format1.index import reconcile, refresh
@@ -57,7 +57,6 @@ from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
 from schemas.problems import CalqueError
 from schemas.values import ImageContent
 
-COPIES = "copies/"
 PACK_BYTES = 32 << 20
 SAMPLE_SHARE = 0.02
 """How much of a copy a sample reads."""

@@ -28,7 +28,7 @@ from brokers.repository.manifest import CopyInfo
 from brokers.repository.objects import ObjectStore
 from tests.property.repository.processes import HOLD_SECONDS, Crash, Crashed, Process, World
 from tests.property.repository.watching import Content, chunks_of
-from tests.unit.repository.copies import read_entries, read_part, write_entries, write_on_top, write_part
+from tests.unit.repository.copies import memory_disk, read_entries, read_part, write_entries, write_on_top, write_part
 from tests.unit.repository.memory_store import MemoryStore
 
 POOL = [random.Random(seed).randbytes(200 + 97 * seed) for seed in range(12)]
@@ -317,11 +317,6 @@ def read(repository: Repository, copy: str) -> dict[str, Content]:
         else:
             found[part.name] = read_part(repository, copy, part.name)
     return found
-
-
-def memory_disk() -> str | None:
-    """Where files are in memory, if there is such a place: syncing them says nothing of what is looked for here."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def tell(machine: type[Story], *, stories: int, deeds: int) -> None:
