@@ -1,4 +1,5 @@
-"""A copy repository in a process of its own, as it is in the product, for benchmarks that are the broker themselves."""
+"""A copy repository in a process of its own on the same machine, as it is in the product, for benchmarks that are the
+broker themselves."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class ServedRepository:
         """A new one in ``directory``; its process is ended afterwards."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", stream_ends.__name__, "serve", str(directory)),
+            *("-m", stream_ends.__name__, "serve", str(directory), "near"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,

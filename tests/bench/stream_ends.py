@@ -123,9 +123,9 @@ def peak_mib(pid: int | str = "self") -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-async def serve(directory: Path) -> None:
-    """The repository's process: grants and commits for whoever asks on standard input."""
-    site = Site("north", directory=directory, authority=Authority(directory))
+async def serve(directory: Path, *, near: bool = False) -> None:
+    """The repository's process: grants and commits for whoever asks on standard input. ``near``: without TLS."""
+    site = Site("north", directory=directory, authority=Authority(directory), near=near)
     await site.start()
     async for task in _tasks():
         begun = time.perf_counter()
@@ -215,4 +215,4 @@ async def _ask(process: asyncio.subprocess.Process, task: Task) -> Answer:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[2])) if sys.argv[1] == "serve" else copy())
+    asyncio.run(serve(Path(sys.argv[2]), near="near" in sys.argv[3:]) if sys.argv[1] == "serve" else copy())

@@ -23,7 +23,7 @@ from brokers.postgres.physical.changes import Beginning
 from brokers.postgres.physical.cluster import Cluster
 from brokers.postgres.physical.files import LABEL, LOG_DIRECTORY
 from brokers.postgres.physical.keeping import unchanged
-from brokers.postgres.physical.sending import Sent, entries_of
+from brokers.postgres.physical.sending import Sent, entries_of, placed_entries_of
 from brokers.postgres.physical.staging import Staged, stage
 from brokers.postgres.server import ServerError
 from brokers.sdk.atomic import write_atomically
@@ -32,6 +32,7 @@ from brokers.sdk.errors import moment_lost
 from brokers.sdk.progress import Reporter
 from schemas.brokers import Copied, CopyData, PrepareCopy, Prepared
 from schemas.problems import CalqueError, not_found
+from schemas.values import CopyPart
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +174,11 @@ class PhysicalCopies:
         writer = CopyWriter(request.grant, progress=passed)
         self._copying.add(request.copy)
         try:
-            base = await self._base(request, writer)
             parts = (
                 await writer.write_stream(
                     CLUSTER_PART, _once(msgspec.json.encode(moment.cluster)), media_type=JSON_TYPE
                 ),
-                await writer.write_entries(BASE_PART, base, media_type=BASE_TYPE),
+                await self._write_base(request, writer),
                 await writer.write_entries(LOG_PART, self._log(request.copy, moment), media_type=LOG_TYPE),
             )
         except (FileNotFoundError, EOFError):
@@ -257,7 +257,7 @@ class PhysicalCopies:
             raise moment_lost(copy, f"it was held for {moment.hold_seconds:.0f} s and dropped")
         return moment
 
-    async def _base(self, request: CopyData, writer: CopyWriter) -> AsyncIterator[EntrySource | KeptEntry]:
+    async def _write_base(self, request: CopyData, writer: CopyWriter) -> CopyPart:
         """What did not change since the parent is kept."""
         copy, staged, record = request.copy, self._staged(request.copy), self._cluster.record()
         beginning = Beginning(record.made if record else "", staged.timeline, staged.start)
@@ -270,7 +270,10 @@ class PhysicalCopies:
             or Sent(file.path, content, file.size, file.at, beginning.metadata if file.path == LABEL else {})
             for file in staged.files
         )
-        return entries_of(files, check=lambda: self._check_kept(copy))
+        with content.open("rb") as opened:
+            async with writer.passing(opened.fileno()) as placed:
+                entries = (placed_entries_of if placed else entries_of)(files, check=lambda: self._check_kept(copy))
+                return await writer.write_entries(BASE_PART, entries, media_type=BASE_TYPE)
 
     def _log(self, copy: str, moment: Moment) -> AsyncIterator[EntrySource | KeptEntry]:
         log = self._cluster.data / LOG_DIRECTORY

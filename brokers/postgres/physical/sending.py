@@ -1,4 +1,5 @@
-"""Staged files as entries of a part: read ahead in a thread, many small ones at once."""
+"""Staged files as entries of a part: read ahead in a thread, many small ones at once; or told where they lie, where the
+repository is on the same machine and reads them itself."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from pathlib import Path
 from typing import NamedTuple
 
-from brokers.sdk.copystream import EntrySource, KeptEntry
+from brokers.sdk.copystream import BigEntry, EntrySource, KeptEntry, PlacedBatch, PlacedEntry
 
 BLOCK_BYTES = 1 << 20
 AHEAD_BYTES = 4 << 20
@@ -39,6 +40,31 @@ async def entries_of(
                 yield piece.key, piece.metadata, piece.size, _body(pieces, piece.size)
     finally:
         await pieces.aclose()
+
+
+async def placed_entries_of(
+    files: Iterable[Sent | KeptEntry], *, check: Callable[[], None]
+) -> AsyncIterator[PlacedBatch | BigEntry | KeptEntry]:
+    """The same for files that all lie in the one that was passed to the repository: nothing is read here."""
+    batch: list[PlacedEntry] = []
+    size = 0
+    for file in files:
+        if batch and (isinstance(file, KeptEntry) or size + file.size > AHEAD_BYTES or len(batch) >= _AHEAD_FILES):
+            check()
+            yield PlacedBatch(batch, size)
+            batch, size = [], 0
+        if isinstance(file, KeptEntry):
+            yield file
+            continue
+        entry = PlacedEntry(file.key, file.size, dict(file.metadata), ((file.at, file.size),) if file.size else ())
+        if file.size > AHEAD_BYTES:
+            check()
+            yield BigEntry(entry)
+        else:
+            batch.append(entry)
+            size += file.size
+    if batch:
+        yield PlacedBatch(batch, size)
 
 
 async def _body(pieces: AsyncGenerator[Sent | KeptEntry | bytes, None], size: int) -> AsyncIterator[bytes]:

@@ -38,6 +38,7 @@ from schemas.brokers import (
 )
 from schemas.ids import new_id
 from tests.integration.broker_process import eventually
+from tests.integration.filesystem.certificates import Authority
 from tests.integration.filesystem.site import Site
 from tests.integration.postgres.services import Postgres, rows
 from tests.integration.postgres.test_copies import EVERYTHING
@@ -149,12 +150,22 @@ async def dedicated(
         yield broker
     finally:
         try:
-            for service in ("own", "own-2", "own-3", "own-again", "own-again-2", "own-tarred", "own-untarred"):
+            for service in ("own", "own-2", "own-3", "own-tarred", "own-untarred"):
                 await broker.deprovision(service)
             assert list((broker.directory / "servers").glob("calque_*")) == []
         finally:
             code = await broker.end()
     assert code == 0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def near(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """A repository on the same machine, which reads staged files itself, as they are in the product."""
+    directory = tmp_path_factory.mktemp("near")
+    site = Site("north", directory=directory, authority=Authority(directory), near=True)
+    await site.start()
+    yield site
+    await site.stop()
 
 
 async def save(broker: Dedicated, repository: Site, service_id: str, copy: str) -> CopyGrant:
@@ -167,9 +178,9 @@ async def save(broker: Dedicated, repository: Site, service_id: str, copy: str) 
 
 
 async def test_a_physical_copy_shows_its_moment_and_becomes_a_server_of_its_own(
-    dedicated: Dedicated, repository: Site
+    dedicated: Dedicated, near: Site
 ) -> None:
-    broker = dedicated
+    broker, repository = dedicated, near
     info = await broker.ask("info", InfoRequest(), DsbInfo)
     assert "dedicated" in {plan.name for plan in info.plans}
     assert PHYSICAL_FORMAT in info.copy_formats
@@ -324,8 +335,12 @@ async def test_files_of_another_major_version_are_refused_before_anything_is_mad
 
 
 @pytest.mark.full
-async def test_a_copy_after_another_reads_only_files_that_changed(dedicated: Dedicated, repository: Site) -> None:
-    broker, service = dedicated, "own-again"
+@pytest.mark.parametrize("way", ["near", "repository"])
+async def test_a_copy_after_another_reads_only_files_that_changed(
+    way: str, dedicated: Dedicated, request: pytest.FixtureRequest
+) -> None:
+    broker, service = dedicated, f"own-again-{way}"
+    repository: Site = request.getfixturevalue(way)
     own = await broker.provision_dedicated(service)
     await broker.fill(service)
     async with await broker.connect(service) as app:
@@ -333,7 +348,7 @@ async def test_a_copy_after_another_reads_only_files_that_changed(dedicated: Ded
             await app.execute(f"CREATE TABLE table_{number} AS SELECT n, md5(n::text) FROM generate_series(1, 3000) n")
             await app.execute(f"CREATE INDEX ON table_{number} (n)")
         await app.execute("VACUUM")  # else whoever reads the rows first notes in them that they are committed
-        await save(broker, repository, service, "copy-first")
+        await save(broker, repository, service, f"{service}-first")
         await app.execute("UPDATE table_3 SET md5 = 'another' WHERE n % 50 = 0")
         await app.execute("DROP TABLE table_4")
         await app.execute("TRUNCATE table_5")
@@ -345,11 +360,11 @@ async def test_a_copy_after_another_reads_only_files_that_changed(dedicated: Ded
                 app, "SELECT relname, pg_relation_filepath(oid) FROM pg_class WHERE relname ~ '^(table_|ideas$)'"
             )
         )
-        await broker.stage(service, "copy-second")
+        await broker.stage(service, f"{service}-second")
         await app.execute("INSERT INTO table_6 VALUES (0, 'while the copy is prepared')")
-        await broker.prepare(service, "copy-second")
+        await broker.prepare(service, f"{service}-second")
     # Whoever reads what did not change reads something else.
-    place = broker.place(service) / "staged" / digest_of("copy-second")
+    place = broker.place(service) / "staged" / digest_of(f"{service}-second")
     staged = msgspec.json.decode((place / "staged.json").read_bytes(), type=Staged)
     untouched = {nodes[name] for name in ("table_0", "table_1", "table_2", "table_6", "table_7", "ideas")}
     with (place / "content").open("r+b") as content:
@@ -359,11 +374,13 @@ async def test_a_copy_after_another_reads_only_files_that_changed(dedicated: Ded
                 content.write(b"nonsense" * (file.size // 8))
                 untouched.remove(file.path)
     assert not untouched
-    await broker.copy(service, "copy-second", repository.open_write("copy-second", parent="copy-first"))
-    repository.repository.commit("copy-second")
-    await broker.discard("copy-second")
-    restored = await broker.provision_dedicated("own-again-2", restore=repository.open_read("copy-second"))
-    async with await broker.connect("own-again-2") as app:
+    await broker.copy(
+        service, f"{service}-second", repository.open_write(f"{service}-second", parent=f"{service}-first")
+    )
+    repository.repository.commit(f"{service}-second")
+    await broker.discard(f"{service}-second")
+    restored = await broker.provision_dedicated(f"{service}-2", restore=repository.open_read(f"{service}-second"))
+    async with await broker.connect(f"{service}-2") as app:
         assert await rows(app, "SELECT md5 FROM table_6 WHERE n = 0") == [("while the copy is prepared",)]
         await app.execute("DELETE FROM table_6 WHERE n = 0")
         await app.execute("SET enable_seqscan = off")
@@ -375,16 +392,20 @@ async def test_a_copy_after_another_reads_only_files_that_changed(dedicated: Ded
     port = restored.resource["port"]
     after = [
         await asyncio.to_thread(broker.dumped, *each)
-        for each in ((service, own.resource["port"]), ("own-again-2", port))
+        for each in ((service, own.resource["port"]), (f"{service}-2", port))
     ]
     assert after[0] == after[1]
-    await broker.check_pages("own-again-2", port)
+    await broker.check_pages(f"{service}-2", port)
     # It is another server, though its files come from the first one: nothing of that one's copies is kept.
-    await broker.stage("own-again-2", "copy-third")
-    await broker.prepare("own-again-2", "copy-third")
-    await broker.copy("own-again-2", "copy-third", repository.open_write("copy-third", parent="copy-second"))
-    repository.repository.commit("copy-third")
-    await broker.discard("copy-third")
+    await broker.stage(f"{service}-2", f"{service}-third")
+    await broker.prepare(f"{service}-2", f"{service}-third")
+    await broker.copy(
+        f"{service}-2", f"{service}-third", repository.open_write(f"{service}-third", parent=f"{service}-second")
+    )
+    repository.repository.commit(f"{service}-third")
+    await broker.discard(f"{service}-third")
+    for name in (service, f"{service}-2"):
+        await broker.deprovision(name)
 
 
 @pytest.mark.full
