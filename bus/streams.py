@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ FIRST_PATIENCE_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 5.0
 SOURCE_STAYS_SECONDS = 0.5
 
-_sources_change = asyncio.Lock()
+_joins: weakref.WeakKeyDictionary[Bus, _Joining] = weakref.WeakKeyDictionary()
 
 
 async def set_up_hub(bus: Bus, *, sites: Sequence[str] = (), heard: Sequence[str] = ()) -> None:
@@ -113,7 +114,7 @@ async def add_site(bus: Bus, site: str, *, deadline_seconds: float | None = None
             await _site_commands(js, site)
             if await js.stream(subjects.inbox(site)) is None:
                 await begin_inbox(js, site, timeout_seconds=patience)
-            await _add_source(js, site)
+            await _joining(bus).add(js, site)
         except CalqueError as error:
             if deadline is not None and loop.time() >= deadline:
                 raise unavailable(f"the outbox of site {site}", str(error)) from error
@@ -319,26 +320,68 @@ async def _outbox_reached(js: JetStream, site: str, *, timeout_seconds: float) -
     await reset.call(operation, {"seq": 1}, timeout_seconds=timeout_seconds)
 
 
-async def _add_source(js: JetStream, site: str) -> None:
-    """Extend the sources of ``EVENTS``; those that it has stay.
+class _Joining:
+    """Extends the sources of ``EVENTS``; those that it has stay. What several sites wait for is done at once: a
+    stream of a thousand sources is long to tell and to change.
 
     The server has no guarded update of a stream, so two that extend it at once could lose one of the sources: within
     a process they take turns, and each looks again whether its source has stayed.
     """
-    name = subjects.inbox(site)
-    while True:
-        async with _sources_change:
-            info = await js.stream(EVENTS)
-            if info is None:
-                await keep_stream(js, events_settings(js))
-                info = await js.call(f"STREAM.INFO.{EVENTS}")
-            sources: list[dict[str, Any]] = info["config"].get("sources") or []
-            there = next((each for each in sources if each["name"] == name), None)
-            source = there or _source_of_events(js, site)
-            if source.get("consumer"):
-                await _deliver_to_events(js, site)
-            if there is not None:
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._waiting: set[str] = set()
+        self._found: dict[str, bool | CalqueError] = {}
+
+    async def add(self, js: JetStream, site: str) -> None:
+        """Return when the source is there and has stayed. Raises :class:`CalqueError`."""
+        while True:
+            if await self._there(js, site):
                 return
-            await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, source]})
-            logger.info("stream %s sources from %s", EVENTS, name)
-        await asyncio.sleep(SOURCE_STAYS_SECONDS)
+            await asyncio.sleep(SOURCE_STAYS_SECONDS)
+
+    async def _there(self, js: JetStream, site: str) -> bool:
+        self._waiting.add(site)
+        try:
+            async with self._turn:
+                if site in self._waiting:
+                    await self._extend(js, sorted(self._waiting))
+                found = self._found.pop(site)
+        finally:
+            self._waiting.discard(site)
+        if isinstance(found, CalqueError):
+            raise found
+        return found
+
+    async def _extend(self, js: JetStream, sites: Sequence[str]) -> None:
+        """One look and one change for all; says in ``_found`` which sources were there."""
+        info = await js.stream(EVENTS)
+        if info is None:
+            await keep_stream(js, events_settings(js))
+            info = await js.call(f"STREAM.INFO.{EVENTS}")
+        sources: list[dict[str, Any]] = info["config"].get("sources") or []
+        known = {each["name"]: each for each in sources}
+        found: dict[str, bool | CalqueError] = {}
+        new: dict[str, dict[str, Any]] = {}
+        for site in sites:
+            name = subjects.inbox(site)
+            source = known.get(name) or _source_of_events(js, site)
+            try:
+                if source.get("consumer"):
+                    await _deliver_to_events(js, site)
+            except CalqueError as error:
+                found[site] = error
+                continue
+            found[site] = name in known
+            if name not in known:
+                new[name] = source
+        if new:
+            await js.call(f"STREAM.UPDATE.{EVENTS}", {**info["config"], "sources": [*sources, *new.values()]})
+            for name in new:
+                logger.info("stream %s sources from %s", EVENTS, name)
+        self._found.update(found)
+        self._waiting.difference_update(found)
+
+
+def _joining(bus: Bus) -> _Joining:
+    return _joins.setdefault(bus, _Joining())
