@@ -96,9 +96,13 @@ class Earlier:
     """The entries of the parent's part, by key. Cheap when asked for in the order in which they lie there; what was
     passed over is kept in a temporary file, so that memory stays bounded. One caller at a time."""
 
-    def __init__(self, entries: Callable[[], Iterator[IndexEntry]]) -> None:
-        """`entries` begins to read the part, from its first entry; called twice at most."""
+    def __init__(
+        self, entries: Callable[[], Iterator[IndexEntry]], lines: Callable[[], tuple[str, Iterator[bytes]]]
+    ) -> None:
+        """`entries` begins to read the part, from its first entry; called twice at most. `lines` gives its digest, and
+        begins to read the lines of its index."""
         self._entries = entries
+        self._lines = Ranges(lines)
         self._rest: Iterator[IndexEntry] | None = None
         self._next: IndexEntry | None = None
         self._passed: sqlite3.Connection | None = None
@@ -111,6 +115,11 @@ class Earlier:
         """The entry, or None. Raises a RepositoryError when the parent is gone or damaged."""
         with self._lock:
             return None if self._closed else self._find(key)
+
+    def range(self, *, first: int, count: int, of: str) -> Iterator[bytes]:
+        """The lines of the index of some entries, by their numbers, in a part of this digest. Raises a RepositoryError
+        when the parent is gone, damaged or another one."""
+        return self._lines.range(first=first, count=count, of=of)
 
     def _find(self, key: str) -> IndexEntry | None:
         if self._rest is None:
@@ -178,6 +187,55 @@ class Earlier:
             self._passed.execute("COMMIT")
 
 
+class Ranges:
+    """Runs of index lines by number. Cheap when they are asked for in order."""
+
+    def __init__(self, lines: Callable[[], tuple[str, Iterator[bytes]]]) -> None:
+        self._begin = lines
+        self._blocks: Iterator[bytes] = iter(())
+        self._digest = ""
+        self._block = b""
+        self._at = 0
+        self._first: int | None = None
+
+    def range(self, *, first: int, count: int, of: str) -> Iterator[bytes]:
+        """Lines `first` to `first + count`, many at a time."""
+        if self._first is None or first < self._first:
+            self._digest, self._blocks = self._begin()
+            self._block, self._at, self._first = b"", 0, 0
+        if self._digest != of:
+            raise CorruptPart("is another one than the writer knows")
+        self._skip(first - self._first)
+        while count:
+            piece, lines = self._take(count)
+            self._first += lines
+            count -= lines
+            yield piece
+
+    def _skip(self, count: int) -> None:
+        while count:
+            _, lines = self._take(count)
+            count -= lines
+            self._first = (self._first or 0) + lines
+
+    def _take(self, most: int) -> tuple[bytes, int]:
+        """The next lines, at most so many, and how many they are."""
+        if self._at == len(self._block):
+            found = next(self._blocks, None)
+            if found is None:
+                raise CorruptPart("has fewer entries than the writer knows")
+            self._block, self._at = found, 0
+        left = self._block.count(b"\n", self._at)
+        if left <= most:
+            piece, self._at = self._block[self._at :], len(self._block)
+            return piece, left
+        end = self._at
+        for _ in range(most):
+            end = self._block.index(b"\n", end) + 1
+        piece, self._at = self._block[self._at : end], end
+        return piece, most
+
+
 def earlier(repository: CopyRepository, *, parent: str, name: str) -> Earlier | None:
     """What a writer with this parent may refer to in the part; None without a parent."""
     if not parent:
@@ -189,4 +247,10 @@ def earlier(repository: CopyRepository, *, parent: str, name: str) -> Earlier | 
             raise CopyNotFound("has no such part any more", copy=parent, part=name)
         return repository.entries(parent, part)
 
-    return Earlier(entries)
+    def lines() -> tuple[str, Iterator[bytes]]:
+        part = parent_part(repository, parent=parent, name=name)
+        if part is None:
+            raise CopyNotFound("has no such part any more", copy=parent, part=name)
+        return part.digest, repository.index_blocks(parent, part)
+
+    return Earlier(entries, lines)

@@ -231,6 +231,9 @@ class CopyRepository(Protocol):
     def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
         """The entries of an entries part, in order, without their bytes. Raises CorruptChunk, CorruptPart."""
 
+    def index_blocks(self, copy: str, part: Part) -> Iterator[bytes]:
+        """The lines of the index of an entries part, whole ones. Raises CorruptChunk, CorruptPart."""
+
     def chunk_names(self, copy: str) -> Container[bytes]:
         """The names of all chunks of a committed copy."""
 

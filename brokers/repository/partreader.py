@@ -1,5 +1,6 @@
 """Gives back a part, chunk by chunk, each one checked; and walks over the chunks that a part names."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
@@ -36,6 +37,34 @@ class Singly:
         return (self.one(item) if isinstance(item, ChunkRef) else item for item in items)
 
 
+_CHUNK = re.compile(rb'\["([0-9a-f]{64})",(\d+)\]')
+_BEFORE_DIGEST = re.compile(rb'^\{"chunks":\[[^{}]*?\],(?="digest":")', re.MULTILINE)
+
+
+def index_blocks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[bytes]:
+    """The lines of the index, whole ones, many at a time. Raises CorruptChunk, CorruptPart."""
+    rest = b""
+    for ref in part.index or ():
+        block = rest + read(ref)
+        end = block.rfind(b"\n") + 1
+        rest = block[end:]
+        if end:
+            yield block[:end]
+    if rest:
+        raise CorruptPart("its index can't be read: it doesn't end with a line end", copy=copy, part=part.name)
+
+
+def chunks_in(lines: bytes) -> list[ChunkRef]:
+    """The chunks that lines of an index of entries name. In JSON no text looks like one: its quotes are escaped."""
+    return [ChunkRef(name.decode(), int(size)) for name, size in _CHUNK.findall(lines)]
+
+
+def entry_lines(lines: bytes) -> bytes | None:
+    """Lines of an index of entries as they count into the digest of the part; None where they are not as expected."""
+    found, count = _BEFORE_DIGEST.subn(b"{", lines)
+    return found if count == lines.count(b"\n") else None
+
+
 def _lines(index: Iterable[ChunkRef], read: ReadChunk) -> Iterator[bytes]:
     rest = b""
     for ref in index:
@@ -70,7 +99,7 @@ def stream_chunks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRe
 def data_chunks(part: Part, read: ReadChunk, *, copy: str) -> Iterator[ChunkRef]:
     """All data chunks that a part names, in order; a chunk that occurs twice comes twice."""
     if part.is_entries:
-        return (ref for entry in index_entries(part, read, copy=copy) for ref in entry.chunks)
+        return (ref for lines in index_blocks(part, read, copy=copy) for ref in chunks_in(lines))
     return stream_chunks(part, read, copy=copy)
 
 

@@ -10,6 +10,7 @@ from brokers.repository.chunking import Chunker
 from brokers.repository.errors import InvalidPart, KeptGone, RepositoryError
 from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, IndexEntry, Part
+from brokers.repository.partreader import chunks_in, entry_lines
 from brokers.repository.placed import Batch, PassedBytes, PlacedReader, Unreadable
 from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
@@ -23,6 +24,7 @@ from brokers.sdk.frames import (
     FrameError,
     Kept,
     KeptEntry,
+    KeptRange,
     Layout,
     Placed,
     PlacedEntry,
@@ -85,12 +87,15 @@ class PartWriter:
         self._chunker = Chunker(self._store_chunk)
         self._index_chunker = Chunker(self._store_index_chunk)
         self._index: list[Callable[[], ChunkRef]] = []
-        self._ahead: collections.deque[tuple[int, Callable[[], ChunkRef] | IndexEntry | Batch]] = collections.deque()
+        self._ahead: collections.deque[tuple[int, Callable[[], ChunkRef] | IndexEntry | Batch | bytes]] = (
+            collections.deque()
+        )
         self._ahead_bytes = 0
         self._indexed = layout is Layout.ENTRIES
         self._chunks: list[ChunkRef] = []
         self._chunk_count = 0
         self._entries = 0
+        self._ranges = False
         self._size = 0
         self._part_hasher = Hasher()
         self._entry: EntryBegin | None = None
@@ -119,6 +124,8 @@ class PartWriter:
                     self._data(self._passed().block(event.at, event.length))
                 elif isinstance(event, Kept):
                     self._keep(event.entries)
+                elif isinstance(event, KeptRange):
+                    self._keep_range(event)
                 elif isinstance(event, End):
                     self._check_end(event)
                 elif isinstance(event, Failure):
@@ -189,7 +196,7 @@ class PartWriter:
         if self._progress is not None:
             self._progress(size)
 
-    def _queue(self, item: Callable[[], ChunkRef] | IndexEntry | Batch, size: int) -> None:
+    def _queue(self, item: Callable[[], ChunkRef] | IndexEntry | Batch | bytes, size: int) -> None:
         self._ahead.append((size, item))
         self._ahead_bytes += size
         if self._ahead_bytes > AHEAD_BYTES or len(self._ahead) > AHEAD_ITEMS:
@@ -202,6 +209,9 @@ class PartWriter:
             self._ahead_bytes -= size
             if isinstance(item, IndexEntry):
                 self._index_entry(item)
+                continue
+            if isinstance(item, bytes):
+                self._index_chunker.feed(item)
                 continue
             if isinstance(item, Batch):
                 self._index_chunker.feed(_INDEX_ENCODER.encode_lines(list(item.index())))
@@ -255,6 +265,32 @@ class PartWriter:
         if self._progress is not None:
             self._progress(sum(entry.size for entry in found))
 
+    def _keep_range(self, kept: KeptRange) -> None:
+        """Entries that are as they were in the parent: so are their lines in the index."""
+        if self._earlier is None:
+            raise self._invalid("entries are those of a parent, and the grant names none")
+        if kept.first < 0 or kept.count <= 0:
+            raise self._invalid("a range of no entries is kept")
+        self._ranges = True
+        size = 0
+        try:
+            for lines in self._earlier.range(first=kept.first, count=kept.count, of=kept.of):
+                refs, counted = chunks_in(lines), entry_lines(lines)
+                if counted is None or self._sink.lost(refs) is not None:
+                    raise KeptGone("a range can't be kept: a chunk of it is gone", copy=self._copy, part=self._name)
+                self._part_hasher.update(counted)
+                self._chunk_count += len(refs)
+                size += sum(ref.size for ref in refs)
+                self._queue(lines, 0)
+        except RepositoryError as error:
+            raise KeptGone(f"a range can't be kept: {error}", copy=self._copy, part=self._name) from error
+        if size != kept.size:
+            raise self._invalid(f"the kept entries from {kept.first} have {size} bytes, not {kept.size}")
+        self._size += size
+        self._entries += kept.count
+        if self._progress is not None:
+            self._progress(size)
+
     def _kept(self, entry: KeptEntry) -> IndexEntry:
         if self._earlier is None:
             raise self._invalid(f"entry {entry.key!r} is one of a parent, and the grant names none")
@@ -277,7 +313,7 @@ class PartWriter:
         self._index_chunker.feed(msgspec.json.encode(record, order="sorted") + b"\n")
 
     def _check_end(self, end: End) -> None:
-        told = end.digest or self._placed is None
+        told = end.digest or (self._placed is None and not self._ranges)
         if end.size != self._size or (told and end.digest != self._part_hasher.hex()):
             raise self._invalid("did not arrive as it was sent: its size or digest differs")
         if self._layout is Layout.ENTRIES and end.entries != self._entries:

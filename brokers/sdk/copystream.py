@@ -34,6 +34,7 @@ from brokers.sdk.frames import (
     EntryEnd,
     Event,
     KeptEntry,
+    KeptRange,
     Known,
     KnownEntry,
     Layout,
@@ -53,6 +54,7 @@ __all__ = [
     "CopyWriter",
     "EntrySource",
     "KeptEntry",
+    "KeptRange",
     "KnownEntry",
     "PartHead",
     "PlacedBatch",
@@ -142,8 +144,8 @@ class CopyWriter:
 
     async def write_entries(self, part: str, entries: Entries, *, media_type: str = ENTRIES_TYPE) -> CopyPart:
         """Writes a list of entries in the order given. Each must have exactly the size it was announced with. Those
-        that are kept must be entries of this part that `known` told; those that are placed come only where a file was
-        passed.
+        that are kept must be entries of this part that `known` told, or whose numbers there are known; those that are
+        placed come only where a file was passed.
 
         Raises CopyStreamError; with the temporary problem `kept_gone` when an entry can't be kept, since the copy
         before was deleted or is damaged: another grant knows better.

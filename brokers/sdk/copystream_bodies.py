@@ -14,6 +14,7 @@ from brokers.sdk.frames import (
     EntryBegin,
     EntryEnd,
     KeptEntry,
+    KeptRange,
     PlacedEntry,
     data_header,
     encode,
@@ -50,7 +51,7 @@ class BigEntry:
     entry: PlacedEntry
 
 
-Entries = AsyncIterator[EntrySource | KeptEntry | PlacedBatch | BigEntry]
+Entries = AsyncIterator[EntrySource | KeptEntry | KeptRange | PlacedBatch | BigEntry]
 
 
 class _Gatherer:
@@ -110,6 +111,10 @@ async def entries_body(part: str, entries: Entries, *, progress: Progress) -> As
             for ready in body.keep(entry):
                 yield ready
             progress(entry.size)
+        elif isinstance(entry, KeptRange):
+            for ready in body.keep_range(entry):
+                yield ready
+            progress(entry.size)
         elif isinstance(entry, PlacedBatch | BigEntry):
             raise TypeError("entries can lie in a file only if one was passed")
         else:
@@ -126,6 +131,11 @@ async def placed_body(part: str, entries: Entries, file: PassedFile) -> AsyncIte
         if isinstance(entry, KeptEntry):
             file.spoke(entry.size)
             for ready in body.keep(entry):
+                yield ready
+            continue
+        if isinstance(entry, KeptRange):
+            file.spoke(entry.size)
+            for ready in body.keep_range(entry):
                 yield ready
             continue
         for ready in body.flush():
@@ -169,6 +179,11 @@ class _Body:
         self._whole(entry.key, entry.metadata, entry.size, entry.digest)
         self._kept += kept_line(entry)
         return self._kept_frame() if len(self._kept) >= _GATHER_BYTES else []
+
+    def keep_range(self, kept: KeptRange) -> list[bytes]:
+        self.count(kept.size, kept.count)
+        self._hasher = None  # the digests of these are not known here
+        return [*self._kept_frame(), *self._gatherer.add(encode(kept))]
 
     async def send(self, entry: EntrySource, progress: Progress) -> AsyncIterator[bytes]:
         key, metadata, size, blocks = entry

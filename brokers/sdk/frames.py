@@ -5,7 +5,7 @@ repositories. Values in, values out: no socket here. Described for other languag
 A frame is one byte of kind, four bytes of length (big endian) and the payload. A body is, by its layout:
 
     stream    DATA* END
-    entries   (ENTRY (DATA | DATA_AT)* ENTRY_END | KEPT | PLACED)* END
+    entries   (ENTRY (DATA | DATA_AT)* ENTRY_END | KEPT | KEPT_RANGE | PLACED)* END
     chunks    CHUNK* END
     known     KNOWN* END
 
@@ -47,6 +47,7 @@ class FrameKind(IntEnum):
     KNOWN = 8
     PLACED = 9
     DATA_AT = 10
+    KEPT_RANGE = 11
 
 
 class Layout(Enum):
@@ -106,7 +107,7 @@ class EntryEnd(msgspec.Struct, frozen=True):
 
 class End(msgspec.Struct, frozen=True):
     """The body is whole: bytes of plaintext, entries (None unless entries), and the digest of the part; none if a file
-    was passed."""
+    was passed or a range kept: not all digests are known then."""
 
     size: int
     digest: str
@@ -146,6 +147,16 @@ class KeptEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int
     digest: str
     of: str | None = None
+
+
+class KeptRange(msgspec.Struct, frozen=True):
+    """Entries that are kept as they are, by their numbers in the part of the parent copy, whose digest is `of`: `count`
+    from `first` (0 is the first one), with `size` bytes together."""
+
+    first: int
+    count: int
+    size: int
+    of: str
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -188,12 +199,13 @@ _LINES_ENCODER = msgspec.json.Encoder()
 _PLACED_DECODER = msgspec.json.Decoder(PlacedEntry)
 _LISTS = (FrameKind.DATA, FrameKind.CHUNK, FrameKind.KEPT, FrameKind.KNOWN, FrameKind.PLACED)
 
-Event = EntryBegin | Data | DataAt | EntryEnd | End | Failure | StoredChunk | Kept | Known | Placed
-Control = EntryBegin | DataAt | EntryEnd | End | Failure
+Event = EntryBegin | Data | DataAt | EntryEnd | End | Failure | StoredChunk | Kept | KeptRange | Known | Placed
+Control = EntryBegin | DataAt | EntryEnd | End | Failure | KeptRange
 
 _KIND_OF: dict[type[Control], FrameKind] = {
     EntryBegin: FrameKind.ENTRY,
     DataAt: FrameKind.DATA_AT,
+    KeptRange: FrameKind.KEPT_RANGE,
     EntryEnd: FrameKind.ENTRY_END,
     End: FrameKind.END,
     Failure: FrameKind.FAILURE,
@@ -250,7 +262,7 @@ def entry_line(*, key: str, size: int, metadata: Mapping[str, str], digest: str)
 
 _BETWEEN = {
     Layout.STREAM: (FrameKind.DATA,),
-    Layout.ENTRIES: (FrameKind.ENTRY, FrameKind.KEPT, FrameKind.PLACED),
+    Layout.ENTRIES: (FrameKind.ENTRY, FrameKind.KEPT, FrameKind.KEPT_RANGE, FrameKind.PLACED),
     Layout.CHUNKS: (FrameKind.CHUNK,),
     Layout.KNOWN: (FrameKind.KNOWN,),
 }
@@ -279,6 +291,7 @@ _DATA = int(FrameKind.DATA)
 _CONTROL: dict[int, tuple[msgspec.json.Decoder[Control], _State]] = {
     FrameKind.ENTRY: (msgspec.json.Decoder(EntryBegin), _State.IN_ENTRY),
     FrameKind.DATA_AT: (msgspec.json.Decoder(DataAt), _State.IN_ENTRY),
+    FrameKind.KEPT_RANGE: (msgspec.json.Decoder(KeptRange), _State.BETWEEN),
     FrameKind.ENTRY_END: (msgspec.json.Decoder(EntryEnd), _State.BETWEEN),
     FrameKind.END: (msgspec.json.Decoder(End), _State.DONE),
     FrameKind.FAILURE: (msgspec.json.Decoder(Failure), _State.DONE),

@@ -18,6 +18,7 @@ from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from brokers.volume.existing import check_tree, existing_tree
 from brokers.volume.filling import fill
+from brokers.volume.inventory import Origin
 from brokers.volume.moments import Moments, Note
 from brokers.volume.paths import WrongCopy, encode
 from brokers.volume.reading import ChangedSince, entries
@@ -224,7 +225,8 @@ class VolumeBroker(Broker):
             self._moments.check(request.copy)
             if name:
                 inventory, _ = self._moments.files(request.copy)
-                await asyncio.to_thread(self._volumes.latest.keep, name, inventory)
+                origin = Origin(request.copy, part.digest, part.entries)
+                await asyncio.to_thread(self._volumes.latest.keep, name, inventory, origin)
         except FileNotFoundError:
             raise moment_lost(request.copy, "its files are gone") from None
         except ChangedSince as error:
@@ -246,15 +248,25 @@ class VolumeBroker(Broker):
 
         inventory, content = self._moments.files(request.copy)
         writer = CopyWriter(request.grant, progress=passed)
+        parent = request.grant.parent if on_parent else ""
+        # Numbers of entries say something only of the copy that they were taken from.
+        origin = note.origin if note.origin is not None and note.origin.copy == parent else None
+        if origin is not None and note.same:
+            part = await writer.keep_part(TREE_PART)
+            if part.digest == origin.digest:
+                return part
+            logger.warning("copy %s: what is kept of %s is not what was written", request.copy, parent)
+            origin, parent = None, ""
         with content.open("rb") as file:
             async with writer.passing(file.fileno()) as placed:
                 source = entries(
                     inventory,
                     content,
                     check=lambda: self._moments.check(request.copy),
-                    known=writer.known(TREE_PART) if on_parent and request.grant.parent else None,
+                    known=writer.known(TREE_PART) if parent and origin is None else None,
                     tree=self._volumes.tree(request.service_id),
                     placed=placed,
+                    origin=origin,
                 )
                 async with aclosing(source):
                     return await writer.write_entries(TREE_PART, source)

@@ -23,7 +23,7 @@ import msgspec
 
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.errors import moment_lost
-from brokers.volume.inventory import Earlier, read_inventory, write_inventory
+from brokers.volume.inventory import Earlier, Origin, read_inventory, write_inventory
 from brokers.volume.latest import Latest
 from brokers.volume.linux import boot_id, clones, sync_filesystem
 from brokers.volume.removal import Trash
@@ -40,7 +40,8 @@ EVER_NS = (1 << 63) - 1
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one moment. Instants are seconds since the epoch, sizes bytes."""
+    """What is known of one moment. Instants are seconds since the epoch, sizes bytes. ``origin``: which copy the
+    entries refer to; ``same``: all of them are those of that copy."""
 
     copy: str
     state: Literal["staged", "prepared", "lost"]
@@ -48,6 +49,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     boot: str = ""
     staged_ns: int = 0
     content: int = 0
+    origin: Origin | None = None
+    same: bool = False
     moment: str = ""
     level: Literal["application", "crash"] = "crash"
     size: int = 0
@@ -177,8 +180,10 @@ class Moments:
             if note is not None and note.service_id == service_id:
                 self.discard(note.copy)
 
-    def _before(self, name: str) -> Earlier:
-        return Earlier(self._latest.entries(name) if self._latest is not None and name else iter(()))
+    def _before(self, name: str) -> tuple[Origin | None, Earlier]:
+        if self._latest is None or not name:
+            return None, Earlier(iter(()))
+        return self._latest.entries(name)
 
     def _stage(self, note: Note, tree: Path, name: str, stop: Stop, tell: Tell) -> Note:
         place = self._fresh(note.copy)
@@ -190,11 +195,12 @@ class Moments:
         finally:
             os.close(root)
         settled = began - CLOCK_NS
+        origin, earlier = self._before(name)
         with Content(place / "content", begin=0, clones=self._clones, stop=stop, tell=tell) as content:
             survey = Survey(
                 tree,
                 content=content,
-                earlier=self._before(name),
+                earlier=earlier,
                 trusted_ns=EVER_NS,
                 stop=stop,
                 settled_ns=settled,
@@ -202,19 +208,20 @@ class Moments:
             )
             write_inventory(place / "staged", survey.entries())
         expires = time.time() + note.hold_seconds
-        return msgspec.structs.replace(note, staged_ns=settled, content=content.end, expires=expires)
+        return msgspec.structs.replace(note, staged_ns=settled, content=content.end, origin=origin, expires=expires)
 
     def _prepare(self, note: Note, staged: Note | None, tree: Path, name: str, stop: Stop) -> Note:
         if staged is None or _size(self._place(note.copy) / "content") < staged.content:
-            place, earlier, trusted, begin = self._fresh(note.copy), self._before(name), EVER_NS, 0
+            place, trusted, begin = self._fresh(note.copy), EVER_NS, 0
+            origin, earlier = self._before(name)
         else:
-            place = self._place(note.copy)
-            earlier, trusted, begin = Earlier(read_inventory(place / "staged")), staged.staged_ns, staged.content
+            place, trusted, begin = self._place(note.copy), staged.staged_ns, staged.content
+            origin, earlier = staged.origin, Earlier(read_inventory(place / "staged"))
         with Content(place / "content", begin=begin, clones=self._clones, stop=stop) as content:
             survey = Survey(tree, content=content, earlier=earlier, trusted_ns=trusted, stop=stop)
-            count, size = write_inventory(place / "entries", survey.entries())
+            written = write_inventory(place / "entries", survey.entries())
         now = time.time()
-        words = [f"{count} entries", f"fixed at {timestamp(datetime.fromtimestamp(now, UTC))}"]
+        words = [f"{written.entries} entries", f"fixed at {timestamp(datetime.fromtimestamp(now, UTC))}"]
         if survey.skipped:
             words.append(f"{survey.skipped} sockets or devices left out")
         if survey.changed:
@@ -223,7 +230,9 @@ class Moments:
             note,
             moment=", ".join(words),
             level="crash" if survey.changed else "application",
-            size=size,
+            origin=origin,
+            same=origin is not None and written.same and written.entries == origin.entries,
+            size=written.size,
             expires=now + note.hold_seconds,
         )
 

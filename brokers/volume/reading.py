@@ -9,16 +9,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
-from brokers.sdk.copystream import BigEntry, EntrySource, KeptEntry, KnownEntry, PlacedBatch, PlacedEntry
+from brokers.sdk.copystream import BigEntry, EntrySource, KeptEntry, KeptRange, KnownEntry, PlacedBatch, PlacedEntry
 from brokers.sdk.digests import digest_hex
 from brokers.volume.attributes import SEEN, segments_in
-from brokers.volume.inventory import Entry, order_of, read_inventory, signature_of
+from brokers.volume.inventory import Entry, Origin, order_of, read_inventory, signature_of
 from brokers.volume.linux import BLOCK_BYTES, open_directory
 from brokers.volume.paths import parts_of
 
 SMALL_BYTES = 1 << 20
 BATCH_BYTES = 4 << 20
 BATCH_ENTRIES = 512
+RANGE_ENTRIES = 10_000
 _EMPTY = digest_hex(b"")
 
 _Batch = list[tuple[Entry, bytes | None]]
@@ -132,20 +133,26 @@ async def entries(
     known: AsyncGenerator[KnownEntry, None] | None = None,
     tree: Path | None = None,
     placed: bool = False,
-) -> AsyncGenerator[EntrySource | KeptEntry | PlacedBatch | BigEntry, None]:
+    origin: Origin | None = None,
+) -> AsyncGenerator[EntrySource | KeptEntry | KeptRange | PlacedBatch | BigEntry, None]:
     """The entries in order. ``check`` is called now and then, and may raise to end it. ``known`` are those of the copy
     before; ``tree`` is where the data lies that was not kept. ``placed``: who takes the entries reads what lies in the
-    content file for itself. Raises :class:`ChangedSince`."""
+    content file for itself. ``origin``: the copy whose entries may be kept by their numbers. Raises
+    :class:`ChangedSince`."""
     descriptor = os.open(content, os.O_RDONLY | os.O_CLOEXEC)
     deferred = Deferred(tree or Path())
-    reading: asyncio.Task[_Batch] | None = None
+    reading: asyncio.Task[_Batch | KeptRange] | None = None
     try:
         async with aclosing(known if known is not None else _nothing()) as before:
             parent = Parent(before)
-            batches = _batches(read_inventory(inventory), None if placed else descriptor)
+            batches = _batches(read_inventory(inventory), None if placed else descriptor, origin)
             reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
             while batch := await asyncio.shield(reading):
                 check()
+                if isinstance(batch, KeptRange):
+                    reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
+                    yield batch
+                    continue
                 reading = asyncio.create_task(asyncio.to_thread(next, batches, []))
                 found: list[KeptEntry | None] = [None] * len(batch)
                 if known is not None:
@@ -188,11 +195,27 @@ def _together(entries: list[PlacedEntry]) -> PlacedBatch:
     return PlacedBatch(entries, sum(entry.size for entry in entries))
 
 
-def _batches(inventory: Iterator[Entry], descriptor: int | None) -> Iterator[_Batch]:
-    """Without a descriptor no data is read."""
+def _batches(inventory: Iterator[Entry], descriptor: int | None, origin: Origin | None) -> Iterator[_Batch | KeptRange]:
+    """Without a descriptor no data is read; with an origin, what is the same there comes as ranges."""
     batch: _Batch = []
     size = 0
+    first = count = kept_bytes = 0
     for entry in inventory:
+        if origin is not None and entry.origin >= 0:
+            if batch:
+                yield batch
+                batch, size = [], 0
+            if count and (entry.origin != first + count or count >= RANGE_ENTRIES):
+                yield KeptRange(first, count, kept_bytes, origin.digest)
+                count = kept_bytes = 0
+            if not count:
+                first = entry.origin
+            count += 1
+            kept_bytes += entry.size
+            continue
+        if count and origin is not None:
+            yield KeptRange(first, count, kept_bytes, origin.digest)
+            count = kept_bytes = 0
         read = descriptor is not None and not entry.deferred and entry.size <= SMALL_BYTES
         data = _whole(entry, descriptor) if read and descriptor is not None else None
         batch.append((entry, data))
@@ -201,6 +224,8 @@ def _batches(inventory: Iterator[Entry], descriptor: int | None) -> Iterator[_Ba
         if size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES:
             yield batch
             batch, size = [], 0
+    if count and origin is not None:
+        yield KeptRange(first, count, kept_bytes, origin.digest)
     if batch:
         yield batch
 

@@ -142,7 +142,7 @@ class _Opened:
 
 
 _Leaf = tuple[bytes, str, os.stat_result]
-"""Name, key, and what was seen of a file that is to be read."""
+"""Name, key, and what was seen of a regular file that is to be read."""
 _Found = list[Entry | _Leaf]
 
 
@@ -227,7 +227,7 @@ class Survey:
 
     def _directory(self, opened: _Opened, below: list[Parts]) -> Iterator[_Found]:
         directory, parts = opened.descriptor, opened.parts
-        found: _Found = [Entry(key_of(parts), _known(opened.before, "directory", directory, parts))]
+        found: _Found = [self._itself(opened)]
         listed: list[tuple[bytes, os.stat_result]] = []
         with os.scandir(directory) as names:
             for each in names:
@@ -246,7 +246,11 @@ class Survey:
         prefix = f"{key_of(parts)}/" if parts else ""
         size = 0
         for name, info in listed:
-            leaf = self._leaf(parts, name, prefix + encode(name), info)
+            try:
+                leaf = self._leaf(directory, parts, name, prefix + encode(name), info)
+            except FileNotFoundError:
+                self.changed = True
+                continue
             if leaf is None:
                 continue
             found.append(leaf)
@@ -258,21 +262,32 @@ class Survey:
                 found, size = [], 0
         yield found
 
-    def _leaf(self, parts: Parts, name: bytes, key: str, info: os.stat_result) -> Entry | _Leaf | None:
+    def _itself(self, opened: _Opened) -> Entry:
+        parts = opened.parts
+        key = key_of(parts)
+        entry = Entry(key, _known(opened.before, "directory", opened.descriptor, parts))
+        return _same(entry, self._earlier.find(key, parts, is_directory=True))
+
+    def _leaf(self, directory: int, parts: Parts, name: bytes, key: str, info: os.stat_result) -> Entry | _Leaf | None:
         """What has to be read comes as it is."""
         if not is_kept(info.st_mode):
             self.skipped += 1
             return None
+        earlier = self._earlier.find(key, (*parts, name))
         if info.st_nlink > 1:
             first = self._links.setdefault((info.st_dev, info.st_ino), key)
             if first != key:
-                return Entry(key, {"type": "hardlink", "target": first})
-        if stat.S_ISREG(info.st_mode):
-            earlier = self._earlier.find(key, (*parts, name))
-            if earlier is not None and earlier.signature == signature_of(info) and info.st_ctime_ns < self._trusted_ns:
-                self.reused += 1
-                return earlier
-        return name, key, info
+                return _same(Entry(key, {"type": "hardlink", "target": first}), earlier)
+        if stat.S_ISLNK(info.st_mode):
+            target = encode(os.readlink(name, dir_fd=directory))
+            return _same(Entry(key, {**known(info, kind="symlink", xattrs={}), "target": target}), earlier)
+        if stat.S_ISFIFO(info.st_mode):
+            where = f"/proc/self/fd/{directory}/{os.fsdecode(name)}"
+            return _same(Entry(key, _known(info, "fifo", where, (*parts, name))), earlier)
+        if earlier is None or earlier.signature != signature_of(info) or info.st_ctime_ns >= self._trusted_ns:
+            return name, key, info
+        self.reused += 1
+        return earlier
 
     def _read(self, opened: _Opened, found: _Found) -> list[Entry]:
         """The entries of what was found, in a thread."""
@@ -281,7 +296,7 @@ class Survey:
                 return []
             wanted = (each[2] for each in found if not isinstance(each, Entry))
             # What has holes takes less, and finds its place by itself.
-            sizes = (info.st_size for info in wanted if stat.S_ISREG(info.st_mode) and not _has_holes(info))
+            sizes = (info.st_size for info in wanted if not _has_holes(info))
             room = self._content.room(sum(sizes))
             entries: list[Entry] = []
             for each in found:
@@ -289,9 +304,9 @@ class Survey:
                     entries.append(each)
                     continue
                 self._stop.check()
-                name, key, info = each
+                name, key, _ = each
                 try:
-                    entry = self._opened(opened, name, key, info, room)
+                    entry = self._file(opened.descriptor, (*opened.parts, name), key, room)
                 except FileNotFoundError:
                     self.changed = True
                     continue
@@ -300,15 +315,6 @@ class Survey:
             return entries
         finally:
             self._leave(opened)
-
-    def _opened(self, opened: _Opened, name: bytes, key: str, info: os.stat_result, room: Room) -> Entry | None:
-        directory, parts = opened.descriptor, (*opened.parts, name)
-        if stat.S_ISREG(info.st_mode):
-            return self._file(directory, parts, key, room)
-        if stat.S_ISFIFO(info.st_mode):
-            return Entry(key, _known(info, "fifo", f"/proc/self/fd/{directory}/{os.fsdecode(name)}", parts))
-        target = encode(os.readlink(name, dir_fd=directory))
-        return Entry(key, {**known(info, kind="symlink", xattrs={}), "target": target})
 
     def _file(self, directory: int, parts: Parts, key: str, room: Room) -> Entry | None:
         for tried in range(TRIES):
@@ -335,6 +341,11 @@ class Survey:
 
 def _result(found: list[Entry] | Future[list[Entry]]) -> list[Entry]:
     return found.result() if isinstance(found, Future) else found
+
+
+def _same(entry: Entry, earlier: Entry | None) -> Entry:
+    """The earlier one, if it says the same of what has no data."""
+    return earlier if earlier is not None and earlier.metadata == entry.metadata else entry
 
 
 def _has_holes(info: os.stat_result) -> bool:

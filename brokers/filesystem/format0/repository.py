@@ -55,7 +55,7 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import Singly, index_entries, read_events
+from brokers.repository.partreader import Singly, index_blocks, index_entries, read_events
 from brokers.repository.signing import SigningKey
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
@@ -265,6 +265,9 @@ class Repository:
 
     def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
         return index_entries(part, lambda ref: self.read_chunk(ref, copy=copy, part=part.name), copy=copy)
+
+    def index_blocks(self, copy: str, part: Part) -> Iterator[bytes]:
+        return index_blocks(part, lambda ref: self.read_chunk(ref, copy=copy, part=part.name), copy=copy)
 
     def chunk_names(self, copy: str) -> dict[bytes, int]:
         return maintenance.copy_digests(self.chunks, self.committed(copy).manifest)

@@ -17,6 +17,9 @@ from typing import NamedTuple
 from brokers.repository.format1.packs import Blob
 
 _VERSION = 1
+_REMEMBERED = 200_000
+"""Of how many chunks it is kept in memory where they lie (some 300 bytes each): a copy asks after those of the copy
+before again and again."""
 _NAMES = 500
 """How many chunks are looked up at once."""
 _TABLES = """
@@ -45,6 +48,7 @@ class Catalog:
     def __init__(self, path: Path | None, *, repository: str) -> None:
         """In memory without a `path`. A cache of another repository, or a damaged one, is made anew."""
         self._lock = threading.RLock()
+        self._remembered: dict[bytes, list[Place]] = {}
         self._path = path
         try:
             self._database = self._open(repository)
@@ -94,7 +98,10 @@ class Catalog:
 
     def add_pack(self, pack: bytes, size: int, blobs: Iterable[Blob]) -> None:
         """Again is no change."""
+        blobs = list(blobs)
         with self._change() as database:
+            for blob in blobs:
+                self._remembered.pop(blob.name, None)
             database.execute("INSERT OR IGNORE INTO pack (id, size) VALUES (?, ?)", (pack, size))
             (number,) = database.execute("SELECT number FROM pack WHERE id = ?", (pack,)).fetchone()
             database.executemany(
@@ -105,6 +112,7 @@ class Catalog:
     def forget_pack(self, pack: bytes) -> None:
         """The pack is gone."""
         with self._change() as database:
+            self._remembered.clear()
             row = database.execute("SELECT number FROM pack WHERE id = ?", (pack,)).fetchone()
             if row is not None:
                 database.execute("DELETE FROM chunk WHERE pack = ?", row)
@@ -113,6 +121,7 @@ class Catalog:
     def forget_chunk(self, name: bytes, pack: bytes) -> None:
         """The chunk is damaged there: nothing new may rely on it."""
         with self._change() as database:
+            self._remembered.pop(name, None)
             database.execute(
                 "DELETE FROM chunk WHERE name = ? AND pack = (SELECT number FROM pack WHERE id = ?)", (name, pack)
             )
@@ -130,17 +139,34 @@ class Catalog:
     def places_of(self, names: Iterable[bytes]) -> dict[bytes, list[Place]]:
         """Where each of these chunks lies, the oldest pack first; those that lie nowhere are left out."""
         found: dict[bytes, list[Place]] = {}
-        names = iter(names)
-        while batch := list(itertools.islice(names, _NAMES)):
-            marks = ",".join("?" * len(batch))
+        unknown: list[bytes] = []
+        for name in names:
+            places = self._remembered.get(name)
+            if places is None:
+                unknown.append(name)
+            else:
+                found[name] = places
+        for at in range(0, len(unknown), _NAMES):
+            # Looked up and remembered under the lock: nothing is remembered that a change has just overtaken.
             with self._lock:
-                rows = self._database.execute(
-                    "SELECT chunk.name, pack.id, chunk.offset, chunk.stored, chunk.size FROM chunk"  # noqa: S608 - marks
-                    f" JOIN pack ON pack.number = chunk.pack WHERE chunk.name IN ({marks}) ORDER BY chunk.pack",
-                    batch,
-                ).fetchall()
-            for name, pack, offset, stored, size in rows:
-                found.setdefault(name, []).append(Place(pack, Blob(name, offset, stored, size)))
+                looked_up = self._look_up(unknown[at : at + _NAMES])
+                if len(self._remembered) + len(looked_up) > _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered |= looked_up
+            found |= looked_up
+        return found
+
+    def _look_up(self, names: list[bytes]) -> dict[bytes, list[Place]]:
+        """Holds the lock."""
+        found: dict[bytes, list[Place]] = {}
+        marks = ",".join("?" * len(names))
+        rows = self._database.execute(
+            "SELECT chunk.name, pack.id, chunk.offset, chunk.stored, chunk.size FROM chunk"  # noqa: S608 - marks
+            f" JOIN pack ON pack.number = chunk.pack WHERE chunk.name IN ({marks}) ORDER BY chunk.pack",
+            names,
+        ).fetchall()
+        for name, pack, offset, stored, size in rows:
+            found.setdefault(name, []).append(Place(pack, Blob(name, offset, stored, size)))
         return found
 
     def packs(self) -> dict[bytes, int]:

@@ -28,7 +28,7 @@ from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import Buffer
 from brokers.sdk.frames import Layout
 
-_LOOKED_UP = 500
+_LOOKED_UP = 5000
 """How many chunks are looked up at once."""
 
 
@@ -295,6 +295,9 @@ class OpenCopy:
     def _choose(self, ref: ChunkRef, places: list[Place], needed: Set[bytes], *, avoid: Set[bytes]) -> Place | None:
         """Where the copy takes a chunk from: a pack that it had or needs anyway, or one of its own, or one that it may
         rely on already, or the oldest."""
+        if len(places) == 1:
+            (place,) = places
+            return place if place.blob.size == ref.size and place.pack not in avoid else None
         fitting = [place for place in places if place.blob.size == ref.size and place.pack not in avoid]
         wanted = (place for place in fitting if place.pack in self._before or place.pack in needed)
         own = (place for place in fitting if place.pack in self.uploads.made)

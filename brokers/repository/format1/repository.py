@@ -49,7 +49,7 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import all_chunks, index_entries, read_events
+from brokers.repository.partreader import all_chunks, index_blocks, index_entries, read_events
 from brokers.repository.signing import SigningKey
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import digest_hex
@@ -253,6 +253,9 @@ class Repository:
 
     def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
         return index_entries(part, self.reader.source(copy, part.name).one, copy=copy)
+
+    def index_blocks(self, copy: str, part: Part) -> Iterator[bytes]:
+        return index_blocks(part, self.reader.source(copy, part.name).one, copy=copy)
 
     def chunk_names(self, copy: str) -> set[bytes]:
         found: set[bytes] = set()

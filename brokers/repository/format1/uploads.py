@@ -183,10 +183,15 @@ class Uploads:
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         """Takes chunks that lie in the repository; the first one that doesn't. Those in packs that are about to be
         deleted are written anew."""
-        places = self._catalog.places_of({bytes.fromhex(ref.digest) for ref in refs})
-        for ref in refs:
-            name = bytes.fromhex(ref.digest)
-            if name in self._claimed or self._usable(places.get(name, ()), size=ref.size):
+        names = [bytes.fromhex(ref.digest) for ref in refs]
+        places = self._catalog.places_of(set(names))
+        good: set[bytes] = set()
+        for ref, name in zip(refs, names, strict=True):
+            there = places.get(name, ())
+            if len(there) == 1 and there[0].pack in good and there[0].blob.size == ref.size:
+                continue
+            if name in self._claimed or self._usable(there, size=ref.size):
+                good.update(place.pack for place in there if self._holds.relied_on(place.pack))
                 continue
             try:
                 self.keep(name, self._stored(name), size=ref.size)
