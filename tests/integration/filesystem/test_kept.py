@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from brokers.repository.opened import CommittedCopy
-from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter, EntrySource, KeptEntry, KnownEntry
+from brokers.sdk.copystream import (
+    CopyReader,
+    CopyStreamError,
+    CopyWriter,
+    EntrySource,
+    KeptEntry,
+    KeptRange,
+    KnownEntry,
+)
 from schemas.brokers import CopyGrant
 from schemas.problems import Actor
 from tests.integration.filesystem.site import Site, blocks
@@ -21,7 +29,7 @@ async def whole(entries: dict[str, bytes]) -> AsyncIterator[EntrySource | KeptEn
         yield key, {"n": key[-1]}, len(data), blocks(data)
 
 
-async def given(*entries: EntrySource | KeptEntry) -> AsyncIterator[EntrySource | KeptEntry]:
+async def given(*entries: EntrySource | KeptEntry | KeptRange) -> AsyncIterator[EntrySource | KeptEntry | KeptRange]:
     for entry in entries:
         yield entry
 
@@ -218,3 +226,49 @@ async def test_a_part_is_not_kept_whole_of_a_copy_that_lacks_it_or_is_gone(north
             await CopyWriter(grant).keep_part(name)
         assert (refused.value.problem.code, refused.value.problem.temporary) == ("kept_gone", True)
         assert north.repository.writing(copy).sealed() == {}
+
+
+def sizes(first: int, count: int) -> int:
+    return sum(len(data) for data in list(OLD.values())[first : first + count])
+
+
+def kept_range(committed: CommittedCopy, first: int, count: int, *, size: int | None = None) -> KeptRange:
+    (part,) = committed.manifest.parts
+    return KeptRange(first, count, sizes(first, count) if size is None else size, part.digest)
+
+
+async def test_ranges_of_the_parent_are_kept_by_number(north: Site) -> None:
+    committed = await write_first(north)
+    entries = given(
+        kept_range(committed, 3, 20),
+        ("new", {}, 3, blocks(b"new")),
+        kept_range(committed, 23, 1),
+        kept_range(committed, 40, 20),
+        kept_range(committed, 0, 2),
+    )
+    part = await CopyWriter(north.open_write("c2", parent="c1")).write_entries("tree", entries)
+    north.repository.commit("c2")
+    expected = [list(OLD)[at] for at in (*range(3, 23), 23, *range(40, 60), 0, 1)]
+    found = await contents(north, "c2")
+    assert list(found) == [*expected[:20], "new", *expected[20:]]
+    assert {key: data for key, (_, data) in found.items()} == {**{key: OLD[key] for key in expected}, "new": b"new"}
+    assert part.entries == len(found)
+    assert not north.repository.verify("c2", progress=lambda _: None).findings
+
+
+async def test_a_range_that_is_not_the_parents_is_refused(north: Site) -> None:
+    committed = await write_first(north)
+    for wrong, code in (
+        (kept_range(committed, 50, 11), "kept_gone"),
+        (KeptRange(0, 1, sizes(0, 1), "0" * 64), "kept_gone"),
+        (kept_range(committed, 0, 5, size=1), "invalid"),
+        (kept_range(committed, -1, 5), "invalid"),
+        (kept_range(committed, 0, 0), "invalid"),
+    ):
+        with pytest.raises(CopyStreamError) as caught:
+            await CopyWriter(north.open_write("c2", parent="c1")).write_entries("tree", given(wrong))
+        assert caught.value.problem.code == code, wrong
+        await north.settled("c2")
+    with pytest.raises(CopyStreamError) as caught:
+        await CopyWriter(north.open_write("c3")).write_entries("tree", given(kept_range(committed, 0, 5)))
+    assert caught.value.problem.code == "invalid"

@@ -70,6 +70,76 @@ async def test_what_did_not_change_is_not_read_again(own_broker: Volume, reposit
             assert (restored / "empty").exists()
 
 
+@pytest.mark.parametrize("near", [True, False])
+async def test_whatever_happens_to_a_tree_the_copy_after_shows_it(
+    own_broker: Volume, repository: Site, monkeypatch: pytest.MonkeyPatch, near: bool
+) -> None:
+    monkeypatch.setattr(repository, "told_near", near)
+    service = f"whatever-{near}"
+    tree = await own_broker.tree(service)
+    nasty(tree)
+    for folder in range(6):
+        (tree / f"{folder}").mkdir()
+        for at in range(40):
+            (tree / f"{folder}" / f"{at:02}").write_bytes(os.urandom(2000 + at))
+    await settled(tree)
+    copies = [f"copy-{service}-{number}" for number in range(4)]
+    await again(own_broker, repository, service, copies[0], parent="")
+    await again(own_broker, repository, service, copies[1], parent=copies[0])
+    first, second = (repository.repository.committed(copy).manifest for copy in copies[:2])
+    assert first.parts == second.parts, "nothing changed"
+    (tree / "0" / "00").chmod(0o600)
+    (tree / "1" / "05").unlink()
+    (tree / "1" / "a new one").write_bytes(b"new")
+    (tree / "2" / "39").write_bytes(b"other")
+    (tree / "3").rename(tree / "6")
+    (tree / "4" / "link").symlink_to("00")
+    os.link(tree / "4" / "00", tree / "4" / "hard link")
+    (tree / "5").chmod(0o700)
+    await settled(tree)
+    assert await again(own_broker, repository, service, copies[2], parent=copies[1]) < 200_000
+    # and back, on top of one that was taken on top of another one
+    (tree / "4" / "hard link").unlink()
+    (tree / "6").rename(tree / "3")
+    await settled(tree)
+    await again(own_broker, repository, service, copies[3], parent=copies[2])
+    same(tree, await own_broker.tree(f"{service}-restored", restore=repository.open_read(copies[3])))
+    for copy in copies:
+        assert not repository.repository.verify(copy, progress=lambda _: None).findings
+
+
+async def test_numbers_of_another_copy_are_not_taken_for_those_of_the_parent(
+    own_broker: Volume, repository: Site
+) -> None:
+    tree = await own_broker.tree("numbers")
+    for at in range(20):
+        (tree / f"{at:02}").write_bytes(os.urandom(5000))
+    await settled(tree)
+    await again(own_broker, repository, "numbers", "copy-numbers-1", parent="")
+    for at in range(3):
+        (tree / f"{at:02}").unlink()
+    await settled(tree)
+    await again(own_broker, repository, "numbers", "copy-numbers-2", parent="copy-numbers-1")
+    # the latest that was taken is not the one that this is taken on top of
+    await again(own_broker, repository, "numbers", "copy-numbers-3", parent="copy-numbers-1")
+    same(tree, await own_broker.tree("numbers-restored", restore=repository.open_read("copy-numbers-3")))
+
+
+async def test_a_parent_that_is_gone_when_it_is_copied_is_no_parent(own_broker: Volume, repository: Site) -> None:
+    tree = await own_broker.tree("orphan")
+    for at in range(20):
+        (tree / f"{at:02}").write_bytes(os.urandom(5000))
+    await settled(tree)
+    await again(own_broker, repository, "orphan", "copy-orphan-1", parent="")
+    grant = repository.open_write("copy-orphan-2", parent="copy-orphan-1")
+    await own_broker.stage("orphan", "copy-orphan-2")
+    await own_broker.prepare("orphan", "copy-orphan-2")
+    repository.repository.delete("copy-orphan-1")
+    await own_broker.copy("orphan", "copy-orphan-2", grant)
+    repository.repository.commit("copy-orphan-2")
+    same(tree, await own_broker.tree("orphan-restored", restore=repository.open_read("copy-orphan-2")))
+
+
 async def test_another_repository_gets_all_of_it(own_broker: Volume, repository: Site) -> None:
     tree = await own_broker.tree("elsewhere")
     nasty(tree)
