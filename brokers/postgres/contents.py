@@ -23,6 +23,7 @@ class Entry(NamedTuple):
     statement: str
     copy: str
     needs: tuple[int, ...]
+    owner: str = ""
 
 
 class Short(Exception):
@@ -83,7 +84,15 @@ def read_contents(reader: ArchiveReader) -> list[Entry]:
         reader.int()
     for _ in range(3):  # the database, the versions
         reader.text()
-    return [_entry(reader, minor=minor, offset_size=offset_size) for _ in range(reader.int())]
+    entries: list[Entry] = []
+    section = ""
+    for _ in range(reader.int()):
+        entry = _entry(reader, minor=minor, offset_size=offset_size)
+        if entry.section == "none":  # comments and grants belong to what they stand behind
+            entry = entry._replace(section=section)
+        section = entry.section
+        entries.append(entry)
+    return entries
 
 
 def _entry(reader: ArchiveReader, *, minor: int, offset_size: int) -> Entry:
@@ -93,7 +102,7 @@ def _entry(reader: ArchiveReader, *, minor: int, offset_size: int) -> Entry:
     statement, _, copy, schema, _, _ = (reader.text() for _ in range(6))
     if minor >= 16:
         reader.int()
-    reader.text()
+    owner = reader.text()
     reader.text()
     needs: list[int] = []
     while (need := reader.text()) is not None:
@@ -108,6 +117,7 @@ def _entry(reader: ArchiveReader, *, minor: int, offset_size: int) -> Entry:
         statement=statement or "",
         copy=copy or "",
         needs=tuple(needs),
+        owner=owner or "",
     )
 
 

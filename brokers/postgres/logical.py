@@ -11,11 +11,12 @@ from brokers.postgres.archive import filtered
 from brokers.postgres.masking import MaskedTables, Masker
 from brokers.postgres.moments import Moment, Moments
 from brokers.postgres.names import application_of, database_of
+from brokers.postgres.onedump import restore_dump
 from brokers.postgres.parallel.copying import DIRECTORY_PART, copy_tables
 from brokers.postgres.parallel.failures import first_failure
 from brokers.postgres.parallel.restoring import TablesFirst, Target
 from brokers.postgres.parallel.tables import Table
-from brokers.postgres.programs import Program, ProgramFailed
+from brokers.postgres.programs import ProgramFailed
 from brokers.postgres.server import Lost, Server
 from brokers.postgres.settings import PostgresSettings
 from brokers.postgres.snapshots import SequenceValue
@@ -149,28 +150,12 @@ class Logical:
             await self._restore_tables(server, database, reader, copy=grant.copy)
             await self._set_sequences(server, database, CopyReader(grant))
             return total
-        environment = server.program_environment(
-            database=database, application=application_of(grant.copy), options="-c synchronous_commit=off"
+        await restore_dump(
+            reader.read_stream(DATABASE_PART),
+            Target(server, database, application_of(grant.copy)),
+            pg_restore=self._settings.bin_dir / "pg_restore",
+            scratch=self._settings.state_dir,
         )
-        arguments = (
-            "--format=custom",
-            "--no-owner",
-            "--no-acl",
-            f"--role={database}",
-            "--exit-on-error",
-            "--no-password",
-            f"--dbname={database}",
-        )
-        restore = await Program.start(
-            self._settings.bin_dir / "pg_restore", arguments, environment=environment, stdin=True
-        )
-        try:
-            await restore.feed(reader.read_stream(DATABASE_PART))
-        except ProgramFailed:
-            async with server.session():  # a server that is gone is the better answer, and a temporary one
-                raise
-        finally:
-            await restore.stop()
         if SEQUENCES_PART in parts:
             await self._set_sequences(server, database, CopyReader(grant))
         return total

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from brokers.postgres.databases import Databases
 from brokers.postgres.existing import check_readable
+from brokers.postgres.leftout import left_out
 from brokers.postgres.logins import Login
 from brokers.postgres.names import application_of, database_of
 from brokers.postgres.parallel.readers import Readers
@@ -261,6 +262,7 @@ class Moments:
             try:
                 sequences = await sequences_of(session)
                 at = await point_of(session)
+                missing = await left_out(session)
                 readers = await opening
             except BaseException:
                 await _give_up(dumping, opening)
@@ -274,6 +276,7 @@ class Moments:
                     moment=f"snapshot {snapshot} at {at}",
                     level="application",
                     estimated_bytes=estimate,
+                    left_out=missing,
                 ),
                 sequences=sequences,
                 hold_seconds=hold_seconds,

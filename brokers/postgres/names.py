@@ -38,3 +38,8 @@ def application_of(copy: str) -> str:
 def kept_of(copy: str, root: str) -> str:
     """The kept database of a copy with these contents, and the role that owns all in it."""
     return f"{PREFIX}kept_{_digest(f'{copy}/{root}', _SERVICE_DIGITS)}"
+
+
+def quoted(name: str) -> str:
+    """An identifier as it stands in SQL."""
+    return '"' + name.replace('"', '""') + '"'

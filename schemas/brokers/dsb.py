@@ -198,11 +198,13 @@ class PrepareCopy(Change, frozen=True, kw_only=True):
 @message("reply.dsb.prepare_copy")
 class Prepared(Reply, frozen=True, kw_only=True):
     """``moment`` names the point in the technology's own words; ``level`` is the best the broker can vouch for
-    given quiesced writers: ``application`` when one moment covers the whole service, ``crash`` when not."""
+    given quiesced writers: ``application`` when one moment covers the whole service, ``crash`` when not. ``left_out``
+    says in words what of the service the copy won't have, one sentence for each kind of thing."""
 
     moment: str
     level: Level = "application"
     estimated_bytes: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @message("request.dsb.copy")

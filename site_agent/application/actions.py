@@ -310,7 +310,10 @@ class Actions:
         )
         broker = instance.data_services[call.part].broker
         prepared = await self._brokers.call("dsb", broker, "prepare_copy", request, wire.Prepared, on=call.operation.id)
-        return {"moment": prepared.moment, "level": prepared.level}
+        result: Result = {"moment": prepared.moment, "level": prepared.level}
+        if prepared.left_out:
+            result["warning"] = f"the copy of {call.part} is without: {'; '.join(prepared.left_out)}"
+        return result
 
     async def _copy(self, call: Call) -> Result:
         instance = self._instance(call.operation)

@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from brokers.postgres.carrying import apply, carrying
 from brokers.postgres.contents import Entry, NotUnderstood, contents_of
 from brokers.postgres.copywire import message_of
+from brokers.postgres.names import quoted
 from brokers.postgres.parallel.copying import DIRECTORY_PART, directory_of
 from brokers.postgres.parallel.framing import Unframer
 from brokers.postgres.parallel.readers import settle
 from brokers.postgres.parallel.steps import Steps
-from brokers.postgres.parallel.tables import PartPlan, Table, quoted
+from brokers.postgres.parallel.tables import PartPlan, Table
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.postgres.server import Server, Session
 from brokers.sdk.copystream import CopyReader
@@ -57,13 +59,23 @@ class TablesFirst:
             async for block in reader.read_stream(database_part):
                 dump.write(block)
             dump.flush()
-            steps = Steps(_jobs(directory.parts), _contents(Path(dump.name)), big_bytes=self._big_bytes)
-            await self._pg_restore_of(dump.name, "--section=pre-data")
+            contents = _contents(Path(dump.name))
+            carried = carrying(contents, role=self._target.database)
+            kept = carried.kept(contents)
+            steps = Steps(_jobs(directory.parts), kept, big_bytes=self._big_bytes)
+            await self._section("pre-data", kept, dump.name)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pg_restore_of(dump.name, "--section=data"))
+                group.create_task(self._section("data", kept, dump.name))
                 group.create_task(self._take(steps, dump.name, reader, messages=directory.messages))
             if steps.left:
                 await self._entries(steps.left, dump.name, f"--jobs={self._connections}")
+        async with self._target.server.session(database=self._target.database) as session:
+            await apply(carried, session, role=self._target.database)
+
+    async def _section(self, section: str, entries: Sequence[Entry], dump: str) -> None:
+        wanted = [entry for entry in entries if entry.section == section]
+        if wanted:
+            await self._entries(wanted, dump, f"--section={section}")
 
     async def _take(self, steps: Steps, dump: str, reader: CopyReader, *, messages: bool) -> None:
         """All steps, so many at once as there are connections."""
@@ -116,6 +128,7 @@ class TablesFirst:
             "--format=custom",
             "--no-owner",
             "--no-acl",
+            "--no-tablespaces",
             f"--role={self._target.database}",
             "--exit-on-error",
             "--no-password",

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from brokers.postgres.names import quoted
 from brokers.postgres.server import Session
 
 SMALL = 6
@@ -109,11 +110,6 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
     parts: tuple[PartPlan, ...]
     messages: bool = False
-
-
-def quoted(name: str) -> str:
-    """An identifier as it stands in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 async def readable_tables(session: Session) -> list[Table]:

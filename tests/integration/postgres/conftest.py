@@ -41,6 +41,24 @@ async def broker(
     assert await made.stop() == 0
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def parallel(
+    postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Postgres]:
+    """A broker to which every database is big and every table worth several pieces."""
+    made = Postgres(
+        postgres_server,
+        bus=bus,
+        nats_url=nats_server.url,
+        directory=tmp_path_factory.mktemp("parallel"),
+        name="parallel",
+        parallel={"from_bytes": 0, "connections": 3, "piece_bytes": 1 << 16},
+    )
+    await made.start()
+    yield made
+    assert await made.stop() == 0
+
+
 @pytest.fixture
 async def own_broker(
     postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path: Path

@@ -6,24 +6,35 @@ import asyncio
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from brokers.postgres.names import database_of
+from schemas.ids import new_id
 from tests.integration.filesystem.site import Site
 from tests.integration.postgres.services import Postgres
 
+FORMATS = {"broker": "pg_dump-custom", "parallel": "postgres-logical-2"}
 SCRIPTS = Path(__file__).with_name("nasty.sql").read_text().split("-- and then\n")
 
 
-async def test_a_nasty_database_is_restored_to_the_last_value(broker: Postgres, repository: Site) -> None:
-    await broker.provision("nasty")
-    async with await broker.connect("nasty") as app:
+@pytest.mark.parametrize("way", ["broker", "parallel"])
+async def test_a_nasty_database_is_restored_to_the_last_value(
+    way: str, repository: Site, broker: Postgres, parallel: Postgres
+) -> None:
+    """By one dump, and by tables that are read over several connections."""
+    broker = parallel if way == "parallel" else broker
+    source, target, copy = new_id(), new_id(), new_id()
+    await broker.provision(source)
+    async with await broker.connect(source) as app:
         for script in SCRIPTS:
             await app.execute(script.encode())
-    await broker.prepare("nasty", "copy-nasty")
-    await broker.copy("nasty", "copy-nasty", repository.open_write("copy-nasty"))
-    repository.repository.commit("copy-nasty")
-    await broker.discard("copy-nasty")
-    await broker.provision("nasty-2", restore=repository.open_read("copy-nasty"))
-    before, after = await asyncio.gather(dumped(broker, "nasty"), dumped(broker, "nasty-2"))
+    await broker.prepare(source, copy)
+    copied = await broker.copy(source, copy, repository.open_write(copy))
+    assert copied.copy_format == FORMATS[way]
+    repository.repository.commit(copy)
+    await broker.discard(copy)
+    await broker.provision(target, restore=repository.open_read(copy))
+    before, after = await asyncio.gather(dumped(broker, source), dumped(broker, target))
     assert len(before) > 1_000_000
     assert after.splitlines() == before.splitlines()
 

@@ -7,20 +7,16 @@ import asyncio
 import os
 import re
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from brokers.postgres.names import database_of
-from bus.connection import Bus
 from schemas.ids import new_id
 from tests.e2e.stack import until
 from tests.integration.filesystem.site import Site
 from tests.integration.postgres.services import Postgres, rows
 from tests.integration.postgres.test_copies import fill, save
-from tests.servers import NatsServer, RunningPostgres
 
 FORMAT = "postgres-logical-2"
 NASTY = (
@@ -84,24 +80,6 @@ NASTY = (
     "SELECT setval('tickets', 41)",
     "SELECT lo_from_bytea(0, convert_to('a large object', 'UTF8'))",
 )
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def parallel(
-    postgres_server: RunningPostgres, nats_server: NatsServer, bus: Bus, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Postgres]:
-    """A broker to which every database is big and every table worth several pieces."""
-    made = Postgres(
-        postgres_server,
-        bus=bus,
-        nats_url=nats_server.url,
-        directory=tmp_path_factory.mktemp("parallel"),
-        name="parallel",
-        parallel={"from_bytes": 0, "connections": 3, "piece_bytes": 1 << 16},
-    )
-    await made.start()
-    yield made
-    assert await made.stop() == 0
 
 
 async def dumped(broker: Postgres, service_id: str) -> list[str]:
