@@ -1,8 +1,9 @@
 """What an object carries beside its bytes, as metadata of an entry, and back as headers.
 
 The headers that S3 keeps for an object stand under their own names, what users attach under names in small letters as
-S3 gives them. What begins with a colon is neither: no header is called so. Access lists and storage classes belong to
-the bucket that an object lies in, and are not taken along.
+S3 gives them. What begins with a colon is neither: no header is called so. Access lists, storage classes, encryption
+by the server, and locks belong to the bucket that an object lies in, and are not taken along: an instance could not be
+deleted while its objects are retained.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ def of_answer(headers: Mapping[str, str]) -> dict[str, str]:
         if left := [each for each in codings if each != _TRANSFER]:
             found["Content-Encoding"] = ",".join(left)
     return found
+
+
+def etag_of(metadata: Mapping[str, str]) -> str:
+    """The ETag that the object had; empty when nobody noted it."""
+    said = metadata.get(MARK, "").split(" ")
+    return said[1] if len(said) > 1 else ""
 
 
 def to_headers(metadata: Mapping[str, str]) -> dict[str, str]:

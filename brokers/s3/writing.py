@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import TracebackType
 from typing import Any
 
-from brokers.s3 import attributes
+from brokers.s3 import attributes, parts
 from brokers.s3.pages import parts_of, upload_id
 from brokers.s3.refusals import Refused, Unreachable, refusal
 from brokers.s3.wire import Wire
@@ -17,13 +17,13 @@ from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import permanent_error
 
 REQUESTS = 24
-ROW_BYTES = 64 << 20
-"""How many bytes wait in memory to be taken by the server; one part always may."""
-PART_BYTES = 16 << 20
+ROW_BYTES = 32 << 20
+"""How many bytes wait in memory to be taken by the server; one part always may. More of them cost a server that is
+short of memory more than they bring."""
+PART_BYTES = 8 << 20
 WHOLE_BYTES = 16 << 20
-"""Up to here an object travels in one request."""
+"""Up to here an object travels in one request, unless it was made of parts."""
 _UNSENDABLE = re.compile(r"[\0-\x08\n-\x1f]")
-MOST_PARTS = 10_000
 
 
 class Writing:
@@ -55,8 +55,9 @@ class Writing:
         headers = attributes.to_headers(metadata)
         if any(_UNSENDABLE.search(name) or _UNSENDABLE.search(value) for name, value in headers.items()):
             raise permanent_error("wrong_copy", f"object {key!r} has metadata that no header can hold", field="restore")
-        if size > WHOLE_BYTES:
-            await self._add_parts(key, headers, size, blocks)
+        part_size = parts.size_of_parts(size, attributes.etag_of(metadata))
+        if part_size or size > WHOLE_BYTES:
+            await self._add_parts(key, headers, size, blocks, part_size=part_size or parts.usual(size, PART_BYTES))
             return
         body = await _joined(blocks)
         await self._begin(self._put(key, headers, body), len(body))
@@ -64,11 +65,12 @@ class Writing:
     async def _put(self, key: str, headers: Mapping[str, str], body: Buffer) -> str:
         return (await self._wire.ask("PUT", key, headers=headers, body=body)).headers.get("etag", "")
 
-    async def _add_parts(self, key: str, headers: Mapping[str, str], size: int, blocks: AsyncIterator[Buffer]) -> None:
+    async def _add_parts(
+        self, key: str, headers: Mapping[str, str], size: int, blocks: AsyncIterator[Buffer], *, part_size: int
+    ) -> None:
         begun = await self._wire.ask("POST", key, query={"uploads": ""}, headers=headers)
         upload = {"uploadId": upload_id(begun.body)}
-        parts: list[asyncio.Task[str]] = []
-        part_size = max(PART_BYTES, -(-size // MOST_PARTS))
+        sent: list[asyncio.Task[str]] = []
         try:
             part = bytearray()
             async for block in blocks:
@@ -77,36 +79,48 @@ class Writing:
                     take = part_size - len(part)
                     part += view[:take]
                     view = view[take:]
-                    parts.append(await self._begin(self._part(key, upload, len(parts) + 1, part), len(part)))
+                    sent.append(await self._begin(self._part(key, upload, len(sent) + 1, part), len(part)))
                     part = bytearray()
                 part += view
             if part:
-                parts.append(await self._begin(self._part(key, upload, len(parts) + 1, part), len(part)))
+                sent.append(await self._begin(self._part(key, upload, len(sent) + 1, part), len(part)))
         except BaseException:
-            await self._abandon(key, upload, parts)
+            await self._abandon(key, upload, sent)
             raise
-        await self._begin(self._complete(key, upload, parts), 0)
+        await self._begin(self._complete(key, upload, sent, size), 0)
 
     async def _part(self, key: str, upload: Mapping[str, str], number: int, body: bytearray) -> str:
         query = {**upload, "partNumber": str(number)}
         return (await self._wire.ask("PUT", key, query=query, body=body)).headers["etag"]
 
-    async def _complete(self, key: str, upload: Mapping[str, str], parts: list[asyncio.Task[str]]) -> str:
+    async def _complete(self, key: str, upload: Mapping[str, str], sent: list[asyncio.Task[str]], size: int) -> str:
         try:
-            tags = [await part for part in parts]
+            tags = [await part for part in sent]
             answer = await self._wire.ask("POST", key, query=upload, body=parts_of(tags))
             # It may turn out later than the head of the answer that it can't be done.
             if b"<Error" in answer.body:
                 raise refusal(answer, f"completing {key}")
+        except Refused as error:
+            if error.code == "NoSuchUpload" and await self._is_there(key, size):
+                return ""  # it was completed, and the answer to that was lost
+            await self._abandon(key, upload, sent)
+            raise
         except BaseException:
-            await self._abandon(key, upload, parts)
+            await self._abandon(key, upload, sent)
             raise
         return answer.headers.get("etag", "")
 
-    async def _abandon(self, key: str, upload: Mapping[str, str], parts: list[asyncio.Task[str]]) -> None:
-        for part in parts:
+    async def _is_there(self, key: str, size: int) -> bool:
+        """Nobody but us writes into the bucket, so its size tells."""
+        try:
+            return (await self._wire.ask("HEAD", key)).headers.get("content-length") == str(size)
+        except Refused:
+            return False
+
+    async def _abandon(self, key: str, upload: Mapping[str, str], sent: list[asyncio.Task[str]]) -> None:
+        for part in sent:
             part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
+        await asyncio.gather(*sent, return_exceptions=True)
         try:
             await self._wire.ask("DELETE", key, query=upload, attempts=1)
         except (Refused, Unreachable):

@@ -240,3 +240,48 @@ async def test_health_is_that_of_the_bucket(broker: S3, plain: Production) -> No
     assert (await broker.ask("health", there, Health)).healthy
     wrong = DataServiceHealth(service_id="existing", existing=Existing(url=plain.url, secret=Secret(value="wrong")))
     assert not (await broker.ask("health", wrong, Health)).healthy
+
+
+async def test_a_writer_beside_the_copy_of_a_bucket_without_versions_is_noticed_or_not_met(
+    broker: S3, plain: Production, repository: Site
+) -> None:
+    """Whatever is written between the listing and the reading: what is committed is what was listed."""
+    listed = {**OBJECTS, "long": b"a" * (9 << 20)}
+    for number, keys in enumerate(["new", "long", "documents/059"]):
+        await plain.owner.fill({key: listed[key] for key in {keys, "long"} & listed.keys()})
+        before, copy = await plain.owner.content(), f"copy-beside-{number}-{plain.owner.name}"
+        assert (await prepare(broker, plain, copy)).level == "crash"
+        stop, written = asyncio.Event(), asyncio.Event()
+        writer = asyncio.create_task(
+            _write_until(stop, plain.owner, keys, size=len(before.get(keys, b"1")), told=written)
+        )
+        try:
+            if number % 2:
+                await written.wait()
+            request = copying(plain, repository, copy)
+            await broker.begin("copy", request)
+            ended = await broker.ended(request.id)
+        finally:
+            stop.set()
+            await writer
+        if keys == "new":
+            assert ended.state == "succeeded", ended.problem
+        if ended.state == "succeeded":
+            repository.repository.commit(copy)
+            service = f"beside-{number}-{plain.owner.name}"
+            await broker.provision(service, restore=repository.open_read(copy))
+            assert await (await broker.bucket(service)).content() == before
+            await broker.deprovision(service)
+        else:
+            assert ended.problem is not None
+            assert (ended.problem.code, ended.problem.temporary) == ("entry_changed", True)
+            assert repr(keys) in ended.problem.message
+
+
+async def _write_until(stop: asyncio.Event, owner: Bucket, key: str, *, size: int, told: asyncio.Event) -> None:
+    """Other bytes of the same number under the key, again and again."""
+    for round_ in range(1_000_000):
+        await owner.put(key, bytes([round_ % 26 + 97]) * size if round_ else b"b" * size)
+        told.set()
+        if stop.is_set():
+            return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 
 from schemas.brokers import Attach, Attachable, Copied, CopyData, CopyGrant, Existing, PrepareCopy, Prepared
 from schemas.ids import new_id
@@ -63,8 +64,10 @@ async def fill(app: Bucket) -> None:
     tagging = "&".join(("team=red%20%26%20blue", "%C3%BCn%C3%AF=a%3Db"))
     await app.put("tagged", b"t", Tagging=tagging)
     big = RANDOM.randbytes(1 << 20) * 21 + b"end"
-    extra = {"ContentType": "application/x-big", "Metadata": {"big": "yes"}}
+    extra = {"ContentType": "application/x-big", "Metadata": {"big": "yes"}, "Tagging": "size=big"}
     await asyncio.to_thread(app.client.upload_fileobj, io.BytesIO(big), app.name, "big", ExtraArgs=extra)
+    five = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+    await asyncio.to_thread(app.client.upload_fileobj, io.BytesIO(big[: 11 << 20]), app.name, "by five", Config=five)
 
 
 async def save(broker: S3, repository: Site, service_id: str, copy: str, *, parent: str = "") -> CopyGrant:
@@ -78,6 +81,11 @@ async def save(broker: S3, repository: Site, service_id: str, copy: str, *, pare
 def tags(bucket: Bucket, key: str) -> dict[str, str]:
     found = bucket.client.get_object_tagging(Bucket=bucket.name, Key=key)["TagSet"]
     return {each["Key"]: each["Value"] for each in found}
+
+
+def etags(bucket: Bucket) -> dict[str, str]:
+    found = bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]
+    return {each["Key"]: each["ETag"] for each in found}
 
 
 def head(bucket: Bucket, key: str) -> dict[str, Any]:
@@ -100,6 +108,9 @@ async def test_a_bucket_with_everything_is_restored_as_it_was(broker: S3, reposi
     assert await rclone.listed(f"own:{target}") == await rclone.listed(f"own:{source}")
     assert await after.content() == await before.content()
     assert tags(after, "tagged") == TAGS
+    assert tags(after, "big") == {"size": "big"}
+    assert etags(after) == etags(before)
+    assert {key: etag[33:-1] for key, etag in etags(after).items() if "-" in etag} == {"big": "-3", "by five": "-3"}
     assert head(after, "told") == head(before, "told")
     assert head(after, "told")["Metadata"] == {"owner": "me and you", "n": "1"}
     assert after.client.get_bucket_versioning(Bucket=target)["Status"] == "Enabled"

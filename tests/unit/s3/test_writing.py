@@ -1,0 +1,82 @@
+"""Objects on their way into a bucket: in the parts that they had, and whatever happens to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from brokers.s3 import attributes
+from brokers.s3.refusals import Refused
+from brokers.s3.wire import Wire
+from brokers.s3.writing import Writing
+from schemas.problems import CalqueError
+from tests.unit.s3.scripted import Scripted, answer, scripted
+
+BEGUN = answer(b"<R><UploadId>u1</UploadId></R>")
+PART = answer(b"", "200 OK", 'ETag: "p1"')
+DONE = answer(b'<R><ETag>"e-1"</ETag></R>')
+NO_UPLOAD = answer(b"<Error><Code>NoSuchUpload</Code></Error>", "404 Not Found")
+OF_ONE_PART = {attributes.MARK: f'v1 "{"0" * 32}-1" 2026-01-01T00:00:00Z', "Content-Type": "a/b", ":tags": "a=b"}
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brokers.s3.wire.BACKOFF_SECONDS", 0.0)
+
+
+async def write(server: Scripted, metadata: dict[str, str], body: bytes = b"content") -> None:
+    async def blocks() -> AsyncIterator[bytes]:
+        yield body[:3]
+        yield body[3:]
+
+    async with Wire(server.place, "b") as wire, Writing(wire) as writing:
+        await writing.add("key", metadata, len(body), blocks())
+
+
+async def test_a_small_object_is_one_request_with_all_it_has() -> None:
+    metadata = {"Content-Type": "a/b", "owner": "me", ":tags": "a=b", attributes.MARK: "v1 e x"}
+    async with scripted([answer(b"")]) as server:
+        await write(server, metadata)
+    (seen,) = server.seen
+    assert (seen.line, seen.body) == ("PUT /b/key HTTP/1.1", b"content")
+    sent = {name: seen.headers.get(name) for name in ("content-type", "x-amz-meta-owner", "x-amz-tagging")}
+    assert sent == {"content-type": "a/b", "x-amz-meta-owner": "me", "x-amz-tagging": "a=b"}
+    assert not any("mark" in name for name in seen.headers)
+
+
+async def test_an_object_of_parts_is_made_of_parts_again() -> None:
+    async with scripted([BEGUN], [PART], [DONE]) as server:
+        await write(server, OF_ONE_PART)
+    begun, part, done = server.seen
+    assert begun.line == "POST /b/key?uploads= HTTP/1.1"
+    assert (begun.headers["content-type"], begun.headers["x-amz-tagging"]) == ("a/b", "a=b")
+    assert (part.line, part.body) == ("PUT /b/key?partNumber=1&uploadId=u1 HTTP/1.1", b"content")
+    assert b"<PartNumber>1</PartNumber><ETag>&quot;p1&quot;</ETag>" in done.body.replace(b'"p1"', b"&quot;p1&quot;")
+
+
+@pytest.mark.parametrize(("length", "there"), [(7, True), (6, False)])
+async def test_an_upload_whose_completion_was_not_heard_of(length: int, there: bool) -> None:
+    found = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
+    script: list[list[bytes | None]] = [[BEGUN], [PART], [None], [NO_UPLOAD], [found], [answer(b"", "204 No Content")]]
+    async with scripted(*script) as server:
+        if there:
+            await write(server, OF_ONE_PART)
+        else:
+            with pytest.raises(Refused, match="NoSuchUpload"):
+                await write(server, OF_ONE_PART)
+    assert [each.line.split(" ")[0] for each in server.seen[4:]] == (["HEAD"] if there else ["HEAD", "DELETE"])
+
+
+async def test_metadata_that_no_header_can_hold_are_refused_by_the_name_of_their_object() -> None:
+    async with scripted() as server:
+        with pytest.raises(CalqueError, match="'key' has metadata"):
+            await write(server, {"owner": "me\r\nx-amz-acl: public-read"})
+    assert server.seen == []
+
+
+async def test_what_the_server_refuses_surfaces_at_the_end() -> None:
+    body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+    async with scripted([answer(body, "403 Forbidden")]) as server:
+        with pytest.raises(Refused, match="PUT key: no"):
+            await write(server, {})
