@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,11 +18,13 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from brokers.repository.bodies import Batches, layout_of
 from brokers.repository.endpoint_errors import problems, storage_problem, token_problem
 from brokers.repository.errors import CopyNotFound, InvalidPart, KeptGone
 from brokers.repository.kept import earlier, keep_whole, known_pieces
 from brokers.repository.manifest import Part
 from brokers.repository.near import ReceivedFile, ReceivedFiles
+from brokers.repository.near_sending import send_part
 from brokers.repository.opened import ChunkLayout, CopyRepository
 from brokers.repository.summaries import copy_part
 from brokers.repository.tokens import Claims, Purpose, TokenKey, TokenRefused
@@ -30,7 +33,6 @@ from brokers.sdk.copystream_tls import certificate_fingerprint
 from brokers.sdk.digests import Buffer, is_digest
 from brokers.sdk.frames import (
     CHUNKS_TYPE,
-    ENTRIES_TYPE,
     KNOWN_TYPE,
     RAW_TYPE,
     STREAM_TYPE,
@@ -47,7 +49,6 @@ from brokers.sdk.pacing import Pace
 from schemas.problems import CalqueError
 
 READ_BUFFER_BYTES = 1 << 20
-BATCH_BYTES = 1 << 20
 MAX_DIGESTS = 4096
 """The most chunks of one request."""
 SHUTDOWN_SECONDS = 0.05
@@ -133,7 +134,8 @@ class Endpoint:
         name = f"calque-{secrets.token_hex(12)}"
         try:
             await web.UnixSite(self._runner, address(name)).start()
-            self._files.start(name)
+            if not self.pace.limited:
+                self._files.start(name)  # what is read from files, and sent from threads, has no pace
         except OSError as error:
             logger.warning("brokers on this machine go the long way, over TLS: %s", error)
             return ""
@@ -178,7 +180,7 @@ class Endpoint:
         claims = self._claims(request, "write")
         copy = claims.copy
         name = request.match_info["part"]
-        layout, framed = _layout_of(request, copy=copy, part=name)
+        layout, framed = layout_of(request, copy=copy, part=name)
         media_type = request.headers.get(MEDIA_TYPE_HEADER, RAW_TYPE)[:200]
         opened = await self._run(self._repository.writing, copy)
         before = earlier(self._repository, parent=claims.parent, name=name)
@@ -246,6 +248,8 @@ class Endpoint:
         part = (await self._run(self._repository.committed, copy)).part(name)
         if part is None:
             raise CopyNotFound("has no such part", copy=copy, part=name)
+        if FILE_HEADER in request.headers:
+            return await self._send_near(request, copy=copy, part=part)
         layout = Layout.ENTRIES if part.is_entries else Layout.STREAM
         framed = part.is_entries or STREAM_TYPE in request.headers.get("Accept", "")
         response = web.StreamResponse(headers={"Calque-Digest": part.digest, "Calque-Size": str(part.size)})
@@ -253,6 +257,24 @@ class Endpoint:
         if not framed:
             response.content_length = part.size
         return await self._stream(request, response, self._part_pieces(copy, part, framed=framed), framed=framed)
+
+    async def _send_near(self, request: web.Request, *, copy: str, part: Part) -> web.StreamResponse:
+        """Sends the part on the connection that the reader gave; the answer comes when it was sent."""
+        stream = self._files.take_stream(request.headers[FILE_HEADER])
+        if stream is None or not part.is_entries:
+            if stream is not None:
+                stream.close()
+            raise InvalidPart("there is no connection for it, or it has no entries", copy=copy, part=part.name)
+        sending = asyncio.ensure_future(
+            self._run(partial(send_part, self._repository, stream.connection, copy=copy, part=part))
+        )
+        try:
+            await asyncio.shield(sending)
+        finally:
+            stream.end()
+            await asyncio.wait({sending})
+            stream.close()
+        return web.Response(status=204)
 
     async def _get_known(self, request: web.Request) -> web.StreamResponse:
         claims = self._claims(request, "write")
@@ -304,7 +326,7 @@ class Endpoint:
     async def _stream(
         self, request: web.Request, response: web.StreamResponse, pieces: Iterator[Buffer], *, framed: bool
     ) -> web.StreamResponse:
-        batches = _Batches(pieces)
+        batches = Batches(pieces)
         batch = await self._run(batches.next)
         await response.prepare(request)
         try:
@@ -320,7 +342,7 @@ class Endpoint:
             await self._break_off(request, response, storage_problem(error), framed=framed)
         return response
 
-    async def _ahead(self, batch: list[Buffer], batches: "_Batches") -> AsyncIterator[list[Buffer]]:
+    async def _ahead(self, batch: list[Buffer], batches: "Batches") -> AsyncIterator[list[Buffer]]:
         while batch:
             following = asyncio.ensure_future(self._run(batches.next))
             try:
@@ -371,37 +393,3 @@ class Endpoint:
             while len(self._digests) > _KNOWN_COPIES:
                 self._digests.popitem(last=False)
         return known
-
-
-class _Batches:
-    """Takes pieces in batches of about BATCH_BYTES, small ones joined; an empty batch is the end."""
-
-    def __init__(self, pieces: Iterator[Buffer]) -> None:
-        self._pieces = pieces
-
-    def next(self) -> list[Buffer]:
-        batch: list[Buffer] = []
-        small = bytearray()
-        size = 0
-        for piece in self._pieces:
-            size += len(piece)
-            if len(piece) < BATCH_BYTES // 8:
-                small += piece
-            else:
-                if small:
-                    batch.append(bytes(small))
-                    small.clear()
-                batch.append(piece)
-            if size >= BATCH_BYTES:
-                break
-        if small:
-            batch.append(bytes(small))
-        return batch
-
-
-def _layout_of(request: web.Request, *, copy: str, part: str) -> tuple[Layout, bool]:
-    known = {STREAM_TYPE: (Layout.STREAM, True), ENTRIES_TYPE: (Layout.ENTRIES, True), RAW_TYPE: (Layout.STREAM, False)}
-    found = known.get(request.content_type)
-    if found is None:
-        raise InvalidPart(f"content type {request.content_type} is none of {', '.join(known)}", copy=copy, part=part)
-    return found

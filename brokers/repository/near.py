@@ -44,14 +44,29 @@ class ReceivedFile:
         self._connection.close()
 
 
+class ReceivedStream:
+    """A connection that a reader wants a part on. Close it in the end, when nobody sends on it any more."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+
+    def end(self) -> None:
+        """Whoever sends on it fails."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 class ReceivedFiles:
-    """Files that wait for the requests that speak of them."""
+    """Files that wait for the requests that speak of them, and connections that wait for what is to be read."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._receiving: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, ReceivedFile] = {}
+        self._waiting: dict[str, ReceivedFile | ReceivedStream] = {}
 
     def start(self, name: str) -> None:
         """Listens below the name. Raises OSError."""
@@ -80,7 +95,19 @@ class ReceivedFiles:
 
     def take(self, handle: str) -> ReceivedFile | None:
         """The file of this handle, once."""
-        return self._waiting.pop(handle, None)
+        found = self._waiting.get(handle)
+        if not isinstance(found, ReceivedFile):
+            return None
+        del self._waiting[handle]
+        return found
+
+    def take_stream(self, handle: str) -> ReceivedStream | None:
+        """The connection of this handle, once."""
+        found = self._waiting.get(handle)
+        if not isinstance(found, ReceivedStream):
+            return None
+        del self._waiting[handle]
+        return found
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -96,7 +123,7 @@ class ReceivedFiles:
             task.add_done_callback(self._receiving.discard)
 
     async def _receive(self, connection: socket.socket) -> None:
-        found: tuple[str, int] | None = None
+        found: tuple[str, int | None] | None = None
         receiving = asyncio.ensure_future(asyncio.to_thread(_received, connection))
         try:
             found = await asyncio.shield(receiving)
@@ -107,17 +134,19 @@ class ReceivedFiles:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             await asyncio.wait({receiving})
-            if not receiving.cancelled() and receiving.exception() is None and (late := receiving.result()):
-                os.close(late[1])
+            if not receiving.cancelled() and receiving.exception() is None:
+                _forget(receiving.result())
             connection.close()
             raise
         if found is None or len(self._waiting) >= MOST_WAITING or found[0] in self._waiting:
-            if found is not None:
-                os.close(found[1])
+            _forget(found)
             connection.close()
             return
         handle, descriptor = found
-        self._waiting[handle] = ReceivedFile(descriptor, connection)
+        if descriptor is None:
+            self._waiting[handle] = ReceivedStream(connection)
+        else:
+            self._waiting[handle] = ReceivedFile(descriptor, connection)
         asyncio.get_running_loop().call_later(CLAIM_SECONDS, self._drop, handle)
         try:
             connection.send(b"k")
@@ -130,14 +159,21 @@ class ReceivedFiles:
             found.close()
 
 
-def _received(connection: socket.socket) -> tuple[str, int] | None:
-    """The handle and the descriptor, if both are what they should be."""
+def _forget(found: tuple[str, int | None] | None) -> None:
+    if found is not None and found[1] is not None:
+        os.close(found[1])
+
+
+def _received(connection: socket.socket) -> tuple[str, int | None] | None:
+    """The handle and the descriptor, if they are what they should be; none with a connection to be written to."""
     connection.settimeout(RECEIVE_SECONDS)
     said, descriptors, _, _ = socket.recv_fds(connection, HANDLE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
     connection.setblocking(False)
     try:
         handle = said.decode("ascii", "replace")
-        right = len(handle) == HANDLE_BYTES and handle.isalnum() and len(descriptors) == 1
+        right = len(handle) == HANDLE_BYTES and handle.isalnum()
+        if right and not descriptors:
+            return handle, None
         if right and stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
             return handle, descriptors.pop()
         return None

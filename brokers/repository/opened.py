@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from brokers.repository.manifest import ChunkRef, CopyInfo, IndexEntry, Manifest, Part
+from brokers.repository.partreader import WholeEntries
 from brokers.repository.placed import PassedBytes
 from brokers.sdk.digests import Buffer, digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, Layout
@@ -227,6 +228,9 @@ class CopyRepository(Protocol):
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
         """The part, every chunk checked as it is read. Raises CorruptChunk, CorruptPart in place of its END."""
+
+    def read_batches(self, copy: str, part: Part) -> Iterator[WholeEntries | EntryBegin | Data | EntryEnd | End]:
+        """The same of a part with entries, small ones together, their digests left to whoever gets them."""
 
     def entries(self, copy: str, part: Part) -> Iterator[IndexEntry]:
         """The entries of an entries part, in order, without their bytes. Raises CorruptChunk, CorruptPart."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -10,6 +10,11 @@ from brokers.repository.errors import CorruptPart
 from brokers.repository.manifest import ChunkRef, IndexEntry, Part
 from brokers.sdk.digests import Hasher
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd, entry_line
+
+SMALL_BYTES = 1 << 20
+BATCH_BYTES = 2 << 20
+BATCH_LINES_BYTES = 256 << 10
+"""Entries up to so many bytes are given together: up to about so many bytes of theirs, or of their lines."""
 
 ReadChunk = Callable[[ChunkRef], bytes]
 """Gives the checked plaintext of a chunk, or raises CorruptChunk."""
@@ -147,6 +152,64 @@ def read_events(part: Part, source: ChunkSource, *, copy: str) -> Iterator[Entry
             size += entry.size
             entries += 1
             yield EntryEnd(entry.size, entry.digest)
+    expected = (part.size, part.digest, part.chunk_count, part.entries or 0)
+    if (size, hasher.hex(), count, entries) != expected:
+        raise CorruptPart("its size or digest is not what was written", copy=copy, part=part.name)
+    yield End(size, part.digest, part.entries)
+
+
+class WholeEntries(NamedTuple):
+    """Some small entries: their entry lines, and their chunks in order."""
+
+    lines: bytes
+    data: list[bytes]
+
+
+def read_batches(
+    part: Part, source: ChunkSource, *, copy: str
+) -> Iterator[WholeEntries | EntryBegin | Data | EntryEnd | End]:
+    """A part with entries as `read_events` gives it, small entries together. The digests of those are left to whoever
+    gets them: their lines say them. Raises CorruptChunk or CorruptPart."""
+    size, count, entries = 0, 0, 0
+    hasher, entry_hasher = Hasher(), Hasher()
+    entry: IndexEntry | None = None
+    entry_size = 0
+    lines, data, gathered = bytearray(), list[bytes](), 0
+    for item in source.all(_items(part, source.one, copy=copy)):
+        if isinstance(item, IndexEntry):
+            entry, entry_size = item, 0
+            if item.size > SMALL_BYTES:
+                if lines:
+                    yield WholeEntries(bytes(lines), data)
+                    lines, data, gathered = bytearray(), [], 0
+                entry_hasher = Hasher()
+                yield EntryBegin(item.key, item.size, item.metadata)
+        elif item is not None:
+            count += 1
+            entry_size += len(item)
+            if entry is not None and entry.size > SMALL_BYTES:
+                entry_hasher.update(item)
+                yield Data(item)
+            else:
+                data.append(item)
+        elif entry is not None:
+            big = entry.size > SMALL_BYTES
+            if entry_size != entry.size or (big and entry_hasher.hex() != entry.digest):
+                raise CorruptPart(f"entry {entry.key!r} is not what was written", copy=copy, part=part.name)
+            line = entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest)
+            hasher.update(line)
+            size += entry.size
+            entries += 1
+            if big:
+                yield EntryEnd(entry.size, entry.digest)
+                continue
+            lines += line
+            gathered += entry.size
+            if gathered >= BATCH_BYTES or len(lines) >= BATCH_LINES_BYTES:
+                yield WholeEntries(bytes(lines), data)
+                lines, data, gathered = bytearray(), [], 0
+    if lines:
+        yield WholeEntries(bytes(lines), data)
     expected = (part.size, part.digest, part.chunk_count, part.entries or 0)
     if (size, hasher.hex(), count, entries) != expected:
         raise CorruptPart("its size or digest is not what was written", copy=copy, part=part.name)

@@ -24,6 +24,7 @@ from brokers.sdk.copystream_bodies import (
 )
 from brokers.sdk.copystream_events import read_events
 from brokers.sdk.copystream_http import CopyStreamError, broken, connection, damaged, request, send_guarded
+from brokers.sdk.copystream_near import Take, take_in_thread
 from brokers.sdk.digests import Buffer, Hasher
 from brokers.sdk.frames import (
     ENTRIES_TYPE,
@@ -256,6 +257,11 @@ class CopyReader:
                 count,
             ):
                 raise damaged(part, "the part did not arrive as it was stored: its size or digest differs")
+
+    async def take_entries(self, part: str, take: Take) -> bool:
+        """Where the repository is on this machine: calls ``take`` in a thread with all of the part, small entries
+        together (`brokers.sdk.copystream_near`). Whether it is; if not, nothing was done."""
+        return await take_in_thread(self._grant, part, take, progress=self._passed)
 
     def _passed(self, length: int) -> None:
         if self._progress is not None:

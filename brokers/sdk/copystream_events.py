@@ -32,7 +32,7 @@ async def read_events(
                     await pace.take(len(block))
                 for event in decoder.feed(block):
                     if isinstance(event, Failure):
-                        raise CopyStreamError(_failure(part, event))
+                        raise CopyStreamError(failure_of(part, event))
                     yield event
             decoder.finish()
         except FrameError as error:
@@ -41,7 +41,8 @@ async def read_events(
             raise broken(part, error) from error
 
 
-def _failure(part: str, failure: Failure) -> Problem:
+def failure_of(part: str, failure: Failure) -> Problem:
+    """What the repository said."""
     if failure.temporary:
         return temporary(failure.code, failure.message, field=part)
     return permanent(failure.code, failure.message, field=part)

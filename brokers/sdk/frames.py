@@ -21,6 +21,51 @@ from enum import Enum, IntEnum, auto
 import msgspec
 
 from brokers.sdk.digests import DIGEST_BYTES, Buffer
+from brokers.sdk.frame_events import (
+    Data as Data,
+)
+from brokers.sdk.frame_events import (
+    DataAt as DataAt,
+)
+from brokers.sdk.frame_events import (
+    End as End,
+)
+from brokers.sdk.frame_events import (
+    EntryBegin as EntryBegin,
+)
+from brokers.sdk.frame_events import (
+    EntryEnd as EntryEnd,
+)
+from brokers.sdk.frame_events import (
+    Failure as Failure,
+)
+from brokers.sdk.frame_events import (
+    FrameError as FrameError,
+)
+from brokers.sdk.frame_events import (
+    Kept as Kept,
+)
+from brokers.sdk.frame_events import (
+    KeptEntry as KeptEntry,
+)
+from brokers.sdk.frame_events import (
+    KeptRange as KeptRange,
+)
+from brokers.sdk.frame_events import (
+    Known as Known,
+)
+from brokers.sdk.frame_events import (
+    KnownEntry as KnownEntry,
+)
+from brokers.sdk.frame_events import (
+    Placed as Placed,
+)
+from brokers.sdk.frame_events import (
+    PlacedEntry as PlacedEntry,
+)
+from brokers.sdk.frame_events import (
+    StoredChunk as StoredChunk,
+)
 
 STREAM_TYPE = "application/vnd.calque.stream"
 ENTRIES_TYPE = "application/vnd.calque.entries"
@@ -72,128 +117,6 @@ _MEDIA_TYPES = {
 }
 
 
-class FrameError(ValueError):
-    """The peer sent what the format doesn't allow, or its body was cut short."""
-
-
-class EntryBegin(msgspec.Struct, frozen=True):
-    """The head of an entry; its bytes follow. `size` is in bytes, and checked when the entry ends."""
-
-    key: str
-    size: int
-    metadata: dict[str, str] = {}
-
-
-class Data(msgspec.Struct, frozen=True):
-    """Some bytes of the stream or of the open entry. A DATA frame may come as several of these."""
-
-    data: Buffer
-
-
-class DataAt(msgspec.Struct, frozen=True):
-    """Some bytes of the open entry, which lie in the file that was passed: offset and length."""
-
-    at: int
-    length: int
-
-
-class EntryEnd(msgspec.Struct, frozen=True):
-    """The entry is whole: its size in bytes and the BLAKE3 of its bytes; no digest if the bytes were not sent but lie
-    in a file that was passed."""
-
-    size: int
-    digest: str
-
-
-class End(msgspec.Struct, frozen=True):
-    """The body is whole: bytes of plaintext, entries (None unless entries), and the digest of the part; none if a file
-    was passed or a range kept: not all digests are known then."""
-
-    size: int
-    digest: str
-    entries: int | None = None
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """The sender can't go on. `temporary` says whether trying again may help."""
-
-    code: str
-    message: str
-    temporary: bool = False
-
-
-class StoredChunk(msgspec.Struct, frozen=True):
-    """One chunk as it lies in the repository: digest of its plaintext, and the zstd frame."""
-
-    digest: bytes
-    data: Buffer
-
-
-class KnownEntry(msgspec.Struct, frozen=True):
-    """An entry of an earlier copy: what an entry line says. Size in bytes, digest BLAKE3 of its bytes."""
-
-    key: str
-    size: int
-    metadata: dict[str, str]
-    digest: str
-
-
-class KeptEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An entry whose bytes are those of an entry of the parent copy, and are not sent: `key` and `metadata` as they
-    are now, `size` and `digest` as they were and are. `of` is the key that it had there, if that was another one."""
-
-    key: str
-    metadata: dict[str, str]
-    size: int
-    digest: str
-    of: str | None = None
-
-
-class KeptRange(msgspec.Struct, frozen=True):
-    """Entries that are kept as they are, by their numbers in the part of the parent copy, whose digest is `of`: `count`
-    from `first` (0 is the first one), with `size` bytes together."""
-
-    first: int
-    count: int
-    size: int
-    of: str
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """Some entries that are kept, in order."""
-
-    entries: list[KeptEntry]
-
-
-class PlacedEntry(msgspec.Struct, frozen=True):
-    """A whole entry whose bytes lie in the file that was passed: in pieces, each an offset and a length."""
-
-    key: str
-    size: int
-    metadata: dict[str, str]
-    pieces: tuple[tuple[int, int], ...]
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """Some entries in order; together they are small enough to be taken in at once."""
-
-    entries: list[PlacedEntry]
-
-
-class Known(msgspec.Struct, frozen=True):
-    """The lines of some entries, as they count into the digest of the part."""
-
-    lines: Buffer
-
-    def entries(self) -> list[KnownEntry]:
-        """Raises FrameError."""
-        try:
-            return _KNOWN_DECODER.decode_lines(self.lines)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise FrameError(f"a KNOWN frame can't be read: {error}") from error
-
-
-_KNOWN_DECODER = msgspec.json.Decoder(KnownEntry)
 _KEPT_DECODER = msgspec.json.Decoder(KeptEntry)
 _LINES_ENCODER = msgspec.json.Encoder()
 _PLACED_DECODER = msgspec.json.Decoder(PlacedEntry)
@@ -312,6 +235,11 @@ class FrameDecoder:
     @property
     def done(self) -> bool:
         return self._state is _State.DONE
+
+    @property
+    def between(self) -> bool:
+        """Whether a new entry may begin, if there are any."""
+        return self._state is _State.BETWEEN
 
     def feed(self, block: Buffer) -> Iterator[Event]:
         """Events of `block`. Raises FrameError for what the layout doesn't allow. Exhaust before feeding on."""

@@ -171,16 +171,33 @@ async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], N
         connection.close()
 
 
+@asynccontextmanager
+async def stream_from(name: str) -> AsyncIterator[tuple[str, socket.socket]]:
+    """A connection on which the repository at this name can send a part, and the handle that requests name it by. It is
+    read from threads; whoever leaves has to know that none reads any more. Raises ``OSError``."""
+    handle = secrets.token_hex(HANDLE_BYTES // 2)
+    opening = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, None))
+    try:
+        connection = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+    try:
+        yield handle, connection
+    finally:
+        connection.close()
+
+
 def _close(passed: asyncio.Future[socket.socket]) -> None:
     """Nobody wants it any more."""
     if not passed.cancelled() and passed.exception() is None:
         passed.result().close()
 
 
-def _pass(where: str, handle: str, descriptor: int) -> socket.socket:
+def _pass(where: str, handle: str, descriptor: int | None) -> socket.socket:
     connection = _connect(where)
     try:
-        socket.send_fds(connection, [handle.encode()], [descriptor])
+        socket.send_fds(connection, [handle.encode()], [] if descriptor is None else [descriptor])
         if not connection.recv(1):
             raise ConnectionResetError("the repository took no file")
         connection.setblocking(False)

@@ -18,6 +18,10 @@ class Pace:
         self._rate = bytes_per_second
         self._due = 0.0
 
+    @property
+    def limited(self) -> bool:
+        return self._rate > 0
+
     def pieces(self, block: bytes) -> Iterable[bytes]:
         """The block, cut into what may go at once."""
         most = max(_LEAST_BYTES, int(self._rate * AHEAD_SECONDS))

@@ -17,7 +17,7 @@ from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
 from brokers.volume.existing import check_tree, existing_tree
-from brokers.volume.filling import fill
+from brokers.volume.filling import fill, fill_here
 from brokers.volume.inventory import Origin
 from brokers.volume.moments import Moments, Note
 from brokers.volume.paths import WrongCopy, encode
@@ -324,7 +324,8 @@ class VolumeBroker(Broker):
             raise permanent_error("wrong_copy", f"the copy has no part {TREE_PART!r}", field="restore")
         total = part.size
         with Restorer(making, notes=self._volumes.notes(service_id)) as restorer:
-            await fill(restorer, reader.read_entries(TREE_PART))
+            if not await reader.take_entries(TREE_PART, partial(fill_here, restorer, TREE_PART)):
+                await fill(restorer, reader.read_entries(TREE_PART))
         return total
 
     async def _abandon(self, service_id: str) -> None:

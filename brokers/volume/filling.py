@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
+from brokers.sdk.copystream_near import Received, check
 from brokers.sdk.digests import Buffer
-from brokers.sdk.frames import EntryBegin
+from brokers.sdk.frames import Data, EntryBegin, EntryEnd, KnownEntry
+from brokers.sdk.near_frames import Whole
 from brokers.volume.linux import BLOCK_BYTES
 from brokers.volume.reading import BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES
 from brokers.volume.restoring import OpenFile, Restorer
 from brokers.volume.threads import in_thread
+
+WRITERS = 2
 
 _Batch = list[tuple[EntryBegin, bytes]]
 
@@ -38,6 +45,52 @@ async def fill(restorer: Restorer, entries: AsyncIterator[tuple[EntryBegin, Asyn
         await in_thread(lambda _: restorer.complete())
     finally:
         await writer.stop()
+
+
+def fill_here(restorer: Restorer, part: str, events: Iterator[Received]) -> None:
+    """The same, in a thread, from what comes without detours: small files are written by several threads."""
+    writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="restore")
+    writing: deque[Future[None]] = deque()
+
+    def wait(*, most: int) -> None:
+        while len(writing) > most:
+            writing.popleft().result()
+
+    head: EntryBegin | None = None
+    file: OpenFile | None = None
+    try:
+        for event in events:
+            if isinstance(event, Whole):
+                wait(most=WRITERS)
+                if any(entry.metadata.get("type") == "hardlink" for entry in event.entries):
+                    # What they lead to has to be there.
+                    wait(most=0)
+                    _write_whole(restorer, part, event, made=())
+                    continue
+                made = [entry for entry in event.entries if entry.metadata.get("type") == "directory"]
+                restorer.add((entry, b"") for entry in made)
+                writing.append(writers.submit(_write_whole, restorer, part, event, made=made))
+            elif isinstance(event, EntryBegin):
+                head, file = event, restorer.begin(event)
+            elif isinstance(event, Data) and file is not None:
+                file.write(memoryview(event.data))
+            elif isinstance(event, EntryEnd) and head is not None and file is not None:
+                finishing, file = file, None
+                restorer.finish(head, finishing)
+        wait(most=0)
+    finally:
+        writers.shutdown(cancel_futures=True)
+        if file is not None:
+            os.close(file.descriptor)
+    restorer.complete()
+
+
+def _write_whole(restorer: Restorer, part: str, whole: Whole, *, made: Sequence[KnownEntry]) -> None:
+    """Make entries, but for those that are made already."""
+    check(part, whole)
+    there = {id(entry) for entry in made}
+    restorer.add((entry, data) for entry, data in zip(whole.entries, whole.data, strict=True) if id(entry) not in there)
+    whole.release()
 
 
 class _Writer:

@@ -11,14 +11,15 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from brokers.sdk.frames import EntryBegin
+from brokers.sdk.frames import EntryBegin, KnownEntry
 from brokers.volume.attributes import mode_in, number, segments_in, xattrs_in
 from brokers.volume.linux import Segment, open_directory, sync_filesystem, write_fully
 from brokers.volume.paths import Parts, WrongCopy, decode, parts_of
@@ -26,6 +27,7 @@ from brokers.volume.paths import Parts, WrongCopy, decode, parts_of
 _SET_IDS = 0o6000
 _PLAIN_BITS = 0o777
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+Head = EntryBegin | KnownEntry
 _LENGTH = struct.Struct(">I")
 _FAULTS = frozenset(
     {
@@ -66,14 +68,15 @@ class OpenFile:
 
 
 class Restorer:
-    """Fills the empty directory ``tree``. ``notes`` is a file of its own, outside. Calls block; one at a time."""
+    """Fills the empty directory ``tree``. ``notes`` is a file of its own, outside. Calls block; one at a time, but for
+    :meth:`add` of what is no directory: several threads may do that, once the directories are there."""
 
     def __init__(self, tree: Path, *, notes: Path) -> None:
         self._tree = tree
         self._notes_file = notes
         self._owners = os.geteuid() == 0
         self._root = -1
-        self._parent: tuple[Parts, int] | None = None
+        self._parents: dict[int, tuple[Parts, int]] = {}
         self._filling: OpenFile | None = None
 
     def __enter__(self) -> Restorer:
@@ -89,7 +92,7 @@ class Restorer:
         self._notes_file.unlink(missing_ok=True)
         os.close(self._root)
 
-    def add(self, entries: Sequence[tuple[EntryBegin, bytes]]) -> None:
+    def add(self, entries: Iterable[tuple[Head, bytes | memoryview]]) -> None:
         """Make entries whose bytes are all there. Raises :class:`WrongCopy`, ``OSError``."""
         for head, data in entries:
             with self._blamed(head):
@@ -123,7 +126,7 @@ class Restorer:
         sync_filesystem(self._root)
 
     @contextmanager
-    def _blamed(self, head: EntryBegin) -> Iterator[None]:
+    def _blamed(self, head: Head) -> Iterator[None]:
         try:
             yield
         except WrongCopy as error:
@@ -133,7 +136,7 @@ class Restorer:
                 raise
             raise WrongCopy(f"entry {head.key[:200]!r} can't be made: {error.strerror}") from None
 
-    def _make(self, head: EntryBegin, data: bytes) -> None:
+    def _make(self, head: Head, data: bytes | memoryview) -> None:
         kind = head.metadata.get("type")
         if kind == "file":
             file = self._open(head)
@@ -167,11 +170,11 @@ class Restorer:
         else:
             raise WrongCopy(f"its type {kind!r} is unknown")
 
-    def _directory(self, parts: Parts, head: EntryBegin) -> None:
+    def _directory(self, parts: Parts, head: Head) -> None:
         if parts:
             directory, name = self._place(parts)
             os.mkdir(name, mode=0o700, dir_fd=directory)
-        record = msgspec.json.encode(head)
+        record = msgspec.json.encode(EntryBegin(head.key, head.size, head.metadata))
         self._notes.write(record + _LENGTH.pack(len(record)))
 
     def _hardlink(self, directory: int, name: bytes, metadata: Mapping[str, str]) -> None:
@@ -184,7 +187,7 @@ class Restorer:
         finally:
             os.close(source)
 
-    def _open(self, head: EntryBegin) -> OpenFile:
+    def _open(self, head: Head) -> OpenFile:
         whole, segments = segments_in(head.metadata, size=head.size)
         mode = mode_in(head.metadata) & _PLAIN_BITS
         directory, name = self._place(parts_of(head.key))
@@ -198,7 +201,7 @@ class Restorer:
             raise
         return OpenFile(descriptor, segments)
 
-    def _close(self, head: EntryBegin, file: OpenFile) -> None:
+    def _close(self, head: Head, file: OpenFile) -> None:
         try:
             self._set_file(file.descriptor, head.metadata)
         finally:
@@ -245,15 +248,20 @@ class Restorer:
         """The open directory that an entry goes into, and the entry's name in it."""
         if not parts:
             raise WrongCopy("the tree itself is a directory")
-        if self._parent is None or self._parent[0] != parts[:-1]:
-            self._leave()
-            self._parent = (parts[:-1], open_directory(self._root, parts[:-1]))
-        return self._parent[1], parts[-1]
+        thread = threading.get_ident()
+        parent = self._parents.get(thread)
+        if parent is None or parent[0] != parts[:-1]:
+            opened = open_directory(self._root, parts[:-1])
+            self._parents[thread] = (parts[:-1], opened)
+            if parent is not None:
+                os.close(parent[1])
+            return opened, parts[-1]
+        return parent[1], parts[-1]
 
     def _leave(self) -> None:
-        if self._parent is not None:
-            os.close(self._parent[1])
-            self._parent = None
+        """No thread is at work any more."""
+        while self._parents:
+            os.close(self._parents.popitem()[1][1])
 
     def _directories(self) -> Iterator[EntryBegin]:
         """The directories, last one first."""

@@ -55,7 +55,7 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import Singly, index_blocks, index_entries, read_events
+from brokers.repository.partreader import Singly, WholeEntries, index_blocks, index_entries, read_batches, read_events
 from brokers.repository.signing import SigningKey
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
@@ -230,6 +230,11 @@ class Repository:
         """The part, every chunk checked as it is read. Raises CorruptChunk, CorruptPart in place of its END."""
         source = Singly(lambda ref: self.read_chunk(ref, copy=copy, part=part.name))
         return read_events(part, source, copy=copy)
+
+    def read_batches(self, copy: str, part: Part) -> Iterator[WholeEntries | EntryBegin | Data | EntryEnd | End]:
+        """The same of a part with entries, small ones together."""
+        source = Singly(lambda ref: self.read_chunk(ref, copy=copy, part=part.name))
+        return read_batches(part, source, copy=copy)
 
     def read_chunk(self, ref: ChunkRef, *, copy: str, part: str) -> bytes:
         return self.chunks.read(ref.digest, size=ref.size, copy=copy, part=part)

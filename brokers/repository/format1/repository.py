@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -49,7 +50,14 @@ from brokers.repository.opened import (
     Stats,
     Verification,
 )
-from brokers.repository.partreader import all_chunks, index_blocks, index_entries, read_events
+from brokers.repository.partreader import (
+    WholeEntries,
+    all_chunks,
+    index_blocks,
+    index_entries,
+    read_batches,
+    read_events,
+)
 from brokers.repository.signing import SigningKey
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import digest_hex
@@ -57,6 +65,7 @@ from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
 from schemas.problems import CalqueError
 from schemas.values import ImageContent
 
+T = TypeVar("T")
 PACK_BYTES = 32 << 20
 SAMPLE_SHARE = 0.02
 """How much of a copy a sample reads."""
@@ -231,8 +240,14 @@ class Repository:
         return there
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
+        yield from self._recalling(copy, read_events(part, self.reader.source(copy, part.name), copy=copy))
+
+    def read_batches(self, copy: str, part: Part) -> Iterator[WholeEntries | EntryBegin | Data | EntryEnd | End]:
+        yield from self._recalling(copy, read_batches(part, self.reader.source(copy, part.name), copy=copy))
+
+    def _recalling(self, copy: str, events: Iterator[T]) -> Iterator[T]:
         try:
-            yield from read_events(part, self.reader.source(copy, part.name), copy=copy)
+            yield from events
         except CalqueError as error:
             if error.problem.code == ARCHIVED:
                 self._recall(copy)

@@ -1,8 +1,10 @@
 """Copies between processes of one machine: without TLS, and files that are passed instead of sent."""
 
+import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,7 +22,12 @@ from brokers.sdk.copystream import (
     PlacedBatch,
     PlacedEntry,
 )
+from brokers.sdk.copystream_near import Received, check
+from brokers.sdk.digests import digest_hex
+from brokers.sdk.frames import Data, EntryBegin, FrameError, entry_line
+from brokers.sdk.near_frames import Whole, receive, send_whole
 from schemas.brokers import CopyGrant
+from schemas.problems import Actor
 from tests.integration.filesystem.certificates import Authority
 from tests.integration.filesystem.site import Site
 
@@ -212,3 +219,129 @@ async def test_who_must_show_a_certificate_is_told_no_short_way(here: Site, sout
     assert grant.near == ""
     await south.transfer(grant).run()
     assert await south.read("c1", "dump") == SMALL
+
+
+# --- reading
+
+
+async def taken(site: Site, copy: str, *, grant: CopyGrant | None = None) -> dict[str, bytes]:
+    """The entries as a reader on the same machine gets them."""
+    found: dict[str, bytes] = {}
+
+    def take(events: Iterator[Received]) -> None:
+        key = ""
+        for event in events:
+            if isinstance(event, Whole):
+                check("tree", event)
+                found.update({entry.key: bytes(data) for entry, data in zip(event.entries, event.data, strict=True)})
+                event.release()
+            elif isinstance(event, EntryBegin):
+                key = event.key
+                found[key] = b""
+            elif isinstance(event, Data):
+                found[key] += bytes(event.data)
+
+    assert await CopyReader(grant or only_near(site.open_read(copy))).take_entries("tree", take)
+    return found
+
+
+async def test_entries_are_taken_in_a_thread(here: Site) -> None:
+    told: list[int] = []
+    many = {f"{number:05}": os.urandom(number % 50) for number in range(3000)}
+
+    async def entries() -> AsyncIterator[EntrySource]:
+        for key, data in {**ENTRIES, **many}.items():
+            yield key, METADATA, len(data), blocks(data)
+
+    await CopyWriter(here.open_write("c1"), progress=told.append).write_entries("tree", entries())
+    here.repository.commit("c1")
+    assert await taken(here, "c1") == {**ENTRIES, **many}
+
+
+async def test_a_damaged_chunk_ends_what_is_taken_in_an_error(here: Site) -> None:
+    await CopyWriter(here.open_write("c1")).write_entries("tree", sent())
+    committed = here.repository.commit("c1")
+    part = committed.part("tree")
+    assert part is not None
+    chunk = [ref.digest for entry in here.repository.entries("c1", part) for ref in entry.chunks][-2]
+    here.damage(chunk)
+    with pytest.raises(CopyStreamError, match=chunk) as caught:
+        await taken(here, "c1")
+    assert not caught.value.problem.temporary
+
+
+async def test_what_taking_raises_comes_out_as_it_is(here: Site) -> None:
+    await CopyWriter(here.open_write("c1")).write_entries("tree", sent())
+    here.repository.commit("c1")
+
+    def take(events: Iterator[Received]) -> None:
+        next(events)
+        raise ValueError("no room here")
+
+    with pytest.raises(ValueError, match="no room here"):
+        await CopyReader(only_near(here.open_read("c1"))).take_entries("tree", take)
+    assert await taken(here, "c1") == ENTRIES
+
+
+async def test_taking_ends_when_it_is_cancelled(here: Site) -> None:
+    await CopyWriter(here.open_write("c1")).write_entries("tree", sent())
+    here.repository.commit("c1")
+    began, ended = threading.Event(), threading.Event()
+
+    def take(events: Iterator[Received]) -> None:
+        try:
+            for _ in events:
+                began.set()
+            raise AssertionError("it came to its end")
+        finally:
+            ended.set()
+
+    def slowly(events: Iterator[Received]) -> None:
+        take(each for each in events if not began.is_set() or not cancelled.wait(60))
+
+    cancelled = threading.Event()
+    taking = asyncio.create_task(CopyReader(only_near(here.open_read("c1"))).take_entries("tree", slowly))
+    await asyncio.to_thread(began.wait, 60)
+    taking.cancel()
+    asyncio.get_running_loop().call_later(0.1, cancelled.set)
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert ended.is_set()
+
+
+async def test_a_token_for_another_purpose_takes_nothing(here: Site) -> None:
+    await CopyWriter(here.open_write("c1")).write_entries("tree", sent())
+    here.repository.commit("c1")
+    with pytest.raises(CopyStreamError) as caught:
+        await taken(here, "c1", grant=only_near(here.open_write("c2")))
+    assert caught.value.problem.actor is Actor.CALLER
+
+
+async def test_there_is_no_short_way_to_another_machine(here: Site) -> None:
+    here.told_near = False
+    assert not await CopyReader(here.open_read("c1", seconds=60)).take_entries("tree", lambda _: None)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 5, 9, 40, -1])
+def test_frames_that_are_cut_short_are_noticed(cut: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    line = entry_line(key="a", size=3, metadata={}, digest=digest_hex(b"abc"))
+    with ours, theirs:
+        send_whole(ours, line, [b"abc"])
+        theirs.settimeout(30)
+        whole = theirs.recv(1000)
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with theirs:
+        with ours:
+            ours.sendall(whole[:cut] if cut >= 0 else whole)
+        with pytest.raises(FrameError, match="cut short"):
+            list(receive(theirs))
+
+
+@pytest.mark.parametrize("size", [2, 4, -1])
+def test_whole_entries_must_fill_their_frame(size: int) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        send_whole(ours, entry_line(key="a", size=size, metadata={}, digest="00"), [b"abc"])
+        with pytest.raises(FrameError, match="than its entries"):
+            list(receive(theirs))
