@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import stat
+import threading
 from contextlib import suppress
 
 from brokers.repository.placed import PassedBytes
@@ -26,6 +27,7 @@ class ReceivedFile:
     def __init__(self, descriptor: int, connection: socket.socket) -> None:
         self.bytes = PassedBytes(descriptor)
         self._connection = connection
+        self._lock = threading.Lock()
         self._untold = 0
 
     def told(self, count: int) -> None:
@@ -35,13 +37,14 @@ class ReceivedFile:
         if not self._untold:
             return
         # That a writer is gone is noticed by its request.
-        with suppress(OSError):
+        with self._lock, suppress(OSError):
             self._connection.send(count_bytes(self._untold))
             self._untold = 0
 
     def close(self) -> None:
         self.bytes.close()
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
 
 class ReceivedStream:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -206,7 +207,8 @@ class Moments:
                 settled_ns=settled,
                 boot=self._boot,
             )
-            write_inventory(place / "staged", survey.entries())
+            with closing(survey.entries()) as entries:  # no thread writes to the content when it is closed
+                write_inventory(place / "staged", entries)
         expires = time.time() + note.hold_seconds
         return msgspec.structs.replace(note, staged_ns=settled, content=content.end, origin=origin, expires=expires)
 
@@ -219,7 +221,8 @@ class Moments:
             origin, earlier = staged.origin, Earlier(read_inventory(place / "staged"))
         with Content(place / "content", begin=begin, clones=self._clones, stop=stop) as content:
             survey = Survey(tree, content=content, earlier=earlier, trusted_ns=trusted, stop=stop)
-            written = write_inventory(place / "entries", survey.entries())
+            with closing(survey.entries()) as entries:
+                written = write_inventory(place / "entries", entries)
         now = time.time()
         words = [f"{written.entries} entries", f"fixed at {timestamp(datetime.fromtimestamp(now, UTC))}"]
         if survey.skipped:

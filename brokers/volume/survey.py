@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -179,8 +179,9 @@ class Survey:
         self.skipped = 0
         self.reused = 0
 
-    def entries(self) -> Iterator[Entry]:
-        """The entries of the tree, in the order of an inventory. Files are read by some threads, ahead of who asks."""
+    def entries(self) -> Generator[Entry, None, None]:
+        """The entries of the tree, in the order of an inventory. Files are read by some threads, ahead of who asks:
+        close it before the content is closed."""
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="survey")
         waiting: deque[list[Entry] | Future[list[Entry]]] = deque()
         try:
