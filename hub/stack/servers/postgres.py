@@ -63,6 +63,11 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
+SINCE: Mapping[str, int] = {"io_method": 18}
+"""Settings that older versions don't know, by the first one that does."""
+BUILTIN_LOCALES_SINCE = 17
+
+
 @dataclass(frozen=True, kw_only=True)
 class PostgresServer:
     """How to reach the server as its superuser. `bin_dir` holds pg_dump, pg_restore, pg_basebackup, psql."""
@@ -168,8 +173,9 @@ class _Cluster:
             await self._initialise(programs)
         else:
             check_postgres(self._data, programs=await _major_version(programs))
+        major = int(await _major_version(programs))
         settings = {
-            **SETTINGS,
+            **{name: value for name, value in SETTINGS.items() if major >= SINCE.get(name, 0)},
             "listen_addresses": f"'{LOOPBACK}'",
             "port": str(self._server.port),
             "unix_socket_directories": f"'{sockets}'",
@@ -196,11 +202,13 @@ class _Cluster:
         fresh.rename(self._data)
 
     async def _run_initdb(self, programs: Path, fresh: Path, *, password_file: Path) -> None:
+        builtin = int(await _major_version(programs)) >= BUILTIN_LOCALES_SINCE
         process = await asyncio.create_subprocess_exec(
             str(programs / "initdb"),
             *("-D", str(fresh if self._reachable(self._directory) else ENTERED)),
             *("-U", SUPERUSER, "--pwfile", str(password_file), "--auth=scram-sha-256"),
-            *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions"),
+            *("--encoding=UTF8", "--no-instructions"),
+            *(("--locale-provider=builtin", "--locale=C.UTF-8") if builtin else ("--locale=C",)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
