@@ -108,8 +108,8 @@ class CopyWire:
                     yield block
                 if run.ended:
                     break
-                if len(piece) < SHORT_BYTES < total:
-                    await asyncio.sleep(PAUSE_SECONDS)
+                # What is there is received without a pause: others on the event loop must have their turn.
+                await asyncio.sleep(PAUSE_SECONDS if len(piece) < SHORT_BYTES < total else 0)
             piece = await self._receive(SILENCE_SECONDS if run.looks_failed else None)
             if not piece:
                 raise run.failure()
@@ -126,6 +126,7 @@ class CopyWire:
                 await self._send(block)
                 if self._answered():
                     break
+                await asyncio.sleep(0)
         except (WireFailed, asyncio.CancelledError):
             self._shut()
             raise
@@ -217,8 +218,8 @@ class _Run:
         self._size += len(piece)
         if self._word in self._tail:
             self._find_end()
-        kept = len(self._pieces[-1])
-        if self.ended or self._size - kept < BLOCK_BYTES or kept < TAIL_BYTES:
+        kept = 0 if self.ended else len(self._pieces[-1])
+        if self._size - kept < BLOCK_BYTES or kept < TAIL_BYTES:
             return b""
         last = self._pieces.pop()
         block = b"".join(self._pieces)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -15,7 +15,6 @@ from brokers.postgres.onedump import restore_dump
 from brokers.postgres.parallel.copying import DIRECTORY_PART, copy_tables
 from brokers.postgres.parallel.failures import first_failure
 from brokers.postgres.parallel.restoring import TablesFirst, Target
-from brokers.postgres.parallel.tables import Table
 from brokers.postgres.programs import ProgramFailed
 from brokers.postgres.server import Lost, Server
 from brokers.postgres.settings import PostgresSettings
@@ -70,13 +69,11 @@ class Logical:
         version = moment.session.version  # a discard may close the session when the dump has all been read
         try:
             tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
-            apart = [] if request.masking else moment.tables  # rows are masked in the dump
             with first_failure():
                 async with asyncio.TaskGroup() as group:
-                    dumping = group.create_task(self._dump(request.copy, moment, writer, apart, tables))
-                    copying = group.create_task(self._copy_tables(request.copy, moment, writer)) if apart else None
-            database = dumping.result()
-            rows = copying.result() if copying else ()
+                    dumping = group.create_task(self._dump(request.copy, moment, writer, tables))
+                    copying = group.create_task(self._copy_tables(request.copy, moment, writer, tables))
+            database, rows = dumping.result(), copying.result()
         except (ProgramFailed, Lost) as error:
             if await moment.alive():
                 raise
@@ -94,21 +91,25 @@ class Logical:
             masked=tables.masked if tables else None,
         )
 
-    async def _dump(
-        self, copy: str, moment: Moment, writer: CopyWriter, apart: Sequence[Table], tables: MaskedTables | None
-    ) -> CopyPart:
-        """What ``pg_dump`` writes of the moment, besides the rows of the tables ``apart``."""
-        dump = await self._moments.dump(copy, moment, besides=apart)
+    async def _dump(self, copy: str, moment: Moment, writer: CopyWriter, tables: MaskedTables | None) -> CopyPart:
+        """What ``pg_dump`` writes of the moment, besides the rows of the tables that are read apart."""
+        dump = await self._moments.dump(copy, moment)
         try:
             blocks = filtered(dump.blocks(), tables) if tables else dump.blocks()
             return await writer.write_stream(DATABASE_PART, blocks, media_type=DUMP_TYPE)
         finally:
             await dump.stop()
 
-    async def _copy_tables(self, copy: str, moment: Moment, writer: CopyWriter) -> tuple[CopyPart, ...]:
+    async def _copy_tables(
+        self, copy: str, moment: Moment, writer: CopyWriter, filters: MaskedTables | None
+    ) -> tuple[CopyPart, ...]:
+        """The rows of tables that are read apart, where there are such."""
+        if not moment.tables:
+            return ()
         try:
             readers = await self._moments.readers(copy, moment)
-            return await copy_tables(moment.tables, readers, writer, piece_bytes=self._settings.parallel.piece_bytes)
+            piece_bytes = self._settings.parallel.piece_bytes
+            return await copy_tables(moment.tables, readers, writer, piece_bytes=piece_bytes, filters=filters)
         finally:
             await self._moments.end_reading(moment)
 

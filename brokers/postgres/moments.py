@@ -174,14 +174,11 @@ class Moments:
             raise moment_lost(copy, note.read_text() if note.exists() else "it was not prepared here")
         return moment
 
-    async def dump(self, copy: str, moment: Moment, *, besides: Sequence[Table] = ()) -> Program:
-        """A ``pg_dump`` that reads the moment, ``besides`` the rows of these tables: the one that waits, or a new
-        one, for another try or another choice of tables."""
+    async def dump(self, copy: str, moment: Moment) -> Program:
+        """A ``pg_dump`` that reads the moment, besides the rows of its ``tables``: the one that waits, or for another
+        try a new one."""
         dump, moment.waiting_dump = moment.waiting_dump, None
-        if dump and list(besides) != moment.tables:
-            await dump.stop()
-            dump = None
-        moment.streaming = dump or await self._start_dump(copy, moment.source, moment.snapshot, besides)
+        moment.streaming = dump or await self._start_dump(copy, moment.source, moment.snapshot, moment.tables)
         return moment.streaming
 
     async def readers(self, copy: str, moment: Moment) -> Readers:

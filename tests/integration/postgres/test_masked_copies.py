@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from schemas.brokers import Copied, CopyData, Done, MaskingPreview, PreviewMasking, StageCopy
 from schemas.ids import new_id
 from schemas.masking import Masking, MaskingOrder, MaskingRule, rules_digest
@@ -69,7 +71,10 @@ async def fill(broker: Postgres, service_id: str, *, people: int = 3000) -> None
             await app.execute(statement.replace("%%", "%").replace("%s", str(people)).encode())
 
 
-async def masked_copy(broker: Postgres, repository: Site, service_id: str, copy: str, *, key: Secret = KEY) -> None:
+async def masked_copy(
+    broker: Postgres, repository: Site, service_id: str, copy: str, *, key: Secret = KEY
+) -> list[str]:
+    """The parts that were written."""
     await broker.run("stage_copy", StageCopy(id=new_id(), service_id=service_id, copy=copy, masking=RULES), Done)
     await broker.prepare(service_id, copy)
     request = broker.copy_request(service_id, copy, repository.open_write(copy))
@@ -86,17 +91,24 @@ async def masked_copy(broker: Postgres, repository: Site, service_id: str, copy:
     assert copied.masked.columns == 12
     repository.repository.commit(copy)
     await broker.discard(copy)
+    return [part.name for part in copied.parts]
 
 
-async def test_what_is_restored_joins_and_holds_no_original_value(broker: Postgres, repository: Site) -> None:
-    await fill(broker, "masked")
-    await masked_copy(broker, repository, "masked", "copy-masked")
-    stream = b"".join([await repository.read("copy-masked", part) for part in ("database", "sequences")])
+@pytest.mark.parametrize("way", ["broker", "parallel"])
+async def test_what_is_restored_joins_and_holds_no_original_value(
+    way: str, broker: Postgres, parallel: Postgres, repository: Site
+) -> None:
+    broker = parallel if way == "parallel" else broker
+    source, target, copy = new_id(), new_id(), new_id()
+    await fill(broker, source)
+    parts = await masked_copy(broker, repository, source, copy)
+    assert any(part.startswith("rows-") for part in parts) == (way == "parallel")
+    stream = b"".join([await repository.read(copy, part) for part in parts])
     for hidden in HIDDEN:
         assert hidden.encode() not in stream, hidden
         assert hidden.encode().hex().encode() not in stream, hidden
-    await broker.provision("masked-2", restore=repository.open_read("copy-masked"))
-    async with await broker.connect("masked") as before, await broker.connect("masked-2") as after:
+    await broker.provision(target, restore=repository.open_read(copy))
+    async with await broker.connect(source) as before, await broker.connect(target) as after:
         for query in (
             "SELECT count(*), count(DISTINCT email), count(iban), count(DISTINCT number), min(id), max(id) FROM people",
             "SELECT count(*) FROM letters l JOIN people p ON sender = email AND person_number = number AND l.id = p.id",
