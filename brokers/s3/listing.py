@@ -12,7 +12,16 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from brokers.s3.listings import Listed
-from brokers.s3.pages import MANGLED, Body, Version, following_page, objects_page, sorted_by_key, versions_page
+from brokers.s3.pages import (
+    MANGLED,
+    Body,
+    Unreadable,
+    Version,
+    following_page,
+    objects_page,
+    sorted_by_key,
+    versions_page,
+)
 from brokers.s3.refusals import Refused
 from brokers.s3.wire import Wire
 
@@ -59,10 +68,14 @@ async def objects_now(wire: Wire) -> list[Version]:
 async def _all(wire: Wire, query: Mapping[str, str], parse: Callable[[Body], list[Version]]) -> list[Version]:
     """All pages. The next one is asked for before this one is read through."""
     found: list[Version] = []
+    last: dict[str, str] = {}
     asked = {**query, "encoding-type": "url"}
     answer = await wire.ask("GET", query=asked)
     while True:
         following = following_page(answer.body)
+        if following and following == last:
+            raise Unreadable("a listing of S3 does not get on: each page names the same next one")
+        last = following
         page = asyncio.to_thread(parse, answer.body)
         if not following:
             return found + await page

@@ -12,6 +12,12 @@ from xml.etree import ElementTree as Xml
 Body = bytes | bytearray
 MANGLED = "\ufffd"
 """What stands for a character that XML can't hold, in a listing whose keys are not quoted."""
+_DIGITS = 20
+_LISTING = re.compile(r"List\w*Result")
+
+
+class Unreadable(ValueError):
+    """An answer of S3 that says nothing we understand, though it came whole."""
 
 
 class Version(NamedTuple):
@@ -51,16 +57,16 @@ def following_page(body: Body) -> dict[str, str]:
 
 
 def versions_page(body: Body) -> list[Version]:
-    """A page of ListObjectVersions: the newest versions alone, none of deleted objects."""
-    root = _parsed(body)
+    """A page of ListObjectVersions: the newest versions alone, none of deleted objects. Raises Unreadable."""
+    root = _listing(body)
     quoted = _text(root, "EncodingType") == "url"
     lines = (_line(each, quoted=quoted) for each in _all(root, "Version"))
     return [_version(line, line.get("VersionId") or "null") for line in lines if line.get("IsLatest") == "true"]
 
 
 def objects_page(body: Body) -> list[Version]:
-    """A page of ListObjectsV2."""
-    root = _parsed(body)
+    """A page of ListObjectsV2. Raises Unreadable."""
+    root = _listing(body)
     quoted = _text(root, "EncodingType") == "url"
     return [_version(_line(each, quoted=quoted), "") for each in _all(root, "Contents")]
 
@@ -89,7 +95,7 @@ def error_of(body: Body) -> tuple[str, str]:
     """Code and message of an error; empty where the body says none."""
     try:
         root = _parsed(body)
-    except ValueError:
+    except Unreadable:
         return "", ""
     return _text(root, "Code"), _text(root, "Message")
 
@@ -103,14 +109,22 @@ def sorted_by_key(versions: list[Version]) -> list[Version]:
 def _parsed(body: Body) -> Xml.Element:
     try:
         return Xml.fromstring(bytes(body))  # noqa: S314 - expat itself refuses what grows when it is read
-    except Xml.ParseError as error:
-        raise ValueError(f"an answer of S3 can't be read: {error}") from error
+    except (Xml.ParseError, LookupError, ValueError) as error:
+        raise Unreadable(f"an answer of S3 can't be read: {error}") from error
+
+
+def _listing(body: Body) -> Xml.Element:
+    """The root of a page. What is none must not look like an empty bucket."""
+    root = _parsed(body)
+    if _LISTING.fullmatch(root.tag.rpartition("}")[2]) is None:
+        raise Unreadable(f"a listing of S3 is none: it begins with {root.tag[:80]!r}")
+    return root
 
 
 def _field(body: Body, name: bytes) -> str:
     """The text of an element that a page has once, outside its lines."""
     found = re.search(b"<" + name + b">([^<]*)</", body)
-    return unescape(found[1].decode()) if found else ""
+    return unescape(found[1].decode(errors="replace")) if found else ""
 
 
 def _all(root: Xml.Element, name: str) -> Iterator[Xml.Element]:
@@ -125,11 +139,15 @@ def _text(element: Xml.Element, name: str) -> str:
 def _line(element: Xml.Element, *, quoted: bool) -> dict[str, str]:
     """The fields of an object, in one pass: listings are long."""
     fields = {each.tag.rpartition("}")[2]: each.text or "" for each in element}
+    if not fields.get("Key"):
+        raise Unreadable("a listing of S3 has an object without a key")
     if quoted:
         fields["Key"] = unquote_plus(fields["Key"])
     return fields
 
 
 def _version(fields: dict[str, str], version: str) -> Version:
-    size = int(fields.get("Size", "0"))
-    return Version(fields["Key"], version, size, fields.get("ETag", ""), fields.get("LastModified", ""))
+    size = fields.get("Size", "0")
+    if not (size.isascii() and size.isdigit() and len(size) < _DIGITS):
+        raise Unreadable(f"a listing of S3 has an object of size {size[:40]}")
+    return Version(fields["Key"], version, int(size), fields.get("ETag", ""), fields.get("LastModified", ""))

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from brokers.s3.answers import Answer
-from brokers.s3.pages import error_of
+from brokers.s3.pages import Unreadable, error_of
 from schemas.problems import Problem, permanent, temporary
 
 RETRY_SECONDS = 2.0
@@ -71,6 +71,8 @@ def explain(error: BaseException) -> Problem | None:
     """The problem that an error of a request stands for."""
     if isinstance(error, Unreachable):
         return temporary("unavailable", "S3 does not answer", retry_after_seconds=RETRY_SECONDS)
+    if isinstance(error, Unreadable):
+        return permanent("s3", f"S3: {error}", field="endpoint", remedy="check that the endpoint is an S3 API")
     if not isinstance(error, Refused):
         return None
     if error.status in BUSY:

@@ -16,7 +16,7 @@ from brokers.s3.wire import Wire
 from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import permanent_error
 
-REQUESTS = 24
+REQUESTS = 48
 ROW_BYTES = 32 << 20
 """How many bytes wait in memory to be taken by the server; one part always may. More of them cost a server that is
 short of memory more than they bring."""

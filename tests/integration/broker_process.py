@@ -111,7 +111,7 @@ class BrokerProcess:
         outcome = await self.ask("cancel", CancelRequest(id=id), Outcome)
         return outcome if outcome.state != "running" else await self.ended(id)
 
-    async def ended(self, id: str, *, seconds: float = 60) -> Outcome:
+    async def ended(self, id: str, *, seconds: float = 240) -> Outcome:
         """The outcome of a long operation, once it is over."""
         deadline = asyncio.get_running_loop().time() + patience(seconds)
         while (outcome := await self.status(id)).state == "running":

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from brokers.s3 import attributes
-from brokers.s3.pages import Version, error_of, following_page, objects_page, parts_of, tags_of, versions_page
+from brokers.s3.pages import (
+    Unreadable,
+    Version,
+    error_of,
+    following_page,
+    objects_page,
+    parts_of,
+    tags_of,
+    versions_page,
+)
+from brokers.s3.refusals import explain
 
 AMAZON = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -45,8 +57,54 @@ def test_errors() -> None:
     assert error_of(b"<Error><Code>C</Code><Message>m</Message></Error>") == ("C", "m")
     assert error_of(b"") == ("", "")
     assert error_of(b"<html>not XML") == ("", "")
-    with pytest.raises(ValueError, match="can't be read"):
+    with pytest.raises(Unreadable, match="can't be read"):
         objects_page(b"<cut")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><body>Please log in</body></html>",
+        b"<Error><Code>SlowDown</Code></Error>",
+        b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><Contents><Key>a</Key><Size>\xd9\xa3</Size></Contents></ListBucketResult>",
+        b"<?xml version='1.0' encoding='no-such'?><ListBucketResult/>",
+        b"",
+    ],
+)
+def test_what_is_no_listing_is_no_empty_bucket(body: bytes) -> None:
+    for page in (objects_page, versions_page):
+        with pytest.raises(Unreadable) as error:
+            page(
+                body.replace(b"Contents", b"Version").replace(b"<Size", b"<IsLatest>true</IsLatest><Size")
+                if page is versions_page
+                else body
+            )
+        problem = explain(error.value)
+        assert problem is not None
+        assert (problem.code, problem.temporary) == ("s3", False)
+
+
+@settings(derandomize=True)
+@given(
+    noise=st.binary(max_size=30),
+    at=st.integers(0, 400),
+    gone=st.integers(0, 60),
+)
+def test_a_damaged_listing_is_read_or_refused(noise: bytes, at: int, gone: int) -> None:
+    body = bytearray(
+        b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+        b"<EncodingType>url</EncodingType><Contents><Key>a%2Fb</Key><Size>7</Size><ETag>&quot;e&quot;</ETag>"
+        b"<LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>"
+    )
+    body[at : at + gone] = noise
+    following_page(body)
+    try:
+        page = objects_page(body)
+    except Unreadable:
+        return
+    assert all(version.key and version.size >= 0 for version in page)
 
 
 def test_an_upload_is_completed_with_its_tags_in_order() -> None:

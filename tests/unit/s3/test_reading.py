@@ -11,7 +11,7 @@ import pytest
 from brokers.s3 import attributes, listing, reading
 from brokers.s3.listing import versions_since
 from brokers.s3.listings import Listed
-from brokers.s3.pages import Version
+from brokers.s3.pages import Unreadable, Version
 from brokers.s3.reading import VersionGone, entries
 from brokers.s3.wire import Wire
 from brokers.sdk.copystream import KeptEntry, KnownEntry
@@ -141,3 +141,14 @@ async def test_only_versions_of_what_changed_are_asked_for(monkeypatch: pytest.M
         got = await versions_since(wire, before)
     assert got == [same, Version("b", "v2b", 3, "e", NOW), Version("c", "v4", 3, "e", NOW)]
     assert [each.line.split(" ")[0] for each in server.seen] == ["GET", "HEAD", "HEAD", "HEAD"]
+
+
+async def test_a_listing_that_turns_in_circles_is_given_up() -> None:
+    page = answer(
+        b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+        b"<Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>"
+    )
+    async with scripted([page], [page], [page]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Unreadable, match="does not get on"):
+            await listing.objects_now(wire)
+    assert len(server.seen) == 2
