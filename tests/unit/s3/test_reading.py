@@ -93,6 +93,16 @@ async def test_what_was_written_since_is_noticed_where_no_condition_is_kept(body
     assert server.seen[0].headers["if-match"] == ETAG
 
 
+@pytest.mark.parametrize("told", ["", "Content-Range: bytes 0-9/23", "Content-Range: bytes 20-29/30"])
+@pytest.mark.usefixtures("_one_at_a_time")
+async def test_a_server_that_gives_another_range_is_refused(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setattr(reading, "RANGE_BYTES", 10)
+    second = answer(b"abcdefghij", "206 Partial Content", f"ETag: {ETAG}", *([told] if told else []))
+    async with scripted(ranged(b"0123456789", 0), [second]) as server:
+        with pytest.raises(CalqueError, match="other ranges"):
+            await read(server, [Version("big", "v1", 23, ETAG)])
+
+
 async def test_a_version_that_is_gone() -> None:
     async with scripted([answer(b"<Error><Code>NoSuchVersion</Code></Error>", "404 Not Found")]) as server:
         with pytest.raises(VersionGone, match="'a'"):
