@@ -54,18 +54,25 @@ class _Chosen(NamedTuple):
 
 
 def fit(
-    template: Template, choices: Choices, offer: Offer, *, made_by: Mapping[str, str] | None = None
+    template: Template,
+    choices: Choices,
+    offer: Offer,
+    *,
+    made_by: Mapping[str, str] | None = None,
+    formats: Mapping[str, str] | None = None,
 ) -> Fit | list[Problem]:
     """How the site behind ``offer`` serves ``template``, or all that it lacks.
 
-    ``made_by`` is data service -> broker that made its copy and has to restore it. Template and choices must have
-    been checked (:func:`schemas.template_check.check_template`, :func:`schemas.choices_check.check_choices`).
+    ``made_by`` is data service -> broker that made its copy and has to restore it, ``formats`` that of the copy, which
+    may ask for a plan. Template and choices must have been checked (:func:`schemas.template_check.check_template`,
+    :func:`schemas.choices_check.check_choices`).
     """
     reduced = effective(template, choices)
     lacking = list(_app(template, offer))
     data: dict[str, _Chosen] = {}
     for name, spec in reduced.data_services.items():
-        found = _data_service(offer, name, spec, choices, wanted=(made_by or {}).get(name))
+        wanted, copied = (made_by or {}).get(name), (formats or {}).get(name, "")
+        found = _data_service(offer, name, spec, choices, wanted=wanted, copy_format=copied)
         if isinstance(found, Problem):
             lacking.append(found)
         else:
@@ -80,7 +87,7 @@ def fit(
     lacking.extend(_attributes(reduced, data))
     lacking.extend(_secrets(reduced, offer))
     if lacking:
-        away = _away(template, choices, offer, made_by=made_by)
+        away = _away(template, choices, offer, made_by=made_by, formats=formats)
         return [away] if away is not None else lacking
     picked = {
         name: artifact
@@ -98,11 +105,19 @@ def fit(
     )
 
 
-def _away(template: Template, choices: Choices, offer: Offer, *, made_by: Mapping[str, str] | None) -> Problem | None:
+def _away(
+    template: Template,
+    choices: Choices,
+    offer: Offer,
+    *,
+    made_by: Mapping[str, str] | None,
+    formats: Mapping[str, str] | None,
+) -> Problem | None:
     """The problem when nothing is lacking but brokers that were there a while ago: one that restarts comes back."""
     if not offer.lost:
         return None
-    whole = fit(template, choices, offer._replace(brokers=(*offer.brokers, *offer.lost), lost=()), made_by=made_by)
+    all_of_it = offer._replace(brokers=(*offer.brokers, *offer.lost), lost=())
+    whole = fit(template, choices, all_of_it, made_by=made_by, formats=formats)
     if not isinstance(whole, Fit):
         return None
     needed = set(whole.brokers.values())
@@ -126,9 +141,10 @@ def _app(template: Template, offer: Offer) -> Iterator[Problem]:
 
 
 def _data_service(
-    offer: Offer, name: str, spec: DataServiceSpec, choices: Choices, *, wanted: str | None
+    offer: Offer, name: str, spec: DataServiceSpec, choices: Choices, *, wanted: str | None, copy_format: str
 ) -> _Chosen | Problem:
-    """The DSB for a data service: the one that made the copy, the one that the template names, or the first."""
+    """The DSB for a data service: the one that made the copy, the one that the template names, or the first. A copy
+    that one plan alone restores has that plan."""
     field = f"data_services.{name}"
     there = offer.of_kind("dsb")
     if name in choices.attach:
@@ -147,6 +163,15 @@ def _data_service(
         words = f"{required.engine or spec.type} {required.version}".strip()
         return conflict(f"{field}.requires", f"site {offer.site} has no {words}; it has: {has}", "choose another site")
     plan = choices.plans.get(name) or spec.plan
+    only = [each.name for one in fitting for each in one.plans if copy_format and copy_format in each.copy_formats]
+    if only and plan not in only:
+        if name in choices.plans:
+            return conflict(
+                f"plans.{name}",
+                f"its copy is of the format {copy_format!r}, which is restored by the plan {only[0]!r} alone",
+                f"choose {only[0]!r}, or no plan",
+            )
+        plan = only[0]
     if plan is None:
         offered = fitting[0].plans
         return _Chosen(fitting[0], offered[0].name if offered else "")

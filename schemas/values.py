@@ -240,13 +240,17 @@ class TemplateRef(Fact, frozen=True, kw_only=True):
 
 
 class Plan(Fact, frozen=True, kw_only=True):
-    """What a DSB offers. ``monthly_cost`` is in ``currency``; ``None`` when unknown."""
+    """What a DSB offers. ``monthly_cost`` is in ``currency``; ``None`` when unknown. ``can_mask`` is false where copies
+    of its data services can't be masked, even by a broker that masks others; ``copy_formats`` are those that no other
+    plan restores."""
 
     name: str
     description: str = ""
     monthly_cost: float | None = None
     currency: str = "EUR"
     limits: dict[str, str] = {}
+    can_mask: bool = True
+    copy_formats: tuple[str, ...] = ()
 
 
 class Binding(Fact, frozen=True, kw_only=True):

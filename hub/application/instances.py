@@ -95,7 +95,8 @@ def check_values(
         return lacking(template, asked, _offer(context, site), made_by={})
     whole = inherited(captured.configuration, asked)
     made_by = {part.data_service: part.broker for part in captured.parts}
-    return lacking(template, whole, _offer(context, site), made_by=made_by)
+    formats = {part.data_service: part.copy_format for part in captured.parts}
+    return lacking(template, whole, _offer(context, site), made_by=made_by, formats=formats)
 
 
 def _offer(context: Context, site: str) -> Offer:

@@ -47,6 +47,7 @@ from hub.stack.repositories import (
     remember,
     remembered,
 )
+from hub.stack.servers.dedicated import stop_dedicated
 from hub.stack.servers.postgres import postgres_part, postgres_server
 from hub.stack.servers.seaweed import S3Ports, s3_part, s3_ports, s3_server
 from hub.stack.services import INTERPRETER, service_part
@@ -243,6 +244,7 @@ class EmbeddedStack:
                 await asyncio.gather(self._watching, return_exceptions=True)
             if self._supervisor is not None:
                 await self._supervisor.stop(within=within)
+                await stop_dedicated(self.layout)
         finally:
             self._lock.release()
 
@@ -370,7 +372,7 @@ class EmbeddedStack:
             ),
             f"{site}-dsb-postgres": lambda: broker(
                 "dsb-postgres",
-                settings.postgres_settings(postgres_address),
+                settings.postgres_settings(postgres_address, servers=layout.servers(site)),
                 postgres,
             ),
             f"{site}-dsb-s3": lambda: broker(

@@ -113,6 +113,10 @@ class HomeLayout:
         """Where the trees of the site's volumes lie, and what its broker keeps beside them."""
         return self.site(site) / "volumes"
 
+    def servers(self, site: str) -> Path:
+        """Where PostgreSQL servers of single data services lie."""
+        return self.site(site) / "servers"
+
     def repository(self, site: str) -> Path:
         """Where the site's filesystem copy repository lies."""
         return self.site(site) / "repository"

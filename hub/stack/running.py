@@ -23,6 +23,7 @@ from hub.stack.leftovers import end_leftovers, running_leftovers
 from hub.stack.locking import HomeLock, holder, noted_holder
 from hub.stack.metrics_targets import read_targets
 from hub.stack.processes import ProcessIdentity, gone, kill_all, send, with_environment
+from hub.stack.servers.dedicated import stop_dedicated
 from hub.stack.supervisor import STOP_SECONDS, stack_mark
 
 Phase = Literal["starting", "ready", "stopping"]
@@ -144,6 +145,7 @@ async def _end_what_is_left(home: Path) -> tuple[str, ...]:
     with HomeLock(home):  # so that nobody starts it meanwhile
         names = await end_leftovers(layout.records)
         await asyncio.to_thread(lambda: kill_all(with_environment(stack_mark(layout.run))))
+        await stop_dedicated(layout)
         withdraw(home)
     return tuple(names)
 

@@ -20,6 +20,9 @@ from hub.stack.servers.seaweed import S3Server
 
 Document = dict[str, Any]
 REPOSITORY_BUCKET = "calque-repository"
+DEDICATED_PORTS = range(32_000, 32_768)
+"""Of servers of single data services, at all sites: above those of the parts of a stack, below those that the kernel
+gives to outgoing connections."""
 
 
 def bus_section(servers: str | Sequence[str], key: Nkey, *, name: str, replicas: int = 1) -> Document:
@@ -81,17 +84,27 @@ def broker_settings(
     }
 
 
-def postgres_settings(server: PostgresServer) -> Document:
-    """What `dsb-postgres` is told besides."""
+def postgres_settings(server: PostgresServer, *, servers: Path) -> Document:
+    """What `dsb-postgres` is told besides. ``servers`` is where those of single data services lie."""
     return {
-        "admin": {
-            "host": server.host,
-            "port": server.port,
-            "user": server.user,
-            "password_file": str(server.password_file),
-        },
+        "admin": _admin(server),
         "bin_dir": str(server.bin_dir),
         "instant": {"data_dir": str(server.data_dir)},
+        "dedicated": {
+            "directory": str(servers),
+            "host": LOOPBACK,
+            "first_port": DEDICATED_PORTS.start,
+            "last_port": DEDICATED_PORTS.stop - 1,
+        },
+    }
+
+
+def _admin(server: PostgresServer) -> Document:
+    return {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password_file": str(server.password_file),
     }
 
 
@@ -137,8 +150,7 @@ def s3_repository_settings(server: S3Server) -> Document:
 
 def postgres_repository_settings(server: PostgresServer) -> Document:
     """Where `crb-postgres` keeps its objects: a schema that its broker makes."""
-    admin = postgres_settings(server)["admin"]
-    return {"database": {**admin, "database": "postgres"}}
+    return {"database": {**_admin(server), "database": "postgres"}}
 
 
 def client_context(ports: NatsPorts, key: Nkey, *, principal: str) -> Document:

@@ -20,6 +20,7 @@ from site_agent.adapters.journal import Journal
 from site_agent.adapters.sealing import seal
 from site_agent.application.existing import existing_of
 from site_agent.application.site_secrets import SiteSecrets
+from site_agent.domain.masking import why_not_maskable
 
 PREVIEW_SECONDS = 9.0
 
@@ -54,15 +55,8 @@ class MaskingAnswers:
             )
         for problem in check_masking(request.rules, field="rules"):
             raise CalqueError(problem)
-        broker = site.brokers.get(f"dsb-{service.broker}")
-        if broker is None or not broker.can_mask:
-            raise CalqueError(
-                conflict(
-                    "data_service",
-                    f"broker {service.broker!r} of data service {request.data_service!r} can't mask",
-                    "say 'keep: true' of it if all that it holds is harmless",
-                )
-            )
+        if why := why_not_maskable(site, service):
+            raise CalqueError(conflict("data_service", why, "say 'keep: true' of it if all that it holds is harmless"))
         asked = wire.PreviewMasking(
             service_id=instance.service_id(request.data_service),
             masking=MaskingOrder(rules=request.rules, key=Secret(value=secrets.token_urlsafe(32))),

@@ -88,7 +88,8 @@ def _new_instance(
     absent = left_out(template, choices)
     held = {part.data_service: part.copy for part in parts}
     made_by = {part.data_service: part.broker for part in parts}
-    chosen = _fit(site, template, choices, made_by=made_by)
+    formats = {part.data_service: part.copy_format for part in parts}
+    chosen = _fit(site, template, choices, made_by=made_by, formats=formats)
     if isinstance(chosen, Problem):
         return chosen
     begun = ev.InstanceDeploying(
@@ -115,12 +116,14 @@ def _new_instance(
     ]
 
 
-def _fit(site: Site, template: Template, choices: Choices, *, made_by: Mapping[str, str]) -> Fit | Problem:
+def _fit(
+    site: Site, template: Template, choices: Choices, *, made_by: Mapping[str, str], formats: Mapping[str, str]
+) -> Fit | Problem:
     """How this site serves what is to be deployed, or the first thing that speaks against it."""
     found = (
         check_template(template)
         or check_choices(template, choices)
-        or fit(template, choices, offer(site), made_by=made_by)
+        or fit(template, choices, offer(site), made_by=made_by, formats=formats)
     )
     return found[0] if isinstance(found, list) else found
 
@@ -128,17 +131,19 @@ def _fit(site: Site, template: Template, choices: Choices, *, made_by: Mapping[s
 def unserved(site: Site, command: cmd.SiteCommand) -> list[Problem]:
     """All that this site lacks to carry out a command that makes an instance; nothing for other commands."""
     made_by: dict[str, str] = {}
+    formats: dict[str, str] = {}
     if isinstance(command, cmd.SiteDeployInstance):
         template, choices = command.template, cmd.choices(command)
     elif isinstance(command, cmd.SiteRunImage) and len(command.content.instances) == 1:
         source = command.content.instances[0]
         template, choices = source.configuration.template, inherited(source.configuration, cmd.choices(command))
         made_by = {part.data_service: part.broker for part in source.parts}
+        formats = {part.data_service: part.copy_format for part in source.parts}
     else:
         return []
     if found := check_template(template) or check_choices(template, choices):
         return found
-    fitting = fit(template, choices, offer(site), made_by=made_by)
+    fitting = fit(template, choices, offer(site), made_by=made_by, formats=formats)
     return fitting if isinstance(fitting, list) else []
 
 

@@ -10,7 +10,7 @@ from schemas.masking import Masking
 from schemas.masking_rules import check_all
 from schemas.problems import Problem, conflict, invalid
 from schemas.values import ImagePart
-from site_agent.domain.instance import Instance
+from site_agent.domain.instance import DataService, Instance
 from site_agent.domain.site import Site
 
 
@@ -34,15 +34,23 @@ def rules_for(site: Site, instance: Instance, command: cmd.SiteSaveInstance) -> 
                 f"no rule says how data service {name!r} is masked",
                 "write rules for it, or 'keep: true' if all that it holds is harmless",
             )
-        broker = instance.data_services[name].broker
-        known = site.brokers.get(f"dsb-{broker}")
-        if not rules.keep and not (known is not None and known.can_mask):
+        if not rules.keep and (why := why_not_maskable(site, instance.data_services[name])):
             return conflict(
                 f"masking.{name}",
-                f"broker {broker!r} of data service {name!r} can't mask",
+                why,
                 "say 'keep: true' of it if all that it holds is harmless, or save without masking",
             )
     return {name: given[name] for name in services}
+
+
+def why_not_maskable(site: Site, service: DataService) -> str:
+    """Why copies of a data service can't be masked by its broker; empty when they can."""
+    known = site.brokers.get(f"dsb-{service.broker}")
+    if known is None or not known.can_mask:
+        return f"broker {service.broker!r} of data service {service.name!r} can't mask"
+    if any(plan.name == service.plan and not plan.can_mask for plan in known.plans):
+        return f"data service {service.name!r} has the plan {service.plan!r}, whose copies can't be masked"
+    return ""
 
 
 def not_accepted(site: Site, parts: Iterable[ImagePart]) -> Problem | None:

@@ -56,8 +56,10 @@ PLAN = Plan(
     name=DEDICATED,
     description="a PostgreSQL server of its own, copied and restored as files (unlogged tables come back empty)",
     limits={"connections": str(CONNECTION_LIMIT)},
+    can_mask=False,
+    copy_formats=(PHYSICAL_FORMAT, TARRED_FORMAT),
 )
-_FORMATS = (PHYSICAL_FORMAT, TARRED_FORMAT)
+_FORMATS = PLAN.copy_formats
 WATCH_SECONDS = 5.0
 ABANDON_SECONDS = 60.0
 STOPPING_ABANDON_SECONDS = 2.0

@@ -128,6 +128,20 @@ def test_what_a_site_lacks_is_named(
     assert any(words in problem.sentence() for problem in found), [problem.sentence() for problem in found]
 
 
+def test_a_copy_that_one_plan_alone_restores_has_that_plan() -> None:
+    plans = (Plan(name="small"), Plan(name="dedicated", copy_formats=("files",)))
+    there = Offer("north", (LOCAL, msgspec.structs.replace(POSTGRES, plans=plans)), "0.1.0", frozenset())
+
+    def planned(choices: Choices, copy_format: str) -> object:
+        found = fit(SHOP, choices, there, made_by={"db": "postgres"}, formats={"db": copy_format})
+        return found.plans["db"] if isinstance(found, Fit) else [(each.code, each.field) for each in found]
+
+    assert planned(Choices(), "files") == "dedicated"
+    assert planned(Choices(), "rows") == "small"
+    assert planned(Choices(plans={"db": "dedicated"}), "rows") == "dedicated"
+    assert planned(Choices(plans={"db": "small"}), "files") == [("conflict", "plans.db")]
+
+
 def test_everything_that_a_site_lacks_comes_at_once() -> None:
     template = msgspec.structs.replace(SHOP, data_services={"db": DataServiceSpec(type="cache")})
     found = fit(template, Choices(), offer())

@@ -75,6 +75,19 @@ def test_a_masked_save_that_would_let_something_through_is_rejected(
     assert answer.remedy
 
 
+def test_a_masked_save_of_a_plan_that_cannot_be_masked_is_rejected() -> None:
+    world = world_that_masks()
+    known = world.site.brokers["dsb-postgres"]
+    plans_there = tuple(msgspec.structs.replace(plan, can_mask=False) for plan in known.plans)
+    world.tell(Draft("broker", "dsb-postgres", msgspec.structs.replace(known, plans=plans_there)))
+    instance = deployed(world)
+    answer = save(world, instance, BOTH)
+    assert isinstance(answer, Problem)
+    assert (answer.field, answer.code) == ("masking.db", "conflict")
+    assert "has the plan 'small', whose copies can't be masked" in answer.message
+    assert isinstance(save(world, instance, {"db": KEPT, "files": KEPT}), str)
+
+
 def test_the_rules_of_the_template_are_used_when_the_command_has_none() -> None:
     world = world_that_masks()
     services = {
