@@ -68,9 +68,13 @@ async def refused(stack: Stack, stream: str) -> None:
     assert ended is not None
     assert f"stream {stream} at" in ended.stderr
     assert f"raise max_bytes of {stream}" in ended.stderr
-    doctor = await stack.cli("doctor", "-o", "json")
-    found = [each for each in doctor.json["findings"] if each["check"] == "room"]
-    assert [each["subject"].partition(" ")[0] for each in found] == [stream]
+
+    async def told() -> bool:  # who refuses may know before the hub has heard of it
+        doctor = await stack.cli("doctor", "-o", "json")
+        found = [each for each in doctor.json["findings"] if each["check"] == "room"]
+        return [each["subject"].partition(" ")[0] for each in found] == [stream]
+
+    await until(told, seconds=60, what=f"doctor speaks of {stream}")
 
 
 async def goes_on(stack: Stack) -> None:
