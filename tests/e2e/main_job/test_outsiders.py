@@ -210,7 +210,7 @@ async def test_a_durable_reader_that_is_killed_misses_nothing(outside: Outside) 
         found.extend(json.loads(line)["sequence"] for line in ended.stdout.splitlines())
         return set(found) >= set(everything)
 
-    await until(caught_up, seconds=30, what="all events")
+    await until(caught_up, seconds=120, what="all events")
     first = list(dict.fromkeys(found))
     assert first == sorted(first)
     await outside.stack.must("subscription", "delete", "killed", "--yes")
