@@ -18,6 +18,7 @@ from bus.dlq import DeadLetters, Unhandled
 from bus.jetstream import JetStream, JetStreamError
 from bus.work import Delivery
 from schemas.base import Fact
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Advisories:
         """One advisory. Raises :class:`schemas.problems.CalqueError` to have it again."""
         try:
             said = msgspec.json.decode(delivery.payload, type=Advisory)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             logger.warning("an advisory on %s can't be read: %s", delivery.subject, error)
             return
         message = await self._message(said)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from bus.connection import Bus
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ async def discover(bus: Bus, *, name: str | None = None, wait_seconds: float = 0
         async for message in bus.replies(subject, b"", gap_seconds=wait_seconds):
             try:
                 info = parse_info(message.payload)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 logger.warning("an answer to %s is not the description of a service: %s", subject, error)
                 continue
             found[info.id] = info

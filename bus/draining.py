@@ -23,6 +23,7 @@ from bus.jetstream import NANOSECONDS
 from bus.reader import StreamReplaced
 from bus.sockets import BlockingConnection, ConnectionLost, publish
 from schemas.ids import new_id
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ class _Reading:
                 raise ConnectionLost(f"{operation}: {body[:60]!r}")
             try:
                 answer = msgspec.json.decode(body, type=_Answer)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise ConnectionLost(f"{operation}: {error}") from error
             if answer.error is not None:
                 raise ConnectionLost(f"{operation}: {answer.error}")

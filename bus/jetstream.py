@@ -13,6 +13,7 @@ import msgspec
 
 from bus.connection import Bus
 from schemas.problems import Actor, CalqueError, Problem, invalid, permanent, temporary
+from schemas.unreadable import UNREADABLE
 
 NANOSECONDS = 1_000_000_000
 API_SECONDS = 5.0
@@ -124,7 +125,7 @@ class JetStream:
         message = await self.bus.call(subject, payload, headers=headers, timeout_seconds=timeout_seconds)
         try:
             ack = _ack.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise CalqueError(permanent("jetstream", f"{subject} is not stored by a stream: {error}")) from None
         if ack.error is not None:
             raise JetStreamError(ack.error, subject=subject, stream=ack.stream)

@@ -29,6 +29,7 @@ from schemas import subjects
 from schemas.base import Fact
 from schemas.envelope import timestamp
 from schemas.problems import CalqueError, conflict, temporary
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -263,7 +264,7 @@ class Rebuilding:
                         return
                     try:
                         id = decoder.decode(each.payload).id
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except UNREADABLE:
                         id = ""
                     yield Event(each.sequence, each.subject, subjects.writer_of(each.subject), id)
                 if batch and batch[-1].sequence >= up_to:

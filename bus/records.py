@@ -12,6 +12,7 @@ from schemas.events import Event
 from schemas.problems import CalqueError
 from schemas.registry import MESSAGES
 from schemas.subjects import HUB, EventSubject, SubjectError, parse_event
+from schemas.unreadable import UNREADABLE
 from schemas.upcasting import UPCASTERS
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _event(envelope: Envelope) -> Event | UnknownEvent:
     if decoder is not None:
         try:
             event: Event = decoder.decode(envelope.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return UnknownEvent(envelope.type, bytes(envelope.data))
         return event
     if envelope.type in UPCASTERS.steps:

@@ -29,6 +29,7 @@ from schemas.base import Fact
 from schemas.envelope import decode
 from schemas.subjects import REBUILD, parse_snapshot, snapshot
 from schemas.subjects import SNAPSHOTS as SUBJECTS
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class Snapshots:
             if hashlib.sha256(sealed.manifest).hexdigest() != sealed.sha256:
                 raise msgspec.DecodeError("its digest is another")
             manifest = msgspec.json.decode(sealed.manifest, type=Manifest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             unsound = Unsound("corrupt", f"the manifest of snapshot {generation} can't be used: {error}")
             return Found(generation, None, unsound)
         missing = {str(number) for number in range(manifest.parts)} - parts

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.base import Fact
 from schemas.problems import CalqueError, invalid
+from schemas.unreadable import UNREADABLE
 
 CONTENT_TYPE = "application/cloudevents+json"
 SCHEMA_PREFIX = "urn:calque:schema:"
@@ -101,7 +102,7 @@ def decode(payload: bytes) -> Envelope:
     """The envelope in ``payload``; raises :class:`CalqueError` (invalid) for anything else."""
     try:
         envelope = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CalqueError(invalid("message", f"not a CloudEvents 1.0 envelope: {error}")) from None
     if envelope.specversion != "1.0":
         raise CalqueError(invalid("specversion", f"{envelope.specversion!r} is not supported", "send CloudEvents 1.0"))
@@ -121,7 +122,7 @@ def convert(data: msgspec.Raw | bytes, expected: type[T]) -> T:
         message, _, path = str(error).partition(" - at `")
         field = path.rstrip("`").removeprefix("$.") or "data"
         raise CalqueError(invalid(field, message)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CalqueError(invalid("data", f"not JSON: {error}")) from None
 
 

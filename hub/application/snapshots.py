@@ -13,8 +13,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
-
 from bus.jetstream import JetStream
 from bus.pieces import Packed, Unsound, pack
 from bus.snapshots import Contended, Found, Manifest, Mark, Snapshots
@@ -26,6 +24,7 @@ from hub.projections.moving import MovingDump
 from hub.projections.state import Projections
 from schemas.envelope import timestamp
 from schemas.problems import CalqueError, conflict, temporary
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +119,7 @@ class Snapshotter:
             state = await asyncio.to_thread(load_pieces, pieces)
             if state.taken != manifest.taken:
                 raise Unsound("corrupt", f"snapshot {manifest.generation} holds other events than its manifest says")
-        except (Unsound, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (Unsound, *UNREADABLE) as error:
             reason = error.reason if isinstance(error, Unsound) else "corrupt"
             self._bad[manifest.generation] = reason, f"snapshot {manifest.generation} can't be read: {error}"
             self.failures[reason] += 1

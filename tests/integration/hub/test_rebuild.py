@@ -137,6 +137,24 @@ async def test_a_hub_that_was_killed_in_the_middle_goes_on(bus: Bus, monkeypatch
         assert await replayed(bus) == wanted
 
 
+@pytest.mark.parametrize(
+    "payload", [b'{"x":' * 5000 + b"1" + b"}" * 5000, b"\xff\xfe", b'{"id":'], ids=["deep", "bytes", "cut"]
+)
+async def test_an_event_that_nobody_can_read_does_not_stop_it(bus: Bus, payload: bytes) -> None:
+    count = await told_all(bus)
+    await JetStream(bus).publish("calque.evt.north.copy.odd.prepared", payload, headers={})
+    await in_events(bus, count + 1)
+    await Snapshots(bus).open()
+    places = Places(bus)
+    await places.create("late_1", after=count, filters=["calque.evt.>"], notes={"principal": "x"})
+    rebuilding = Rebuilding(bus, run="one")
+    await rebuilding.request(id="r", by="alice")
+    assert await rebuilding.finish()
+    state = await rebuilding.state()
+    assert state is not None
+    assert (state.phase, state.after) == ("done", count + 1)
+
+
 async def test_two_hubs_do_it_once(bus: Bus) -> None:
     await told_all(bus)
     await Snapshots(bus).open()
