@@ -15,6 +15,7 @@ import msgspec
 
 from bus.tokens import TokenKey, account_token, claims_of, credentials, user_token
 from schemas.secrets import Secret
+from schemas.unreadable import UNREADABLE
 from schemas.values import Channel
 
 LIFETIME_SECONDS = 100 * 365 * 86400
@@ -83,7 +84,7 @@ def read(token: str) -> Account | None:
         claims = claims_of(token)
         own = claims["nats"]
         label = msgspec.json.decode(own.get("description", ""), type=Label)
-    except (ValueError, KeyError, msgspec.MsgspecError):
+    except (ValueError, KeyError, *UNREADABLE):
         return None
     keys = own.get("signing_keys") or []
     scopes = {key["role"]: key for key in keys if isinstance(key, dict) and key.get("role")}

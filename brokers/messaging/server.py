@@ -16,6 +16,7 @@ from brokers.messaging.settings import MessagingSettings
 from brokers.sdk.errors import permanent_error, read_value, temporary_error
 from bus.connection import Bus, BusSettings
 from bus.tokens import TokenKey, token
+from schemas.unreadable import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class AppServer:
     def _expect(self, payload: bytes, *, doing: str) -> Mapping[str, Any]:
         try:
             answer = msgspec.json.decode(payload, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             raise temporary_error("unavailable", f"{doing}: the server's answer can't be read") from None
         if error := answer.get("error"):
             said = str(error.get("description", error)) if isinstance(error, dict) else str(error)

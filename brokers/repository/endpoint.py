@@ -47,6 +47,7 @@ from brokers.sdk.frames import (
 from brokers.sdk.near import FILE_HEADER, address, available
 from brokers.sdk.pacing import Pace
 from schemas.problems import CalqueError
+from schemas.unreadable import UNREADABLE
 
 READ_BUFFER_BYTES = 1 << 20
 MAX_DIGESTS = 4096
@@ -310,7 +311,7 @@ class Endpoint:
                 raise InvalidPart("the list of chunks is too long", copy=copy)
         try:
             wanted = msgspec.json.decode(body, type=list[str])
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise InvalidPart(f"a JSON list of digests is needed: {error}", copy=copy) from error
         if len(wanted) > MAX_DIGESTS:
             raise InvalidPart(f"at most {MAX_DIGESTS} chunks at once", copy=copy)

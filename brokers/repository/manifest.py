@@ -10,6 +10,7 @@ from brokers.repository.errors import CorruptManifest, InvalidName
 from brokers.repository.signing import SigningKey, signature_holds
 from brokers.sdk.digests import digest_bytes, is_digest
 from brokers.sdk.frames import Layout
+from schemas.unreadable import UNREADABLE
 
 FORMAT = 0
 PORTABLE_FORMAT = 1
@@ -171,7 +172,7 @@ def parse(raw: bytes, *, copy: str) -> Manifest:
     try:
         tree = msgspec.json.decode(raw)
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CorruptManifest(f"the manifest can't be read: {error}", copy=copy) from error
     if manifest.format not in (FORMAT, PORTABLE_FORMAT):
         raise CorruptManifest(f"the manifest has format {manifest.format}, this version reads 0 and 1", copy=copy)

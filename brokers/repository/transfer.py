@@ -21,6 +21,7 @@ from brokers.sdk.frames import Failure, FrameDecoder, FrameError, Layout, Stored
 from brokers.sdk.pacing import Pace
 from schemas.brokers import CopyGrant
 from schemas.problems import permanent, temporary
+from schemas.unreadable import UNREADABLE
 
 BATCH_CHUNKS = 64
 BATCH_BYTES = 16 << 20
@@ -98,7 +99,7 @@ class Transfer:
             body = await response.read()
         try:
             layout = msgspec.json.decode(body, type=ChunkLayout)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise damaged("layout", f"the repository's list of chunks can't be read: {error}") from error
         if tuple(part.portable() for part in layout.parts) != manifest.parts:
             raise damaged("layout", "the repository's list of chunks is not that of the manifest")

@@ -14,6 +14,7 @@ from brokers.sdk.copystream_tls import pinned_context
 from brokers.sdk.near import NearConnector, address, reaches
 from schemas.brokers import CopyGrant
 from schemas.problems import CalqueError, Problem, permanent, temporary
+from schemas.unreadable import UNREADABLE
 
 Session = aiohttp.ClientSession
 
@@ -86,7 +87,7 @@ async def _problem(response: aiohttp.ClientResponse, *, part: str) -> Problem:
     text = (await response.content.read(64 << 10)).decode(errors="replace")
     try:
         return msgspec.json.decode(text, type=Problem)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         message = f"the repository answered {response.status}: {text[:200]}"
         if response.status >= 500:
             return temporary("repository_failed", message, field=part)

@@ -66,6 +66,7 @@ from brokers.sdk.frame_events import (
 from brokers.sdk.frame_events import (
     StoredChunk as StoredChunk,
 )
+from schemas.unreadable import UNREADABLE
 
 STREAM_TYPE = "application/vnd.calque.stream"
 ENTRIES_TYPE = "application/vnd.calque.entries"
@@ -323,7 +324,7 @@ class FrameDecoder:
                 return Placed(_PLACED_DECODER.decode_lines(payload))
             decoder, after = _CONTROL[number]
             event = decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise FrameError(f"a {FrameKind(number).name} frame can't be read: {error}") from error
         self._go(after)
         return event

@@ -11,6 +11,7 @@ from brokers.repository.errors import CorruptManifest
 from brokers.repository.manifest import Signature, canonical, check_name
 from brokers.repository.opened import RecordedImage
 from brokers.repository.signing import SigningKey, signature_holds
+from schemas.unreadable import UNREADABLE
 from schemas.values import ImageContent
 
 
@@ -52,7 +53,7 @@ class Images:
         """The manifest, its signature checked. Raises CorruptManifest, FileNotFoundError."""
         try:
             record = msgspec.json.decode(self._path(image).read_bytes(), type=ImageRecord)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise CorruptManifest(f"the manifest of image {image} can't be read: {error}") from error
         signature = record.signature
         message = canonical(record.content)

@@ -59,6 +59,7 @@ from brokers.repository.partreader import Singly, WholeEntries, index_blocks, in
 from brokers.repository.signing import SigningKey
 from brokers.sdk.digests import digest_hex
 from brokers.sdk.frames import Data, End, EntryBegin, EntryEnd
+from schemas.unreadable import UNREADABLE
 from schemas.values import ImageContent
 
 
@@ -371,7 +372,7 @@ def _read_format(directory: Path, files: Files) -> str:
     with contextlib.suppress(FileNotFoundError):
         try:
             known = msgspec.json.decode(path.read_bytes(), type=FormatFile)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise UnknownFormat(f"{path} can't be read: {error}") from error
         if known.format != FORMAT:
             raise UnknownFormat(f"{directory} is a repository of format {known.format}, this version knows 0")

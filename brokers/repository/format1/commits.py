@@ -20,6 +20,7 @@ from brokers.repository.format1.sealing import Keys
 from brokers.repository.manifest import Part, check_layout, check_name, parse
 from brokers.repository.objects import ObjectMissing, ObjectStore
 from brokers.repository.opened import CommittedCopy
+from schemas.unreadable import UNREADABLE
 
 COPIES = Kind.COMMIT.value
 
@@ -125,7 +126,7 @@ class Commits:
         try:
             commit = msgspec.json.decode(decompress_any(self._keys.unseal(name, sealed)), type=Commit)
             commit.pack_ids  # noqa: B018 - a malformed id is found here
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise CorruptObject(f"{name} can't be read: {error}") from error
         if kept is None:
             self._catalog.keep(name, sealed)

@@ -16,6 +16,7 @@ from brokers.repository.manifest import Signature, canonical, check_name
 from brokers.repository.objects import ObjectMissing, ObjectStore
 from brokers.repository.opened import RecordedImage
 from brokers.repository.signing import SigningKey, signature_holds
+from schemas.unreadable import UNREADABLE
 from schemas.values import ImageContent
 
 IMAGES = Kind.IMAGE.value
@@ -84,7 +85,7 @@ class Images:
         try:
             record = msgspec.json.decode(self._keys.unseal(name, sealed), type=ImageObject)
             content = msgspec.json.decode(record.content, type=ImageContent)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise CorruptManifest(f"the manifest of image {image} can't be read: {error}") from error
         signature = record.signature
         if (

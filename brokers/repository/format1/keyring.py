@@ -23,6 +23,7 @@ from brokers.repository.format1.sealing import KEY_BYTES, NO_NONCE, Keys, derive
 from brokers.repository.manifest import canonical
 from brokers.repository.objects import ObjectExists, ObjectMissing, ObjectStore
 from brokers.sdk.atomic import write_atomically
+from schemas.unreadable import UNREADABLE
 
 FORMAT = 1
 FORMAT_NAME = Kind.FORMAT.value
@@ -96,7 +97,7 @@ def read_format(objects: ObjectStore) -> FormatObject | None:
         found = msgspec.json.decode(objects.read(FORMAT_NAME), type=FormatObject)
     except ObjectMissing:
         return None
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise UnknownFormat(f"the object {FORMAT_NAME} can't be read: {error}") from error
     if found.format != FORMAT:
         raise UnknownFormat(
