@@ -5,7 +5,8 @@ and a directory, with the settings that made it fastest.
 The server is SeaweedFS as the embedded stack runs it; the S3 broker and the filesystem repository are processes of
 their own, asked over the bus, and a copy counts from its prepare to its commit. The bucket keeps versions; a restore
 makes one that keeps versions too, rclone writes into a plain one. rclone's second run compares times, which it has to
-ask for object by object; with ``--size-only``, which trusts sizes alone, it asks for none.
+ask for object by object; with ``--size-only``, which trusts sizes alone, it asks for none. Tried beside these settings
+and not faster: 8 and 32 transfers, ``--ignore-checksum``, uploads in parts of 16 MiB without a checksum of the whole.
 """
 
 from __future__ import annotations
