@@ -64,9 +64,10 @@ def head_of(pack: bytes) -> bytes:
     return _HEAD_MAGIC + pack
 
 
-def encrypt_chunk(cipher: AESGCM, pack: bytes, name: bytes, packed: Buffer, *, offset: int) -> bytes:
-    """A compressed chunk as it lies in the pack at `offset`, which is its nonce: no two blobs begin at one place."""
-    return cipher.encrypt(offset.to_bytes(12, "big"), bytes(packed), pack + name)
+def encrypt_chunk_into(cipher: AESGCM, pack: bytes, blob: Blob, packed: Buffer, place: bytearray | memoryview) -> None:
+    """Writes a compressed chunk as it lies in the pack to a `place` of `blob.stored` bytes. Its offset there is its
+    nonce: no two blobs begin at one place."""
+    cipher.encrypt_into(blob.offset.to_bytes(12, "big"), packed, pack + blob.name, place)
 
 
 def decrypt_chunk(cipher: AESGCM, pack: bytes, blob: Blob, stored: Buffer) -> bytes:

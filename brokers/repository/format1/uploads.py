@@ -31,7 +31,9 @@ UPLOADS = 2
 SMALL_BYTES = 128 << 10
 BATCH_BYTES = 1 << 20
 BATCH_CHUNKS = 256
-"""Smaller chunks go to another thread together: up to so many bytes, and so many chunks."""
+"""Chunks go to another thread together: up to so many bytes, and so many chunks."""
+SLACK_BYTES = 64 << 10
+"""What compression may add to chunks that can't be compressed, and the trailer of a pack."""
 PACK_SECONDS = 10.0
 """A pack is not filled for longer than this: what a crash loses on a slow link is what came since."""
 INDEXED_PACKS = 16
@@ -67,7 +69,7 @@ class _Pack:
     """A pack that is being filled."""
 
     def __init__(self, pack: bytes, cipher: AESGCM, buffer: bytearray) -> None:
-        """`buffer` is where its bytes are gathered; it grows when it has to."""
+        """`buffer` is where its bytes are gathered."""
         self.id = pack
         self.cipher = cipher
         self.buffer = buffer
@@ -77,9 +79,21 @@ class _Pack:
         self.filling = 0
         self.closed = False
         self.broken: BaseException | None = None
+        self._beyond: list[tuple[int, bytearray]] = []
 
-    def place(self, offset: int, piece: bytes) -> None:
-        """Puts the bytes of one blob where they belong. One caller at a time."""
+    def encrypt(self, blob: Blob, packed: Buffer) -> None:
+        """Puts the bytes of one blob where they belong. Each has a place of its own: threads may do so at once."""
+        end = blob.offset + blob.stored
+        if end <= len(self.buffer):
+            with memoryview(self.buffer)[blob.offset : end] as place:
+                packs.encrypt_chunk_into(self.cipher, self.id, blob, packed, place)
+        else:
+            # The buffer can't grow while others write to it.
+            beyond = bytearray(blob.stored)
+            packs.encrypt_chunk_into(self.cipher, self.id, blob, packed, beyond)
+            self._beyond.append((blob.offset, beyond))
+
+    def _place(self, offset: int, piece: Buffer) -> None:
         end = offset + len(piece)
         if end > len(self.buffer):
             self.buffer.extend(bytes(end - len(self.buffer)))
@@ -88,14 +102,16 @@ class _Pack:
     def body(self) -> memoryview:
         """The whole object, once all blobs are in it."""
         self.blobs.sort(key=lambda blob: blob.offset)
-        self.place(0, packs.head_of(self.id))
+        for offset, piece in self._beyond:
+            self._place(offset, piece)
+        self._place(0, packs.head_of(self.id))
         trailer = packs.trailer(self.cipher, self.id, self.blobs)
-        self.place(self.size, trailer)
+        self._place(self.size, trailer)
         return memoryview(self.buffer)[: self.size + len(trailer)]
 
 
 class _Batch:
-    """Small chunks on their way together."""
+    """Chunks on their way together."""
 
     __slots__ = ("future", "plains", "size")
 
@@ -142,15 +158,14 @@ class Uploads:
         """The packs that this copy added."""
 
     def put(self, plain: memoryview) -> Callable[[], ChunkRef]:
-        if len(plain) >= SMALL_BYTES:
-            future: Future[ChunkRef] = self._workers.chunks.submit(self._store, plain)
-            return future.result
+        # A small one would keep all alive that it was cut from.
+        kept = plain if len(plain) >= SMALL_BYTES else bytes(plain)
         with self._batching:
             batch = self._batch
             if batch is None:
                 batch = self._batch = _Batch()
             at = len(batch.plains)
-            batch.plains.append(bytes(plain))
+            batch.plains.append(kept)
             batch.size += len(plain)
             if batch.size >= BATCH_BYTES or at + 1 >= BATCH_CHUNKS:
                 self._hand_over(batch)
@@ -204,12 +219,6 @@ class Uploads:
         packs.open_chunk(self._keys, packed, name=name, size=size)
         self._add(name, packed, size=size)
 
-    def _store(self, plain: memoryview) -> ChunkRef:
-        name = self._keys.chunk_name(plain)
-        if not self.knows(name, size=len(plain)):
-            self._add(name, compress(plain), size=len(plain))
-        return ChunkRef(name.hex(), len(plain))
-
     def _store_all(self, plains: Sequence[Buffer]) -> list[ChunkRef]:
         names = [self._keys.chunk_name(plain) for plain in plains]
         places = self._catalog.places_of(set(names))
@@ -234,7 +243,7 @@ class Uploads:
             pack = self._current
             if pack is None:
                 made = self._holds.new_pack()
-                buffer = self._workers.buffer(self._pack_bytes + MAX_BYTES)
+                buffer = self._workers.buffer(self._pack_bytes + MAX_BYTES + SLACK_BYTES)
                 pack = self._current = _Pack(made, self._keys.pack_cipher(made), buffer)
                 self._outstanding.add(pack)
             blob = Blob(name, pack.size, stored, size)
@@ -244,15 +253,13 @@ class Uploads:
             if pack.size >= self._pack_bytes or time.monotonic() - pack.begun > PACK_SECONDS:
                 pack.closed = True
                 self._current = None
-        piece = b""
         try:
-            piece = packs.encrypt_chunk(pack.cipher, pack.id, name, packed, offset=blob.offset)
+            pack.encrypt(blob, packed)
         except BaseException as error:
             pack.broken = error
             raise
         finally:
             with self._lock:
-                pack.place(blob.offset, piece)
                 pack.blobs.append(blob)
                 pack.filling -= 1
                 ready = self._take(pack)
