@@ -17,6 +17,7 @@ from bus.snapshots import Contended, Manifest
 from bus.streams import EVENTS
 from hub.application.projector import Projector
 from hub.application.snapshots import Condition, Snapshotter
+from hub.domain.received import check_id
 from hub.replaying import Told
 from hub.settings import HubSettings
 from schemas.envelope import Envelope, timestamp, wrap
@@ -93,6 +94,8 @@ class Upkeep:
 
     async def rebuild_events(self, request: RebuildEvents, _envelope: Envelope, subject: str) -> RebuildView:
         """``rebuild_events``: written down, and done by the next start of this hub or another."""
+        if problem := check_id(request.id, field="id"):
+            raise CalqueError(problem)
         states = self._projector.state.sites.states
         for site in request.sites:
             if states.get(site) != "online":
