@@ -43,11 +43,12 @@ _CREDENTIAL_STATES = frozenset({"28000", "28P01", "42501"})
 class Session:
     """One connection. Statements commit by themselves unless a transaction was begun."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Row], *, bare: bool = True) -> None:
+        """``bare``: rows of a COPY may go past libpq, where nothing lies between the socket and the server."""
         self._connection = connection
         self._came = asyncio.Event()
         self._watched: int | None = None
-        self._encrypted: bool | None = None
+        self._encrypted: bool | None = None if bare else True
         self._wire: CopyWire | None = None
 
     async def run(self, statement: str, parameters: Parameters | None = None) -> None:
@@ -200,10 +201,12 @@ def _expect(results: Sequence[pq.abc.PGresult], status: pq.ExecStatus) -> None:
 
 
 class Server:
-    """A PostgreSQL server and the way into it. ``login`` is asked at each connect: a password may change."""
+    """A PostgreSQL server and the way into it. ``login`` is asked at each connect: a password may change. ``bare``: see
+    :class:`Session`."""
 
-    def __init__(self, login: Callable[[], Login]) -> None:
+    def __init__(self, login: Callable[[], Login], *, bare: bool = True) -> None:
         self._login = login
+        self._bare = bare
 
     async def connect(self, *, database: str | None = None, application: str = "calque broker") -> Session:
         """A session, to be closed by the caller. Raises :data:`Lost`."""
@@ -223,7 +226,7 @@ class Server:
             keepalives_count=3,
             autocommit=True,
         )
-        return Session(connection)
+        return Session(connection, bare=self._bare)
 
     @asynccontextmanager
     async def session(self, *, database: str | None = None) -> AsyncIterator[Session]:

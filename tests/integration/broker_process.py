@@ -119,11 +119,11 @@ class BrokerProcess:
             await asyncio.sleep(0.02)
         return outcome
 
-    async def run(self, operation: str, request: Change, result: type[R]) -> R:
+    async def run(self, operation: str, request: Change, result: type[R], *, seconds: float = 60) -> R:
         """The result of a long operation that succeeds."""
         outcome = await self.begin(operation, request)
         if outcome.state == "running":
-            outcome = await self.ended(request.id)
+            outcome = await self.ended(request.id, seconds=seconds)
         assert CONTRACTS[self.kind][operation].result is result
         assert outcome.state == "succeeded", outcome
         return convert(outcome.result, result)

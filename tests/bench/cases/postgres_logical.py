@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from brokers.postgres.names import database_of
 from hub.stack.servers.postgres import postgres_bin_dir
-from schemas.brokers import Committed
+from schemas.brokers import Committed, Copied, Provisioned
 from tests.bench.harness import Curve, Figure, Scale
 from tests.bench.servers import bench_server
 from tests.integration.filesystem.certificates import Authority
@@ -34,6 +34,7 @@ TITLE = "PostgreSQL: a database copied and restored as tables"
 THOUSANDS = {Scale.FULL: 1200, Scale.SMOKE: 20}
 """The database is made of so many times a thousand orders."""
 RUNS = {Scale.FULL: 3, Scale.SMOKE: 1}
+PATIENCE_SECONDS = 1200.0
 MIB = 1 << 20
 BIN = postgres_bin_dir()
 DUMPS = {
@@ -69,7 +70,7 @@ SCHEMA = (
 )
 
 
-class Copied(NamedTuple):
+class Stored(NamedTuple):
     """How long a copy took, and what it takes on the disk."""
 
     seconds: float
@@ -126,8 +127,8 @@ class Measuring:
     async def run(self) -> list[Figure | Curve]:
         full = self._scale is Scale.FULL
         size = await self._fill()
-        ours: list[Copied] = []
-        dumps: dict[str, list[Copied]] = {name: [] for name in DUMPS}
+        ours: list[Stored] = []
+        dumps: dict[str, list[Stored]] = {name: [] for name in DUMPS}
         restores: list[float] = []
         theirs: list[float] = []
         for number in range(RUNS[self._scale]):
@@ -182,28 +183,30 @@ class Measuring:
             assert found is not None
             return int(found[0])
 
-    async def _save(self) -> Copied:
+    async def _save(self) -> Stored:
         for copy in await self._repository.copies():
             await self._repository.delete(copy)
         await self._repository.collect()
         before, copy = _size(self._store), f"copy-{next(self._numbers)}"
         begun = time.perf_counter()
         await self._broker.prepare("source", copy, hold_seconds=600)
-        copied = await self._broker.copy("source", copy, await self._repository.open_write(copy))
+        request = self._broker.copy_request("source", copy, await self._repository.open_write(copy))
+        copied = await self._broker.run("copy", request, Copied, seconds=PATIENCE_SECONDS)
         await self._repository.run("commit", commit_request(copy, *copied.parts), Committed)
         seconds = time.perf_counter() - begun
         await self._broker.discard(copy)
-        return Copied(seconds, _size(self._store) - before)
+        return Stored(seconds, _size(self._store) - before)
 
     async def _restore(self) -> float:
         (copy,), service = await self._repository.copies(), f"restored-{next(self._numbers)}"
         begun = time.perf_counter()
-        await self._broker.provision(service, restore=await self._repository.open_read(copy))
+        request = self._broker.provision_request(service, restore=await self._repository.open_read(copy))
+        await self._broker.run("provision", request, Provisioned, seconds=PATIENCE_SECONDS)
         seconds = time.perf_counter() - begun
         await self._broker.deprovision(service)
         return seconds
 
-    def _dump(self, name: str) -> Copied:
+    def _dump(self, name: str) -> Stored:
         target = self._dumps / name.replace(" ", "_")
         target.parent.mkdir(exist_ok=True)
         if target.is_dir():
@@ -211,7 +214,7 @@ class Measuring:
         target.unlink(missing_ok=True)
         begun = time.perf_counter()
         self._program("pg_dump", *DUMPS[name], f"--file={target}", f"--dbname={database_of('source')}")
-        return Copied(time.perf_counter() - begun, _size(target))
+        return Stored(time.perf_counter() - begun, _size(target))
 
     async def _pg_restore(self) -> float:
         dump = self._dumps / PARALLEL.replace(" ", "_")

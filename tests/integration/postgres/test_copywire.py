@@ -22,12 +22,12 @@ ENDINGS = (
 )
 
 
-@pytest.fixture
-async def session(postgres_server: RunningPostgres) -> AsyncIterator[Session]:
-    address = postgres_server.server
-    password = Secret(value=postgres_server.password)
-    server = Server(lambda: Login(address.host, address.port, address.user, "postgres", password))
-    made = await server.connect()
+@pytest.fixture(params=["bare", "libpq"])
+async def session(postgres_server: RunningPostgres, request: pytest.FixtureRequest) -> AsyncIterator[Session]:
+    """One whose rows go past libpq, and one where that can't be, as with TLS."""
+    address, password = postgres_server.server, Secret(value=postgres_server.password)
+    login = Login(address.host, address.port, address.user, "postgres", password)
+    made = await Server(lambda: login, bare=request.param == "bare").connect()
     await made.run("BEGIN")
     yield made
     await made.close()
