@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -50,6 +50,8 @@ def test_a_signature(
     sent, target, version = line.split(" ")
     assert (sent, version, told["Content-Length"]) == (method, "HTTP/1.1", str(len(body)))
     assert dict(parse_qsl(target.partition("?")[2], keep_blank_values=True)) == query
+    assert unquote(target.partition("?")[0], errors="strict") == f"{'' if virtual else '/bucket'}/{key}"
+    assert "+" not in target  # which some servers take for a blank
     assert {name: told[name] for name in headers} == headers
     assert told.get("x-amz-security-token", "") == token
 
