@@ -27,9 +27,17 @@ class MaskingRule(Fact, frozen=True, kw_only=True):
     transformer: str
 
 
+class RowsRule(Fact, frozen=True, kw_only=True):
+    """Which ``table`` (``[schema.]table``, ``*`` and ``?`` stand for any) keeps which ``share`` of its rows."""
+
+    table: str
+    share: str
+
+
 class Masking(Fact, frozen=True, kw_only=True):
     """The rules of one data service: of those that fit a column the first one counts.
 
+    Of ``rows`` the first that fits a table counts; a row that refers to one that is left out is left out too.
     ``unclassified`` is what becomes of a column that no rule fits: ``refuse`` refuses the copy. ``keep`` says of the
     whole data service that it is harmless, whatever it holds.
     """
@@ -37,6 +45,7 @@ class Masking(Fact, frozen=True, kw_only=True):
     columns: tuple[MaskingRule, ...] = ()
     unclassified: Unclassified = "keep"
     keep: bool = False
+    rows: tuple[RowsRule, ...] = ()
 
 
 class MaskingOrder(Fact, frozen=True, kw_only=True):
@@ -49,11 +58,14 @@ class MaskingOrder(Fact, frozen=True, kw_only=True):
 
 class Masked(Fact, frozen=True, kw_only=True):
     """By what a copy was masked: the digest of its ``rules``, and how many columns they changed. ``keep``: the data
-    service was said to be harmless as a whole, and was copied as it is."""
+    service was said to be harmless as a whole, and was copied as it is. ``subset``: the rules say how much of its
+    tables is kept; ``rows_left_out`` were not copied."""
 
     rules: str
     columns: int = 0
     keep: bool = False
+    subset: bool = False
+    rows_left_out: int = 0
 
 
 def rules_digest(rules: Masking) -> str:

@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple
 
 from schemas.masking import Masking
+from schemas.masking_rows import check_rows
 from schemas.names import check_name
 from schemas.problems import Problem, invalid
 
@@ -121,13 +122,17 @@ def parse_rules(rules: Masking) -> list[tuple[Pattern, Transformer]]:
 
 def check_masking(rules: Masking, *, field: str) -> Iterator[Problem]:
     """What is wrong with the rules of one data service. ``field`` is where they stand."""
-    if rules.keep and (rules.columns or rules.unclassified != "keep"):
+    if rules.keep and (rules.columns or rules.rows or rules.unclassified != "keep"):
         yield invalid(field, "it is kept as a whole, and there are rules too", "remove 'keep', or the rules")
-    elif not rules.keep and not rules.columns and rules.unclassified == "keep":
+    elif not rules.keep and not rules.columns and not rules.rows and rules.unclassified == "keep":
         yield invalid(field, "it says nothing", "write rules, or 'keep: true' if all that it holds is harmless")
-    size = sum(len(rule.column.encode()) + len(rule.transformer.encode()) for rule in rules.columns)
+    written = [(rule.column, rule.transformer) for rule in rules.columns]
+    written += [(rule.table, rule.share) for rule in rules.rows]
+    size = sum(len(left.encode()) + len(right.encode()) for left, right in written)
     if size > MOST_BYTES:
-        yield invalid(f"{field}.columns", f"its rules take {size} bytes", f"use patterns: at most {MOST_BYTES} bytes")
+        where = "columns" if rules.columns else "rows"
+        yield invalid(f"{field}.{where}", f"its rules take {size} bytes", f"use patterns: at most {MOST_BYTES} bytes")
+    yield from check_rows(rules.rows, field=f"{field}.rows")
     seen: set[str] = set()
     for rule in rules.columns:
         here = f"{field}.columns.{rule.column}"

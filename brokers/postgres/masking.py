@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
 
 from brokers.masking.keyed import Keyed
 from brokers.masking.plan import Plan, plan
 from brokers.masking.schema import Check, Name
 from brokers.masking.transformers import CannotMask, Change, Custom, Workshop
+from brokers.postgres.keptrows import KeptRows
 from brokers.postgres.maskschema import read_schema
 from brokers.postgres.rowfilter import Column, RowFilter
 from brokers.postgres.server import CheckFailed, Session
+from brokers.postgres.subsetschema import quoted
+from brokers.postgres.subsetting import KeptTables, first_kept, kept_tables, look, one_moment
 from schemas.brokers import MaskedRows, MaskingPreview, PreviewMasking
 from schemas.masking import Masked, Masking, MaskingOrder, rules_digest
 from schemas.problems import CalqueError, Problem, invalid, permanent
@@ -21,6 +27,8 @@ MOST_ROWS = 50
 MOST_TABLES = 50
 MOST_CHARACTERS = 200
 """Of a value in a preview."""
+COUNTING_SECONDS = 5.0
+"""So long a preview looks for what is kept."""
 _FORMS = (
     "SET DateStyle = 'ISO, YMD'",
     "SET IntervalStyle = 'postgres'",
@@ -38,15 +46,25 @@ _DOMAIN = "SELECT count(*) >= 0 FROM (SELECT {made} OFFSET 0) AS tried"
 class MaskedTables:
     """The filters of one masked copy (:class:`brokers.postgres.rowfilter.FilterTables`), and what to say of it."""
 
-    def __init__(self, found: Plan, order: MaskingOrder, custom: Mapping[str, Custom]) -> None:
+    def __init__(
+        self, found: Plan, order: MaskingOrder, custom: Mapping[str, Custom], kept: KeptTables | None = None
+    ) -> None:
         self._plan = found
         self._workshop = Workshop(Keyed.of(order.key), custom=custom)
-        self.masked = Masked(rules=rules_digest(order.rules), columns=found.changed)
+        self._kept = kept
+        self.masked = Masked(
+            rules=rules_digest(order.rules),
+            columns=found.changed,
+            subset=kept is not None,
+            rows_left_out=kept.left_out if kept else 0,
+        )
 
     def __call__(self, schema: str, table: str, columns: Sequence[Column]) -> RowFilter | None:
-        """A new filter for rows of the table; ``None`` where nothing of it is masked. Raises :class:`CalqueError` for a
-        table or column that is not known."""
-        return self._plan.row_mask(Name(schema, table), [column.name for column in columns], self._workshop)
+        """A new filter for rows of the table; ``None`` where nothing of it is masked or left out. Raises
+        :class:`CalqueError` for a table or column that is not known."""
+        name, names = Name(schema, table), [column.name for column in columns]
+        mask = self._plan.row_mask(name, names, self._workshop)
+        return mask if self._kept is None else self._kept.filter(name, names, mask)
 
 
 class Masker:
@@ -60,7 +78,12 @@ class Masker:
         await _require_unicode(session)
         found = plan(await read_schema(session), order.rules, custom=self._custom)
         found.require()
-        return MaskedTables(found, order, self._custom)
+        if not order.rules.rows:
+            return MaskedTables(found, order, self._custom)
+        catalog, subset = await look(session, order.rules)
+        found._replace(problems=subset.problems).require()
+        kept = await kept_tables(session, catalog, subset, Keyed.of(order.key))
+        return MaskedTables(found, order, self._custom, kept)
 
     async def check(self, session: Session, rules: Masking) -> None:
         """Raises :class:`CalqueError` for what speaks against the rules: their words, the schema, and check
@@ -72,14 +95,32 @@ class Masker:
         if not 0 <= request.rows <= MOST_ROWS:
             raise CalqueError(invalid("rows", f"{request.rows} is out of range", f"use 0 to {MOST_ROWS}"))
         found = await self._tried(session, request.masking.rules)
-        shown: list[MaskedRows] = []
-        if request.rows and not found.problems:
-            workshop = Workshop(Keyed.of(request.masking.key), custom=self._custom)
-            masked = [name for name in found.holding if found.changes(name, workshop)]
-            for name in masked[:MOST_TABLES]:
-                shown.append(await self._rows(session, found, name, workshop, request))
-        return MaskingPreview(
-            columns=found.columns, unused=found.unused, problems=found.problems, notes=found.notes, rows=tuple(shown)
+        told = MaskingPreview(columns=found.columns, unused=found.unused, problems=found.problems, notes=found.notes)
+        if found.problems:
+            return told
+        if not request.masking.rules.rows:
+            return replace(told, rows=await self._shown(session, found, request, None))
+        try:
+            async with asyncio.timeout(COUNTING_SECONDS), one_moment(session):
+                catalog, subset = await look(session, request.masking.rules)
+                kept = await kept_tables(session, catalog, subset, Keyed.of(request.masking.key))
+                return replace(told, rows=await self._shown(session, found, request, kept), tables=kept.shares)
+        except TimeoutError:
+            note = f"rows were not counted: that takes longer than {COUNTING_SECONDS:.0f} s; a save takes its time"
+            return replace(told, notes=(*told.notes, note))
+
+    async def _shown(
+        self, session: Session, found: Plan, request: PreviewMasking, kept: KeptTables | None
+    ) -> tuple[MaskedRows, ...]:
+        if not request.rows:
+            return ()
+        workshop = Workshop(Keyed.of(request.masking.key), custom=self._custom)
+        masked = [name for name in found.holding if found.changes(name, workshop)]
+        return tuple(
+            [
+                await self._rows(session, found, name, workshop, request, kept.of(name) if kept else None)
+                for name in masked[:MOST_TABLES]
+            ]
         )
 
     async def _tried(self, session: Session, rules: Masking) -> Plan:
@@ -87,6 +128,13 @@ class Masker:
         for form in _FORMS:
             await session.run(form)
         found = plan(await read_schema(session), rules, custom=self._custom)
+        if rules.rows:
+            _, subset = await look(session, rules)
+            found = found._replace(
+                problems=(*found.problems, *subset.problems),
+                unused=(*found.unused, *subset.unused),
+                notes=(*found.notes, *subset.notes),
+            )
         if found.problems:
             return found
         trial = Workshop.trial(self._custom)
@@ -127,13 +175,23 @@ class Masker:
         )
 
     async def _rows(
-        self, session: Session, found: Plan, name: Name, workshop: Workshop, request: PreviewMasking
+        self,
+        session: Session,
+        found: Plan,
+        name: Name,
+        workshop: Workshop,
+        request: PreviewMasking,
+        known: KeptRows | None,
     ) -> MaskedRows:
         changes = found.changes(name, workshop)
         wanted = list(dict.fromkeys([*changes, *(by for _, by in changes.values() if by)]))
         before: list[tuple[str | None, ...]] = []
         after: list[tuple[str | None, ...]] = []
-        for row in await session.rows(_select(name, wanted, request.rows)):
+        if known is None:
+            rows: Sequence[Sequence[str | None]] = await session.rows(_select(name, wanted, request.rows))
+        else:
+            rows = await first_kept(session, name, wanted, known, request.rows)
+        for row in rows:
             values = dict(zip(wanted, row, strict=True))
             try:
                 masked = _masked(values, changes)
@@ -173,11 +231,6 @@ def _masked(values: Mapping[str, str | None], changes: Mapping[str, tuple[Change
 def _select(name: Name, columns: Sequence[str], rows: int) -> str:
     wanted = ", ".join(f"{quoted(column)}::text" for column in columns)
     return f"SELECT {wanted} FROM ONLY {quoted(name.schema)}.{quoted(name.table)} LIMIT {rows}"  # noqa: S608 - quoted
-
-
-def quoted(name: str) -> str:
-    """A name of the catalog as it stands in a statement."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _literal(text: str) -> str:

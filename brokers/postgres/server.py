@@ -7,7 +7,7 @@ passed as parameters or quoted by the server's own ``format()``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -65,7 +65,7 @@ class Session:
         found = await self.rows(statement, parameters)
         return found[0][0] if found else None
 
-    async def copy_out(self, statement: str) -> AsyncIterator[bytes]:
+    async def copy_out(self, statement: str) -> AsyncGenerator[bytes, None]:
         """What a ``COPY ... TO STDOUT`` sends: a run of CopyData messages (see :mod:`brokers.postgres.copywire`), in
         blocks of many rows that are never looked into. A session in which the reading was broken off can only be
         closed."""

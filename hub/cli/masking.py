@@ -76,6 +76,7 @@ async def preview(
     if not session.shown(_plain(found)):
         for each in found:
             _show_rows(each)
+        _show_kept(found)
     return _told(session, found)
 
 
@@ -87,8 +88,8 @@ async def preview(
 @client_options
 @asynchronous
 async def check(session: Session, name: str, rules_file: Path | None, only: str | None, site: str | None) -> int:
-    """Check masking rules against the schema of a running app: what becomes of each column, and what would refuse a
-    save. No rows are shown."""
+    """Check masking rules against the schema of a running app: what becomes of each column, how many rows are kept, and
+    what would refuse a save. No rows are shown."""
     async with session.client() as client:
         found = await _shown(client, name, rules_file, only=only, site=site)
     if not session.shown(_plain(found)):
@@ -102,6 +103,7 @@ async def check(session: Session, name: str, rules_file: Path | None, only: str 
             ],
             empty="no columns",
         )
+        _show_kept(found)
     return _told(session, found)
 
 
@@ -179,6 +181,19 @@ def _show_rows(each: Shown) -> None:
         show_table(heads, list(_lines(table)), empty="no rows")
 
 
+def _show_kept(found: list[Shown]) -> None:
+    """How much is kept of the tables that lose rows."""
+    lines = [
+        (each.data_service, share.table, share.rows, share.kept, share.rule or "by what it refers to")
+        for each in found
+        if each.preview
+        for share in each.preview.tables
+    ]
+    if lines:
+        click.echo("")
+        show_table(("data service", "table", "rows", "kept", "by rule"), lines, empty="")
+
+
 def _lines(table: MaskedRows) -> Iterator[tuple[object, ...]]:
     for number, after in enumerate(table.after):
         made = tuple("NULL" if value is None else value for value in after)
@@ -199,7 +214,7 @@ def _told(session: Session, found: list[Shown]) -> int:
             bad = True
             click.echo(f"{each.data_service}: {problem.sentence()}", err=True)
         for rule in each.preview.unused:
-            session.say(f"{each.data_service}: rule {rule!r} fits no column")
+            session.say(f"{each.data_service}: rule {rule!r} fits nothing")
         for note in each.preview.notes:
             session.say(f"{each.data_service}: {note}")
     return Exit.FAILED if bad else Exit.OK

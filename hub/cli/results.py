@@ -148,7 +148,10 @@ def _masked(masked: Masked | None) -> str:
     """By what a part was masked: the beginning of its rules' digest."""
     if masked is None:
         return ""
-    return "kept" if masked.keep else f"{masked.columns} columns by {masked.rules[:12]}"
+    if masked.keep:
+        return "kept"
+    left_out = f", {masked.rows_left_out} rows left out" if masked.subset else ""
+    return f"{masked.columns} columns by {masked.rules[:12]}{left_out}"
 
 
 def show_operation(session: Session, view: OperationView) -> None:

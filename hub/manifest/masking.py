@@ -23,12 +23,13 @@ class RulesFile(RootModel[dict[str, MaskingModel]]):
 
 
 def masking_fields(written: dict[str, Any]) -> dict[str, Any]:
-    """The rules of one data service as they travel: columns in their order. A value that was left out is NULL."""
+    """The rules of one data service as they travel: columns and tables in their order. A value left out is NULL."""
     columns = [
         {"column": column, "transformer": "null" if transformer is None else transformer}
         for column, transformer in written["columns"].items()
     ]
-    return {**written, "columns": columns}
+    rows = [{"table": table, "share": str(share)} for table, share in written["rows"].items()]
+    return {**written, "columns": columns, "rows": rows}
 
 
 def load_rules(path: Path) -> dict[str, Masking]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from schemas.masking import Unclassified
+from schemas.masking_rows import SHARE_WORDS
 from schemas.masking_rules import WORDS
 from schemas.values import DataClass, DataServiceType, ServiceType
 
@@ -131,6 +132,11 @@ class MaskingModel(Written):
         default="keep", description="what becomes of columns that no rule fits; refuse: the save is refused"
     )
     keep: bool = Field(default=False, description="all that it holds is harmless and is copied as it is")
+    rows: dict[str, str | Annotated[int, Field(strict=True)]] = Field(
+        default={},
+        description="[schema.]table: how much of it is kept; the first that fits a table counts. One of: "
+        + SHARE_WORDS,
+    )
 
 
 class DataServiceModel(Written):

@@ -72,6 +72,7 @@ from schemas.brokers.dsb import (
     Provisioned,
     ResourceDescription,
     StageCopy,
+    TableShare,
     Unbind,
 )
 from schemas.brokers.every import (
@@ -194,6 +195,7 @@ __all__ = [
     "StageCopy",
     "StatsRequest",
     "StatusRequest",
+    "TableShare",
     "TransferCopy",
     "Unbind",
     "Verified",

@@ -273,16 +273,27 @@ class MaskedRows(Fact, frozen=True, kw_only=True):
     before: tuple[tuple[str | None, ...], ...] = ()
 
 
+class TableShare(Fact, frozen=True, kw_only=True):
+    """How many of the ``rows`` of a table are ``kept`` where rules say how much is. ``rule`` is the left side of the
+    one that speaks of it; empty where rows are left out only for what they refer to."""
+
+    table: str
+    rows: int
+    kept: int
+    rule: str = ""
+
+
 @message("reply.dsb.preview_masking")
 class MaskingPreview(Reply, frozen=True, kw_only=True):
-    """``unused`` are the rules that fit no column, ``problems`` what would refuse a copy, ``notes`` what is worth to be
-    known before."""
+    """``unused`` are the rules that fit nothing, ``problems`` what would refuse a copy, ``notes`` what is worth to be
+    known before. ``tables`` are those of which not all rows are kept."""
 
     columns: tuple[ClassifiedColumn, ...] = ()
     unused: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     rows: tuple[MaskedRows, ...] = ()
+    tables: tuple[TableShare, ...] = ()
 
 
 @message("request.dsb.describe")
