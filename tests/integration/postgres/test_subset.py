@@ -122,14 +122,19 @@ async def subset_copy(broker: Postgres, repository: Site, service_id: str, copy:
     return copied
 
 
-async def test_a_subset_is_whole_and_holds_nothing_of_what_is_left_out(broker: Postgres, repository: Site) -> None:
-    await fill(broker, "shop")
+@pytest.mark.parametrize("way", ["broker", "parallel"])
+async def test_a_subset_is_whole_and_holds_nothing_of_what_is_left_out(
+    way: str, broker: Postgres, parallel: Postgres, repository: Site
+) -> None:
+    broker = parallel if way == "parallel" else broker
+    source, target, copy = new_id(), new_id(), new_id()
+    await fill(broker, source)
     masking = rules(SHARES, orders__note="keep", settings__value="redact")
-    copied = await subset_copy(broker, repository, "shop", "copy-shop", masking)
-    stream = await repository.read("copy-shop", "database")
-    await broker.provision("shop-2", restore=repository.open_read("copy-shop"))  # with all constraints
+    copied = await subset_copy(broker, repository, source, copy, masking)
+    stream = b"".join([await repository.read(copy, part.name) for part in copied.parts])
+    await broker.provision(target, restore=repository.open_read(copy))  # with all constraints
     left_out = 0
-    async with await broker.connect("shop") as before, await broker.connect("shop-2") as after:
+    async with await broker.connect(source) as before, await broker.connect(target) as after:
         for table, query in NAMED.items():
             all_rows = {name for (name,) in await rows(before, query)}
             kept = {name for (name,) in await rows(after, query)}
