@@ -249,6 +249,14 @@ async def test_too_many_rows_are_refused_with_what_to_do(broker: Postgres) -> No
         # the session still serves
         kept = await kept_tables(session, catalog, found, Keyed.of(KEY))
         assert kept.left_out > 0
+        await session.run("INSERT INTO categories VALUES ('unused', 'c1'), ('unused below', 'unused')")
+        for shares, expected in (
+            ({"categories": "referenced"}, {"categories": (202, 200)}),
+            ({"orders": "0%"}, {"orders": (900, 0), "lines": (2700, 0)}),
+        ):
+            catalog, found = await look(session, rules(shares))
+            kept = await kept_tables(session, catalog, found, Keyed.of(KEY))
+            assert {each.table: (each.rows, each.kept) for each in kept.shares} == expected
         await session.run("ANALYZE")
         _, found = await look(session, rules(SHARES), most=2000)
         assert ["too many" in each.message for each in found.problems] == [True]
