@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from brokers.repository.errors import AlreadyCommitted, Conflict, CopyNotFound, IncompleteCopy, KeptGone
+from brokers.repository.errors import (
+    AlreadyCommitted,
+    Conflict,
+    CopyNotFound,
+    CorruptChunk,
+    IncompleteCopy,
+    KeptGone,
+)
 from brokers.repository.format1.holds import HOLDS
 from brokers.repository.format1.repository import Repository
 from brokers.repository.manifest import CopyInfo
@@ -115,7 +122,12 @@ class Site:
         opened = repository.writing(copy)
         if copies and self.random.random() < 0.7:
             parent = self.random.choice(copies)
-            self.did["kept"] += write_on_top(repository, opened, "tree", entries, parent=parent)
+            try:
+                self.did["kept"] += write_on_top(repository, opened, "tree", entries, parent=parent)
+            except CorruptChunk as error:
+                # The parent's writer slept for weeks, and has not yet taken it back.
+                assert self.stage.world.watch.excused(parent)
+                raise KeptGone(str(error), copy=parent) from error
         else:
             write_entries(opened, "tree", [(key, {}, data) for key, data in entries.items()])
 
