@@ -28,6 +28,7 @@ from schemas.ids import new_id
 from schemas.problems import Actor, CalqueError, Problem, invalid, permanent
 from schemas.signals import ProblemReply
 from schemas.sizes import largest_field
+from schemas.subjects import SubjectError
 
 __all__ = ["EndpointInfo", "Service", "ServiceInfo", "discover", "schema_id"]
 
@@ -248,6 +249,8 @@ class Service:
                 reply = await endpoint.handler(data, envelope, message.subject)
         except CalqueError as error:
             reply = ProblemReply(problem=error.problem)
+        except SubjectError as error:  # an id or a name in the request that nothing can have
+            reply = ProblemReply(problem=invalid("message", str(error), "use ids and names as the schemas say"))
         except asyncio.CancelledError:
             problem = Problem(
                 code="stopped",

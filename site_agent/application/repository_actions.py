@@ -95,7 +95,11 @@ class RepositoryActions:
         chosen = {placed_at(call.request, part) for part in copies} if "repositories" not in call.request else set()
         chosen |= set(call.request.get("repositories", {}).values())
         held = {name for copy in copies.values() for name in site.holders(copy)}
-        return sorted((chosen | held.intersection(site.repositories())) or {call.request["repository"]})
+        found = chosen | held.intersection(site.repositories())
+        if held and not found:  # in any other repository it would speak of copies that do not lie there
+            names = ", ".join(sorted(held))
+            raise CalqueError(temporary("unavailable", f"copies of the image lie in {names}, which does not answer now"))
+        return sorted(found or {call.request["repository"]})
 
     async def _forget(self, call: Call) -> Result:
         for broker in self._manifests(call):

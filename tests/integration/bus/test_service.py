@@ -15,6 +15,7 @@ from schemas.envelope import Envelope, encode, timestamp, wrap
 from schemas.ids import new_id
 from schemas.problems import CalqueError, not_found
 from schemas.signals import Beat, LogLine
+from schemas.subjects import events_of_aggregate
 from tests.integration.bus.conftest import Server, found
 
 
@@ -62,6 +63,8 @@ async def test_errors_reach_the_caller_as_problems_without_details(bus: Bus, cap
     async def handler(request: Beat, _: Envelope) -> Beat:
         if request.sequence == 1:
             raise CalqueError(not_found("copy", "there is no copy 'c'"))
+        if request.sequence == 3:
+            events_of_aggregate(writer="hub", aggregate="operation", id="a b")
         raise RuntimeError("password=hunter2")
 
     one = service(bus)
@@ -79,6 +82,12 @@ async def test_errors_reach_the_caller_as_problems_without_details(bus: Bus, cap
     assert not caught.value.problem.temporary
     assert "hunter2" not in str(caught.value)
     assert "hunter2" in caplog.text
+    caplog.clear()
+
+    with pytest.raises(CalqueError) as caught:
+        await bus.ask("t.svc.fail", question(3), Beat, source="x", timeout_seconds=60)
+    assert (caught.value.problem.code, "a b" in caught.value.problem.message) == ("invalid", True)
+    assert not caplog.records
 
     with pytest.raises(CalqueError) as caught:
         await bus.ask("t.svc.fail", LogLine(instance="i", service="s", line="l"), Beat, source="x", timeout_seconds=60)
