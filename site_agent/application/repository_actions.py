@@ -97,8 +97,8 @@ class RepositoryActions:
         held = {name for copy in copies.values() for name in site.holders(copy)}
         found = chosen | held.intersection(site.repositories())
         if held and not found:  # in any other repository it would speak of copies that do not lie there
-            names = ", ".join(sorted(held))
-            raise CalqueError(temporary("unavailable", f"copies of the image lie in {names}, which does not answer now"))
+            lies = ", ".join(sorted(held))
+            raise CalqueError(temporary("unavailable", f"copies of the image lie in {lies}, which does not answer now"))
         return sorted(found or {call.request["repository"]})
 
     async def _forget(self, call: Call) -> Result:
