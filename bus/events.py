@@ -9,7 +9,7 @@ acknowledgement looks like a conflict to the server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -34,8 +34,8 @@ from schemas.events import Event
 from schemas.ids import new_id
 from schemas.problems import CalqueError, invalid, temporary
 from schemas.sizes import oversized
+from schemas.subjects import SubjectError, events_of_aggregate, outbox
 from schemas.subjects import event as event_subject
-from schemas.subjects import events_of_aggregate, outbox
 
 __all__ = ["Conflict", "EventStore", "NewEvent", "Recorded", "UnknownEvent"]
 
@@ -185,7 +185,9 @@ class EventStore:
     def _prepare_one(self, new: NewEvent, now: str) -> _Prepared:
         if new.aggregate != new.event.AGGREGATE:
             raise ValueError(f"{type(new.event).__name__} is an event of {new.event.AGGREGATE}, not {new.aggregate}")
-        subject = event_subject(writer=self._writer, aggregate=new.aggregate, id=new.id, event=new.event.EVENT)
+        subject = _possible(
+            event_subject, writer=self._writer, aggregate=new.aggregate, id=new.id, event=new.event.EVENT
+        )
         envelope = wrap(
             new.event,
             # The hub's streams see ids of all writers: the prefix keeps them apart.
@@ -256,7 +258,7 @@ class EventStore:
     # --- loading
 
     def _filter(self, key: Key) -> str:
-        return events_of_aggregate(writer=self._writer, aggregate=key[0], id=key[1])
+        return _possible(events_of_aggregate, writer=self._writer, aggregate=key[0], id=key[1])
 
     async def _load(self, aggregate: str, id: str, *, after: int) -> list[Recorded]:
         """All that the stream's leader has, read from whichever replica answers."""
@@ -308,3 +310,12 @@ class EventStore:
     def _read(self, message: Message) -> Recorded:
         headers = message.headers or {}
         return record(sequence=int(headers["Nats-Sequence"]), subject=headers["Nats-Subject"], payload=message.payload)
+
+
+def _possible(made: Callable[..., str], **parts: str) -> str:
+    """A subject of an event. Raises :class:`CalqueError` for an id, that somebody else may have chosen, that none can
+    have."""
+    try:
+        return made(**parts)
+    except SubjectError as error:
+        raise CalqueError(invalid("id", str(error), "use an id as the schemas say")) from None

@@ -19,6 +19,7 @@ from schemas import events as ev
 from schemas import subjects
 from schemas.envelope import Envelope, decode, timestamp, unwrap, wrap
 from schemas.expiry import expired
+from schemas.names import is_token
 from schemas.problems import CalqueError, Problem, forbidden, invalid
 from schemas.registry import MESSAGES
 from site_agent.adapters import measure
@@ -53,6 +54,8 @@ class CommandHandler:
         """Store the decision about one command, then act on it. A message that is none raises :class:`CalqueError`."""
         subject = self._subject(delivery.subject)
         envelope = decode(delivery.payload)
+        if not is_token(envelope.id):  # what is decided is kept under it
+            raise CalqueError(invalid("id", f"{envelope.id[:100]!r} can't be an id", "use a UUIDv7 of your own making"))
         target = subject.id
         operation = target if subject.verb == "cancel" else envelope.id
         known = measure.known(envelope.type)

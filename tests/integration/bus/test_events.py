@@ -55,6 +55,15 @@ async def test_what_was_appended_is_loaded_in_order(store: EventStore) -> None:
     assert await store.load("instance", id, after=first[-1].sequence) == more
 
 
+@pytest.mark.parametrize("id", ["a b", "x" * 1000, ""])
+async def test_an_id_that_nothing_can_have_is_refused(store: EventStore, id: str) -> None:
+    with pytest.raises(CalqueError, match="id") as refused:
+        await store.append([stopping(id)], expected={("instance", id): 0})
+    assert not refused.value.problem.temporary
+    with pytest.raises(CalqueError, match="id"):
+        await store.load("instance", id)
+
+
 async def test_a_stale_append_is_a_conflict_and_stores_nothing(store: EventStore) -> None:
     one, other = new_id(), new_id()
     first = await store.append([stopping(one)], expected={("instance", one): 0})
