@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from schemas.names import is_token
@@ -276,3 +277,15 @@ def inbox(site: str) -> str:
 def outbox_delivery(site: str) -> str:
     """Where the durable consumer of a site's outbox delivers to the hub."""
     return f"dlv.evt.{site}"
+
+
+_INBOX = re.compile(r"_INBOX(\.[^\s.*>]+)+")
+_LONGEST_INBOX = 512
+
+
+def inbox_of(replyto: str | None) -> str | None:
+    """Where an answer goes: only to an inbox, because who answers may publish where who asks may not. ``None`` for
+    everything else."""
+    if replyto is None or len(replyto) > _LONGEST_INBOX or not _INBOX.fullmatch(replyto):
+        return None
+    return replyto

@@ -26,7 +26,7 @@ from hub.application import images, instances, measure, operations, repositories
 from hub.application.aggregates import load
 from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
-from hub.domain.received import ID, Received, foreign_inbox, read, reply_subject
+from hub.domain.received import ID, Received, foreign_inbox, read
 from hub.projections.views import answer_of
 from schemas.commands import Answer, SiteCommand, Timed
 from schemas.envelope import Envelope, decode, timestamp, wrap
@@ -35,7 +35,7 @@ from schemas.expiry import by_own_clock
 from schemas.problems import CalqueError, Problem, invalid, permanent
 from schemas.registry import MESSAGES
 from schemas.room import Fill
-from schemas.subjects import HUB, CommandSubject, SubjectError, parse_command, site_command
+from schemas.subjects import HUB, CommandSubject, SubjectError, inbox_of, parse_command, site_command
 
 logger = logging.getLogger(__name__)
 
@@ -265,6 +265,6 @@ class CommandHandler:
         await self._context.outbound.command(subject, envelope)
 
     async def _tell(self, subject: CommandSubject, envelope: Envelope, answer: Answer) -> None:
-        to = reply_subject(envelope)
+        to = inbox_of(envelope.replyto)
         if to is not None and foreign_inbox(envelope, principal=subject.principal) is None:
             await self._context.outbound.answer(to, answer)

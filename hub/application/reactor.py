@@ -26,7 +26,7 @@ from hub.domain import catalog, claim
 from hub.domain.children import operation_of
 from hub.domain.claim import ClaimState
 from hub.domain.images import DELETE_KIND, copies_of
-from hub.domain.received import TEAM, reply_subject
+from hub.domain.received import TEAM
 from schemas.commands import Answer, SiteCommand, SiteForgetImage
 from schemas.envelope import Envelope, timestamp, wrap
 from schemas.events import (
@@ -47,7 +47,7 @@ from schemas.events import (
 from schemas.names import claim_token
 from schemas.operations import effect_id
 from schemas.problems import CalqueError, Problem, temporary
-from schemas.subjects import HUB, events_of_kind, site_command
+from schemas.subjects import HUB, events_of_kind, inbox_of, site_command
 
 REACH_SECONDS = 10.0
 HEARD: Mapping[type[Event], str | None] = {
@@ -106,7 +106,7 @@ class Reactor:
             await self._forget(recorded.writer, event.image, arrival=recorded.envelope.id.rpartition("/")[2])
 
     async def _answer(self, site: str, id: str, event: Event, envelope: Envelope) -> None:
-        to = reply_subject(envelope)
+        to = inbox_of(envelope.replyto)
         if to is None:
             return
         match event:

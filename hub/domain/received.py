@@ -13,12 +13,11 @@ from schemas.envelope import Envelope, unwrap
 from schemas.expiry import expired
 from schemas.problems import CalqueError, Problem, invalid
 from schemas.registry import MESSAGES
-from schemas.subjects import CommandSubject, reply_prefix
+from schemas.subjects import CommandSubject, inbox_of, reply_prefix
 from schemas.values import Requester
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_@-]{0,99}")
 """Ids that callers may make. Ids with ``/`` are those of effects of operations, and nobody else's to use."""
-INBOXES = "_INBOX."
 TEAM = "default"
 
 HUB_COMMANDS: dict[tuple[str, str], type[Command]] = {
@@ -57,14 +56,6 @@ def check_id(text: str, *, field: str) -> Problem | None:
     return invalid(field, f"{text!r} is not an id", "use a UUIDv7 of your own making")
 
 
-def reply_subject(envelope: Envelope) -> str | None:
-    """Where the answer goes: only to an inbox, because the hub may publish where its callers may not."""
-    to = envelope.replyto
-    if to is None or not to.startswith(INBOXES) or any(sign in to for sign in " *>\t\r\n"):
-        return None
-    return to
-
-
 def read(
     subject: CommandSubject, envelope: Envelope, *, now: datetime, stored_at: float | None = None
 ) -> Received | Problem:
@@ -101,6 +92,6 @@ def read(
 def foreign_inbox(envelope: Envelope, *, principal: str) -> Problem | None:
     """``None`` unless the answer is wanted elsewhere than in an inbox of the sender."""
     own = reply_prefix(principal) + "."
-    if envelope.replyto is None or (reply_subject(envelope) and envelope.replyto.startswith(own)):
+    if envelope.replyto is None or (inbox_of(envelope.replyto) and envelope.replyto.startswith(own)):
         return None
     return invalid("replyto", f"{envelope.replyto!r} is not an inbox of {principal}", f"use a subject below {own}")

@@ -22,6 +22,7 @@ from schemas.expiry import expired
 from schemas.names import is_token
 from schemas.problems import CalqueError, Problem, forbidden, invalid
 from schemas.registry import MESSAGES
+from schemas.subjects import inbox_of
 from site_agent.adapters import measure
 from site_agent.adapters.journal import Journal, Need
 from site_agent.application.runner import Runner
@@ -138,7 +139,8 @@ class CommandHandler:
 
     async def _answer(self, envelope: Envelope, *, operation: str, earlier: ev.Event | None) -> None:
         """Tell a local sender at once. Senders at the hub get theirs from the hub, which reads the same events."""
-        if envelope.replyto is None:
+        to = inbox_of(envelope.replyto)
+        if to is None:
             return
         site = self._journal.site
         problem = earlier.problem if isinstance(earlier, ev.CommandRejected) else site.rejected.get(envelope.id)
@@ -152,7 +154,7 @@ class CommandHandler:
         )
         now = timestamp(self._clock())
         reply = wrap(answer, id=f"{envelope.id}/answer", source=site.name, time=now, causationid=envelope.id)
-        await self._bus.publish(envelope.replyto, reply)
+        await self._bus.publish(to, reply)
 
 
 def _command(envelope: Envelope, subject: subjects.CommandSubject) -> cmd.SiteCommand | Problem:

@@ -13,7 +13,7 @@ from hub.domain.capability import lacking
 from hub.domain.catalog import CatalogState
 from hub.domain.claim import ClaimState
 from hub.domain.images import Across, Here, ImageFacts, check_deletable, plan_delete, route_run
-from hub.domain.received import Received, read, reply_subject
+from hub.domain.received import Received, read
 from hub.domain.template import TemplateState
 from schemas import events as ev
 from schemas.commands import ApplyTemplate, SaveInstance, StopInstance
@@ -21,7 +21,7 @@ from schemas.envelope import Envelope, wrap
 from schemas.fitting import Offer
 from schemas.names import check_name
 from schemas.problems import Problem
-from schemas.subjects import CommandSubject
+from schemas.subjects import CommandSubject, inbox_of
 from schemas.template_check import template_digest
 from schemas.values import (
     BrokerKind,
@@ -84,8 +84,21 @@ def test_an_unknown_verb_is_answered_with_those_that_there_are() -> None:
 
 
 def test_answers_go_to_inboxes_only() -> None:
-    assert reply_subject(envelope(replyto="_INBOX.abc")) == "_INBOX.abc"
-    assert reply_subject(envelope(replyto="$JS.API.STREAM.DELETE.EVENTS")) is None
+    assert inbox_of("_INBOX.abc") == "_INBOX.abc"
+    assert inbox_of("_INBOX.bills.01.x-y") == "_INBOX.bills.01.x-y"
+    for other in (
+        None,
+        "",
+        "_INBOX",
+        "_INBOX.",
+        "_INBOX..x",
+        "_INBOX.x.",
+        "_INBOX.*",
+        "_INBOX.a b",
+        "_INBOX." + "x" * 600,
+    ):
+        assert inbox_of(other) is None
+    assert inbox_of("$JS.API.STREAM.DELETE.EVENTS") is None
 
 
 # --- template

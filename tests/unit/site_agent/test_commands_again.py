@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import cast
 
+import pytest
+
+from bus.connection import Bus
+from bus.work import Delivery
 from schemas import commands as cmd
 from schemas import events as ev
-from schemas.envelope import timestamp
+from schemas.envelope import encode, timestamp, wrap
 from schemas.expiry import REMEMBERED
+from schemas.problems import CalqueError
+from schemas.subjects import site_command
 from tests.unit.site_agent.memory_store import START
 from tests.unit.site_agent.test_journal import DEPLOY, Parts
 from tests.unit.site_agent.world import BY, TEMPLATE
@@ -96,3 +103,22 @@ async def test_the_effect_of_an_operation_of_the_hub_waits_for_a_site_that_was_a
     command = cmd.SiteDeployInstance(by=BY, name="shop", template=TEMPLATE, parent="o1")
     answer = await parts.send(command, "i1", id="o1/run-north/1", time=timestamp(START))
     assert answer.state == "accepted"
+
+
+@pytest.mark.parametrize("replyto", ["", "$JS.API.STREAM.DELETE.EVT_north", "_INBOX.*", "_INBOX..x"])
+async def test_who_wants_the_answer_elsewhere_than_in_an_inbox_gets_none(replyto: str) -> None:
+    parts = await Parts().begin()
+    subject = site_command(site="north", principal="admin", aggregate="instance", id="i1", verb=DEPLOY.VERB)
+    envelope = wrap(DEPLOY, id="c1", source="hub", time=timestamp(parts.store.now), replyto=replyto)
+    at = parts.store.now.timestamp()
+    await parts.handler.handle(Delivery(subject, encode(envelope), 1, 1, at, cast(Bus, parts.bus), "ack"))
+    assert await outcomes(parts, "c1") == ["accepted"]
+    assert parts.bus.said == []
+
+
+@pytest.mark.parametrize("id", ["a b", "x" * 5000])
+async def test_a_command_under_an_id_that_nothing_can_have_is_put_aside(id: str) -> None:
+    parts = await Parts().begin()
+    with pytest.raises(CalqueError, match="id") as refused:
+        await parts.send(DEPLOY, "i1", id=id)
+    assert not refused.value.problem.temporary
