@@ -28,7 +28,7 @@ from hub.application.context import Context, contended
 from hub.application.outcome import Forward, Outcome
 from hub.domain.received import ID, Received, foreign_inbox, read
 from hub.projections.views import answer_of
-from schemas.commands import Answer, SiteCommand, Timed
+from schemas.commands import Answer, CancelOperation, SiteCommand, Timed
 from schemas.envelope import Envelope, decode, timestamp, wrap
 from schemas.events import CommandAccepted, CommandForwarded, CommandRejected
 from schemas.expiry import by_own_clock
@@ -107,7 +107,7 @@ class CommandHandler:
         became, answer = None, None
         if again or (subject.aggregate, subject.verb) not in PASSED_ON:
             became = await self._became(envelope.id)
-            answer = await self._answer(envelope.id, became)
+            answer = await self._answer(envelope.id, became, target=subject.id)
         if answer is None and isinstance(became, CommandForwarded):
             await self._send(by_own_clock(envelope, stored_at=stored_at), became)
             return "forwarded"
@@ -118,7 +118,7 @@ class CommandHandler:
                     await self._tell(subject, envelope, Answer(command=envelope.id, state="rejected", problem=received))
                     raise CalqueError(received)  # nothing can be recorded under such an id: it goes to the dead letters
                 kind = f"{subject.aggregate}.{subject.verb}"
-                answer = await self._reject(envelope, received, kind=kind)
+                answer = await self._reject(envelope, received, kind=kind, target=subject.id)
             elif (fill := self._full()) is not None and received.kind != CANCEL:
                 answer = await self._without_room(received, fill)
             else:
@@ -132,7 +132,7 @@ class CommandHandler:
         """Nothing new begins when a stream is nearly full. At the very end a refusal has no room either, and waits."""
         if fill.last:
             raise CalqueError(fill.problem())
-        return await self._reject(received.envelope, fill.problem(), kind=received.kind)
+        return await self._reject(received.envelope, fill.problem(), kind=received.kind, target=received.aggregate_id)
 
     async def _settled(self, received: Received) -> Answer | None:
         """As decided; what can't be carried out for good is rejected, so that its sender does not wait in vain."""
@@ -145,14 +145,14 @@ class CommandHandler:
         except Exception:
             logger.exception("deciding %s %s failed", received.kind, received.id)
             problem = permanent("internal", f"the hub failed in {received.kind}", remedy="its log says why")
-        return await self._reject(received.envelope, problem, kind=received.kind)
+        return await self._reject(received.envelope, problem, kind=received.kind, target=received.aggregate_id)
 
     async def _decided_once(self, received: Received) -> Answer | None:
         """Deliveries of the same command wait for each other here; what another hub has done is found as known."""
         lock = self._deciding.setdefault(received.id, asyncio.Lock())
         waits = lock.locked()
         async with lock:
-            if waits and (known := await self._known(received.id)):
+            if waits and (known := await self._known(received)):
                 return known
             return await self._decided(received)
 
@@ -168,14 +168,14 @@ class CommandHandler:
         if isinstance(outcome, Forward):
             return await self._forward(received, outcome)
         if isinstance(outcome, Problem):
-            if known := await self._known(received.id):
+            if known := await self._known(received):
                 return known  # another hub was faster: what it did is what speaks against doing it again
-            return await self._reject(received.envelope, outcome, kind=received.kind)
+            return await self._reject(received.envelope, outcome, kind=received.kind, target=received.aggregate_id)
         return outcome
 
-    async def _known(self, id: str) -> Answer | None:
+    async def _known(self, received: Received) -> Answer | None:
         """The answer that this command was given before."""
-        return await self._answer(id, await self._became(id))
+        return await self._answer(received.id, await self._became(received.id), target=received.aggregate_id)
 
     async def _became(self, id: str) -> Became | None:
         """What is recorded of the command itself."""
@@ -185,7 +185,8 @@ class CommandHandler:
                     return event
         return None
 
-    async def _answer(self, id: str, became: Became | None) -> Answer | None:
+    async def _answer(self, id: str, became: Became | None, *, target: str) -> Answer | None:
+        """The answer to a command about ``target`` of which ``became`` is recorded; ``None`` when nothing is."""
         if isinstance(became, CommandRejected):
             return Answer(command=id, state="rejected", problem=became.problem)
         if not ID.fullmatch(id):
@@ -196,13 +197,16 @@ class CommandHandler:
         answer = answer_of(self._context.state, id)
         if answer is not None and answer.state != "queued":
             return answer
-        return Answer(command=id, state="accepted") if isinstance(became, CommandAccepted) else None
+        if not isinstance(became, CommandAccepted):
+            return None
+        # what this hub knows may be late: a cancellation names the operation by what it is about
+        return Answer(command=id, state="accepted", operation=target if became.kind == CancelOperation.TYPE else None)
 
-    async def _reject(self, envelope: Envelope, problem: Problem, *, kind: str) -> Answer | None:
+    async def _reject(self, envelope: Envelope, problem: Problem, *, kind: str, target: str) -> Answer | None:
         """The rejection, recorded; ``None`` when the command was passed on before, so that it can't be rejected."""
         if await self._record(envelope, CommandRejected(problem=problem, kind=kind)):
             return Answer(command=envelope.id, state="rejected", problem=problem)
-        return await self._as_before(envelope)
+        return await self._as_before(envelope, target=target)
 
     async def _forward(self, received: Received, forward: Forward) -> Answer | None:
         """Pass the command on; ``None``, or the answer when it was rejected before."""
@@ -212,18 +216,18 @@ class CommandHandler:
         data: dict[str, Any] = msgspec.to_builtins(command)
         event = CommandForwarded(site=forward.site, target=forward.aggregate_id, type=command.TYPE, data=data)
         if not await self._record(received.envelope, event):
-            return await self._as_before(received.envelope)
+            return await self._as_before(received.envelope, target=forward.aggregate_id)
         await self._send(received.envelope, event)
         return None
 
-    async def _as_before(self, envelope: Envelope) -> Answer | None:
+    async def _as_before(self, envelope: Envelope, *, target: str) -> Answer | None:
         """What was recorded first is what counts, whoever recorded it."""
         became = await self._became(envelope.id)
         if became is None:
             raise contended(f"command {envelope.id}")
         if isinstance(became, CommandForwarded):
             await self._send(envelope, became)
-        return await self._answer(envelope.id, became)
+        return await self._answer(envelope.id, became, target=target)
 
     async def _record(self, envelope: Envelope, event: CommandRejected | CommandForwarded) -> bool:
         """Whether this is what became of the command; not when something else did before."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bus.records import UnknownEvent
 from schemas import commands as cmd
 from schemas.envelope import encode, wrap
@@ -255,3 +257,10 @@ def test_an_app_was_said_to_run_whose_stopped_service_had_not_been_believed_yet(
     assert not verdict.complaints, verdict.report()
     assert any(isinstance(event, ServiceHealthChanged) for event in said)
     assert not any(isinstance(event, InstanceRunning) for event in said)
+
+
+@pytest.mark.parametrize("seed", [8832, 11163])
+def test_a_seed_that_failed_once_holds(seed: int) -> None:
+    """8832: a manifest without copies beside it. 11163: a repeated cancellation was answered without its operation."""
+    verdict = simulate(seed)
+    assert not verdict.complaints, verdict.report()
