@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas import brokers as wire
-from schemas.problems import CalqueError, permanent
+from schemas.problems import CalqueError, permanent, temporary
 from schemas.secrets import Secret
 from schemas.values import Binding, Channel
 from site_agent.adapters.brokers import Brokers
@@ -103,6 +103,10 @@ class Bindings:
         """What the store may hold of a binding, also when it was made and the agent died before that was recorded."""
         service = instance.data_services[part]
         registered = self._site().brokers.get(f"dsb-{service.broker}")
+        if registered is None and service.binding is None and service.attached is None:
+            # It answered just now, so it is found again soon: only then it is known under which names secrets may lie.
+            message = f"data service broker {service.broker!r} is not registered again yet"
+            raise CalqueError(temporary("broker_away", message))
         names = {"proposed", *(registered.attributes if registered else ())}
         recorded = service.binding.secret_refs.values() if service.binding else ()
         prefixes = {share.prefix for share in _shares(instance, part)}
