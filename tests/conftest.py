@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """What failed is remembered by the names that tests have in a run of one process, for ``make test-again``."""
-    cache = session.config.cache
+    cache = getattr(session.config, "cache", None)  # without its plugin there is none
     if cache is not None and not hasattr(session.config, "workerinput"):
         failed = cache.get("cache/lastfailed", {})
         cache.set("cache/lastfailed", {_without_group(id): True for id in failed})
