@@ -150,13 +150,7 @@ class PassedFile:
 async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], None]) -> AsyncIterator[PassedFile]:
     """The file, passed to the repository at this name. ``progress`` is told how many bytes of it, and of what else was
     sent in the same request, were taken in. Raises ``OSError``."""
-    handle = secrets.token_hex(HANDLE_BYTES // 2)
-    passing = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, descriptor))
-    try:
-        connection = await asyncio.shield(passing)
-    except asyncio.CancelledError:
-        passing.add_done_callback(_close)
-        raise
+    handle, connection = await _connected(name, descriptor)
     file = PassedFile(connection, handle, progress)
     listening = asyncio.create_task(file.listen())
     try:
@@ -175,13 +169,7 @@ async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], N
 async def stream_from(name: str) -> AsyncIterator[tuple[str, socket.socket]]:
     """A connection on which the repository at this name can send a part, and the handle that requests name it by. It is
     read from threads; whoever leaves has to know that none reads any more. Raises ``OSError``."""
-    handle = secrets.token_hex(HANDLE_BYTES // 2)
-    opening = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, None))
-    try:
-        connection = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close)
-        raise
+    handle, connection = await _connected(name, None)
     try:
         yield handle, connection
     finally:
@@ -192,6 +180,18 @@ def _close(passed: asyncio.Future[socket.socket]) -> None:
     """Nobody wants it any more."""
     if not passed.cancelled() and passed.exception() is None:
         passed.result().close()
+
+
+async def _connected(name: str, descriptor: int | None) -> tuple[str, socket.socket]:
+    """A connection to the repository at this name, that brought the file along if there is one, and the handle that
+    requests name it by. Raises ``OSError``."""
+    handle = secrets.token_hex(HANDLE_BYTES // 2)
+    passing = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, descriptor))
+    try:
+        return handle, await asyncio.shield(passing)
+    except asyncio.CancelledError:
+        passing.add_done_callback(_close)
+        raise
 
 
 def _pass(where: str, handle: str, descriptor: int | None) -> socket.socket:

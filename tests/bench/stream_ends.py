@@ -125,19 +125,17 @@ def peak_mib(pid: int | str = "self") -> float:
 
 async def serve(directory: Path, *, near: bool = False) -> None:
     """The repository's process: grants and commits for whoever asks on standard input. ``near``: without TLS."""
-    site = Site("north", directory=directory, authority=Authority(directory), near=near)
-    await site.start()
-    async for task in _tasks():
-        begun = time.perf_counter()
-        grant = None
-        if task.what == "open_write":
-            grant = site.open_write(task.copy, parent=task.parent)
-        elif task.what == "open_read":
-            grant = site.open_read(task.copy)
-        elif task.what == "commit":
-            await asyncio.to_thread(site.repository.commit, task.copy)
-        _say(Answer(time.perf_counter() - begun, peak_mib(), grant))
-    await site.stop()
+    async with Site("north", directory=directory, authority=Authority(directory), near=near) as site:
+        async for task in _tasks():
+            begun = time.perf_counter()
+            grant = None
+            if task.what == "open_write":
+                grant = site.open_write(task.copy, parent=task.parent)
+            elif task.what == "open_read":
+                grant = site.open_read(task.copy)
+            elif task.what == "commit":
+                await asyncio.to_thread(site.repository.commit, task.copy)
+            _say(Answer(time.perf_counter() - begun, peak_mib(), grant))
 
 
 async def copy() -> None:

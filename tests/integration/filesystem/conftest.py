@@ -16,15 +16,11 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def north(tmp_path: Path, authority: Authority) -> AsyncIterator[Site]:
-    site = Site("north", directory=tmp_path, authority=authority)
-    await site.start()
-    yield site
-    await site.stop()
+    async with Site("north", directory=tmp_path, authority=authority) as site:
+        yield site
 
 
 @pytest.fixture
 async def south(tmp_path: Path, authority: Authority) -> AsyncIterator[Site]:
-    site = Site("south", directory=tmp_path, authority=authority)
-    await site.start()
-    yield site
-    await site.stop()
+    async with Site("south", directory=tmp_path, authority=authority) as site:
+        yield site

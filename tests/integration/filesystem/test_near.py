@@ -40,10 +40,8 @@ METADATA = {"mode": "0644"}
 
 @pytest.fixture
 async def here(tmp_path: Path, authority: Authority) -> AsyncIterator[Site]:
-    site = Site("here", directory=tmp_path, authority=authority, near=True)
-    await site.start()
-    yield site
-    await site.stop()
+    async with Site("here", directory=tmp_path, authority=authority, near=True) as site:
+        yield site
 
 
 @pytest.fixture

@@ -23,10 +23,8 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def repository(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     directory = tmp_path_factory.mktemp("repository")
-    site = Site("north", directory=directory, authority=Authority(directory))
-    await site.start()
-    yield site
-    await site.stop()
+    async with Site("north", directory=directory, authority=Authority(directory)) as site:
+        yield site
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -57,6 +55,12 @@ async def parallel(
     await made.start()
     yield made
     assert await made.stop() == 0
+
+
+@pytest.fixture(params=["one dump", "several connections"])
+def either(request: pytest.FixtureRequest, broker: Postgres, parallel: Postgres) -> Postgres:
+    """A broker that copies the databases of tests in one of its two ways."""
+    return broker if request.param == "one dump" else parallel
 
 
 @pytest.fixture

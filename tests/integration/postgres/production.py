@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from psycopg import sql
 
 from schemas.brokers import Existing
 from schemas.secrets import Secret
+from tests.integration.postgres.dumps import dump, superuser
 from tests.servers import RunningPostgres
 
 READER = "reader"
@@ -54,7 +54,10 @@ class Production:
 
     async def fingerprint(self) -> str:
         """A digest of all that is in the database, its roles and its transactions that wrote: equal when untouched."""
-        dumped = await asyncio.to_thread(self._dumped)
+        address = self.server.server
+        dumped = await asyncio.to_thread(
+            dump, self.database, bin_dir=address.bin_dir, environment=superuser(self.server)
+        )
         async with await self.connect() as connection:
             found = await connection.execute(
                 "SELECT (SELECT array_agg(x ORDER BY x) FROM (SELECT relname || ':' || relfilenode AS x "
@@ -64,22 +67,7 @@ class Production:
                 "WHERE datname = current_database())"
             )
             facts = repr(await found.fetchall())
-        return hashlib.sha256(dumped + facts.encode()).hexdigest()
-
-    def _dumped(self) -> bytes:
-        address = self.server.server
-        return subprocess.run(
-            [address.bin_dir / "pg_dump", "--restrict-key=0", f"--dbname={self.database}"],
-            env={
-                "PGHOST": address.host,
-                "PGPORT": str(address.port),
-                "PGUSER": address.user,
-                "PGPASSWORD": self.server.password,
-            },
-            capture_output=True,
-            check=True,
-            timeout=60,
-        ).stdout
+        return hashlib.sha256((dumped + facts).encode()).hexdigest()
 
 
 async def admin(server: RunningPostgres, *, database: str = "postgres") -> psycopg.AsyncConnection[tuple[Any, ...]]:

@@ -3,16 +3,12 @@ when it is prepared, and is in nobody's way at the restore."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
 from typing import LiteralString
-
-import pytest
 
 from brokers.postgres.names import database_of
 from schemas.ids import new_id
 from tests.integration.filesystem.site import Site
+from tests.integration.postgres.dumps import dumps_of
 from tests.integration.postgres.services import Postgres
 
 OWNERS: tuple[LiteralString, ...] = (
@@ -59,11 +55,8 @@ LEFT: tuple[LiteralString, ...] = (
 )
 
 
-@pytest.mark.parametrize("way", ["broker", "parallel"])
-async def test_grants_come_along_and_what_can_not_is_said_before(
-    way: str, broker: Postgres, parallel: Postgres, repository: Site
-) -> None:
-    using = parallel if way == "parallel" else broker
+async def test_grants_come_along_and_what_can_not_is_said_before(either: Postgres, repository: Site) -> None:
+    using = either
     source, target, copy = new_id(), new_id(), new_id()
     await using.provision(source)
     async with await using.connect(source) as app:
@@ -87,7 +80,8 @@ async def test_grants_come_along_and_what_can_not_is_said_before(
     assert "pg_monitor" not in said
     assert "secret" not in said
     await using.provision(target, restore=repository.open_read(copy))
-    before, after = await asyncio.gather(declared(using, source), declared(using, target))
+    texts = await dumps_of((using, source), (using, target), options=("--schema-only",))
+    before, after = ([line for line in text.split("\n") if line and not line.startswith("--")] for text in texts)
     left = ("stranger", "theirs", "telling", "everything", "far_away")
     assert not [line for line in after if any(word in line for word in left)]
     rights = ("GRANT", "REVOKE", "ALTER DEFAULT", "CREATE POLICY", "COMMENT ON POLICY")
@@ -115,19 +109,3 @@ async def test_a_service_with_nothing_strange_in_it_leaves_nothing_out(broker: P
             await app.execute(statement)
     assert (await broker.prepare(source, copy)).left_out == ()
     await broker.discard(copy)
-
-
-async def declared(broker: Postgres, service_id: str) -> list[str]:
-    """The lines of the schema with its grants, the service's role by one name."""
-    address, database = broker.server.server, database_of(service_id)
-    command = [
-        str(address.bin_dir / "pg_dump"), "--schema-only", "--restrict-key=0", f"--host={address.host}",
-        f"--port={address.port}", f"--username={address.user}", database,
-    ]  # fmt: skip
-    environment = {**os.environ, "PGPASSWORD": broker.server.password}
-
-    def run() -> str:
-        return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=120).stdout
-
-    text = (await asyncio.to_thread(run)).replace(database, "the_service")
-    return [line for line in text.split("\n") if line and not line.startswith("--")]

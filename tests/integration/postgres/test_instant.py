@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from brokers.sdk.copystream import CopyHead
 from bus.connection import Bus
 from schemas.secrets import Secret
 from tests.integration.filesystem.site import Site
+from tests.integration.postgres.dumps import dump_of
 from tests.integration.postgres.services import rows
 from tests.integration.postgres.test_copies import EVERYTHING, fill, save
 from tests.integration.postgres.test_limited_role import as_role
@@ -57,20 +57,6 @@ def login(server: RunningPostgres, *, user: str | None = None, password: str | N
     return Login(
         address.host, address.port, user or address.user, "postgres", Secret(value=password or server.password)
     )
-
-
-def dumped(server: RunningPostgres, service_id: str) -> str:
-    """The whole database as ``pg_dump`` writes it, its owner by another name."""
-    database, address = database_of(service_id), server.server
-    text = subprocess.run(
-        [address.bin_dir / "pg_dump", "--restrict-key=0", f"--dbname={database}"],
-        env=login(server).environment | {"PGDATABASE": database},
-        capture_output=True,
-        check=True,
-        timeout=60,
-        text=True,
-    ).stdout
-    return text.replace(database, "OWNER")
 
 
 def head(copy: str, root: str = "r1") -> CopyHead:
@@ -161,17 +147,17 @@ async def test_a_clone_is_what_the_kept_database_was_and_belongs_to_another(post
         await made.run("odd", *ODD)
         async with made.way.session() as session:
             await session.run(f"ALTER DATABASE {database_of('odd')} SET search_path = \"$user\", extra, 'odd name'")
-        before = await asyncio.to_thread(dumped, postgres_server, "odd")
+        before = await asyncio.to_thread(dump_of, postgres_server, "odd")
         await made.kept.keep("odd", head("copy-odd"))
-        assert await asyncio.to_thread(dumped, postgres_server, "odd") == before
+        assert await asyncio.to_thread(dump_of, postgres_server, "odd") == before
         # whatever becomes of the source now
         less = "ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM pg_monitor"
         await made.run("odd", "DROP TABLE public.parts", less)
         assert await made.clone("odd-2", head("copy-odd")) == FILE_COPY
         await made.databases.drop("odd")
         assert await made.clone("odd-3", head("copy-odd")) == FILE_COPY
-        assert await asyncio.to_thread(dumped, postgres_server, "odd-2") == before
-        assert await asyncio.to_thread(dumped, postgres_server, "odd-3") == before
+        assert await asyncio.to_thread(dump_of, postgres_server, "odd-2") == before
+        assert await asyncio.to_thread(dump_of, postgres_server, "odd-3") == before
         async with made.way.session(database=database_of("odd-3")) as session:
             assert await session.value("SHOW search_path") == '"$user", extra, "odd name"'
 
@@ -228,7 +214,7 @@ async def test_a_kill_at_any_step_leaves_nothing_that_is_taken_for_complete(
     async with here(postgres_server, "mortal", "mortal-2") as made:
         await made.blank("mortal")
         await made.run("mortal", "CREATE TABLE things (n int)", "INSERT INTO things SELECT generate_series(1, 9)")
-        before = await asyncio.to_thread(dumped, postgres_server, "mortal")
+        before = await asyncio.to_thread(dump_of, postgres_server, "mortal")
         copy = head("copy-mortal")
         if doing == "clone":
             await made.kept.keep("mortal", copy)
@@ -247,7 +233,7 @@ async def test_a_kill_at_any_step_leaves_nothing_that_is_taken_for_complete(
                     assert await made.databases.complete("mortal-2") is None
                     continue
                 if await made.clone("mortal-2", copy):
-                    assert await asyncio.to_thread(dumped, postgres_server, "mortal-2") == before
+                    assert await asyncio.to_thread(dump_of, postgres_server, "mortal-2") == before
                     break
         else:
             raise AssertionError("it never came to its end")
@@ -255,8 +241,8 @@ async def test_a_kill_at_any_step_leaves_nothing_that_is_taken_for_complete(
         if doing == "keep":
             await made.kept.tidy()
             assert await made.clone("mortal-2", copy)
-        assert await asyncio.to_thread(dumped, postgres_server, "mortal-2") == before
-        assert await asyncio.to_thread(dumped, postgres_server, "mortal") == before
+        assert await asyncio.to_thread(dump_of, postgres_server, "mortal-2") == before
+        assert await asyncio.to_thread(dump_of, postgres_server, "mortal") == before
 
 
 @pytest.mark.parametrize("rights", [pytest.param("SUPERUSER", marks=pytest.mark.full), "CREATEDB CREATEROLE"])

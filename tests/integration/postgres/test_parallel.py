@@ -4,10 +4,7 @@ what ``pg_dump`` says of both sides."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +12,7 @@ from brokers.postgres.names import database_of
 from schemas.ids import new_id
 from tests.e2e.stack import until
 from tests.integration.filesystem.site import Site
+from tests.integration.postgres.dumps import dumps_of
 from tests.integration.postgres.services import Postgres, rows
 from tests.integration.postgres.test_copies import fill, save
 
@@ -84,16 +82,7 @@ NASTY = (
 
 async def dumped(broker: Postgres, service_id: str) -> list[str]:
     """What ``pg_dump`` says of a database; rows of a table in an order of their own."""
-    address = broker.server.server
-    environment = {**os.environ, "PGPASSWORD": broker.server.password}
-    command = (
-        str(Path(address.bin_dir) / "pg_dump"), "--no-owner", "--no-acl", f"--host={address.host}",
-        f"--port={address.port}", f"--username={address.user}", database_of(service_id),
-    )  # fmt: skip
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=environment, capture_output=True, text=True, check=True, timeout=120
-    )
-    text = done.stdout.replace("\\restrict", "--").replace("\\unrestrict", "--")
+    (text,) = await dumps_of((broker, service_id), options=("--no-owner", "--no-acl"))
     blocks = re.split(r"(?m)^(?=COPY )|(?<=^\\\.)$", text)
     lines: list[str] = []
     for block in blocks:

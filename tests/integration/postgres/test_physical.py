@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -40,6 +39,7 @@ from schemas.ids import new_id
 from tests.integration.broker_process import eventually
 from tests.integration.filesystem.certificates import Authority
 from tests.integration.filesystem.site import Site
+from tests.integration.postgres.dumps import dump
 from tests.integration.postgres.services import Postgres, rows
 from tests.integration.postgres.test_copies import EVERYTHING
 from tests.servers import NatsServer, RunningPostgres
@@ -98,22 +98,12 @@ class Dedicated(Postgres):
         }
 
     def dumped(self, service_id: str, port: str) -> str:
-        database, environment = database_of(service_id), self.environment(service_id, port)
-        program = self.server.server.bin_dir / "pg_dump"
-        text = subprocess.run(
-            [
-                program,
-                "--restrict-key=0",
-                "--no-unlogged-table-data",
-                f"--dbname={database}",
-            ],
-            env=environment,
-            capture_output=True,
-            check=True,
-            timeout=SECONDS,
-            text=True,
-        ).stdout
-        return text.replace(database, "OWNER")
+        return dump(
+            database_of(service_id),
+            "--no-unlogged-table-data",
+            bin_dir=self.server.server.bin_dir,
+            environment=self.environment(service_id, port),
+        )
 
     async def check_pages(self, service_id: str, port: str) -> None:
         """PostgreSQL reads all pages for a backup, and looks at their checksums."""
@@ -162,10 +152,8 @@ async def dedicated(
 async def near(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """A repository on the same machine, which reads staged files itself, as they are in the product."""
     directory = tmp_path_factory.mktemp("near")
-    site = Site("north", directory=directory, authority=Authority(directory), near=True)
-    await site.start()
-    yield site
-    await site.stop()
+    async with Site("north", directory=directory, authority=Authority(directory), near=True) as site:
+        yield site
 
 
 async def save(broker: Dedicated, repository: Site, service_id: str, copy: str) -> CopyGrant:

@@ -122,11 +122,8 @@ async def subset_copy(broker: Postgres, repository: Site, service_id: str, copy:
     return copied
 
 
-@pytest.mark.parametrize("way", ["broker", "parallel"])
-async def test_a_subset_is_whole_and_holds_nothing_of_what_is_left_out(
-    way: str, broker: Postgres, parallel: Postgres, repository: Site
-) -> None:
-    broker = parallel if way == "parallel" else broker
+async def test_a_subset_is_whole_and_holds_nothing_of_what_is_left_out(either: Postgres, repository: Site) -> None:
+    broker = either
     source, target, copy = new_id(), new_id(), new_id()
     await fill(broker, source)
     masking = rules(SHARES, orders__note="keep", settings__value="redact")

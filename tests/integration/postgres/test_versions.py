@@ -3,22 +3,18 @@ hold comes along, judged by ``pg_dump``'s text of both sides."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from brokers.postgres.names import database_of
 from bus.connection import Bus
 from hub.stack.servers.postgres import postgres_bin_dir
 from schemas.ids import new_id
 from tests.integration.filesystem.site import Site
+from tests.integration.postgres.dumps import dumps_of
 from tests.integration.postgres.services import Postgres
 from tests.servers import NatsServer, RunningPostgres, run_postgres
 
@@ -28,6 +24,7 @@ NOT_THERE = re.compile(
     r"CREATE COLLATION simple[^;]*;|, c int GENERATED ALWAYS AS \(a \* 2\) VIRTUAL| COLLATE simple(?=,)"
 )
 """What of the nasty database the older version does not know."""
+SERVER = re.compile(r"(?m)^-- Dumped .*$")
 SINCE_17 = {"'infinity');": "'1 day');"}
 NASTY = Path(__file__).with_name("nasty.sql").read_text()
 
@@ -73,7 +70,8 @@ async def test_a_database_moves_to_a_newer_version(
         repository.repository.commit(copy)
         await reading.discard(copy)
         await parallel.provision(target, restore=repository.open_read(copy))
-        before, after = await asyncio.gather(dumped(reading, source), dumped(parallel, target))
+        texts = await dumps_of((reading, source), (parallel, target), options=("--no-acl",), bin_dir=postgres_bin_dir())
+        before, after = (SERVER.sub("", text) for text in texts)
     finally:
         assert await reading.stop() == 0
     assert len(before) > 1_000_000
@@ -85,20 +83,3 @@ def _known_to_older() -> str:
     for newer, instead in SINCE_17.items():
         text = text.replace(newer, instead)
     return text
-
-
-async def dumped(broker: Postgres, service_id: str) -> str:
-    """Everything in a database as SQL text, by the newer program, without the version of the server."""
-    address: Any = broker.server.server
-    database = database_of(service_id)
-    command = [
-        str(postgres_bin_dir() / "pg_dump"), "--restrict-key=0", "--no-acl", f"--host={address.host}",
-        f"--port={address.port}", f"--username={address.user}", database,
-    ]  # fmt: skip
-    environment = {**os.environ, "PGPASSWORD": broker.server.password}
-
-    def run() -> str:
-        return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=240).stdout
-
-    text = (await asyncio.to_thread(run)).replace(database, "the_service")
-    return re.sub(r"(?m)^-- Dumped .*$", "", text)

@@ -18,10 +18,8 @@ from tests.servers import NatsServer
 async def repository(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """On the same machine, as it mostly is."""
     directory = tmp_path_factory.mktemp("repository")
-    site = Site("north", directory=directory, authority=Authority(directory), near=True)
-    await site.start()
-    yield site
-    await site.stop()
+    async with Site("north", directory=directory, authority=Authority(directory), near=True) as site:
+        yield site
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
