@@ -88,11 +88,12 @@ class CommandHandler:
         command = _command(envelope, subject)
         # An effect of an operation of the hub waits for a site that is away as long as its operation does.
         of_saga = envelope.expirytime is None and "/" in envelope.id
-        late = None if of_saga else expired(envelope, now=self._clock(), stored_at=stored_at)
 
         def drafts(site: Site) -> list[Draft]:
             if envelope.id in site.handled:
                 return []
+            # by the clock of this very moment: it may have waited for its turn, or for the stream
+            late = None if of_saga else expired(envelope, now=self._clock(), stored_at=stored_at)
             full = self._no_room(subject)
             stopped = site.stopped_at([(subject.aggregate, target)])
             decision = (

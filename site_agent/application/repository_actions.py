@@ -116,6 +116,8 @@ class RepositoryActions:
             return sorted(targets(call.request).difference(call.request.get("holding", ())))
         held = {name for copy in call.request["copies"].values() for name in site.holders(copy)}
         chosen = targets(call.request) if "repository" in call.request else set()
+        if not held and not chosen:  # an image of nothing but app services: no copy says where it lies
+            chosen = site.written_to(call.request["image"]) or site.lost_repositories()
         found = sorted({*site.repositories(), *held, *chosen})
         if not found:
             raise CalqueError(temporary("unavailable", f"no copy repository of site {site.name} answers"))

@@ -18,7 +18,7 @@ from schemas.problems import Problem, permanent
 from schemas.values import AcceptedImages, CopyState, CopySummary, ImageContent, ImageState, Level
 from site_agent.domain import instance as instances
 from site_agent.domain.instance import Instance
-from site_agent.domain.repositories import NO_POLICY, Policy
+from site_agent.domain.repositories import NO_POLICY, Policy, targets
 
 
 class Draft(NamedTuple):
@@ -324,6 +324,15 @@ class Site:
         """Names of this site's copy repositories that answer, in the order of their first registration."""
         there = {one.name for one in self.brokers.values() if one.kind == "crb"}
         return [name for name in self.repository_order if name in there]
+
+    def lost_repositories(self) -> set[str]:
+        """Names of this site's copy repositories that do not answer."""
+        return {one.name for one in self.lost_brokers.values() if one.kind == "crb"}
+
+    def written_to(self, image: str) -> set[str]:
+        """Names of the repositories that operations on record were to write ``image`` to."""
+        writers = (one.accepted for one in self.operations.values() if one.accepted.kind in ("save", "transfer"))
+        return set().union(*(targets(one.request) for one in writers if one.request.get("image") == image))
 
 
 def _days_before(time: str) -> str:

@@ -37,6 +37,8 @@ class Process:
     def __init__(self, loop: SimLoop, name: str) -> None:
         self.name = name
         self.dead = False
+        self.doomed = False
+        """It is dead when the present callback is through."""
         self.steps = 0
         self.frozen = False
         """It does nothing for now, and knows nothing of that when it goes on."""
@@ -74,6 +76,7 @@ class Process:
 
     def kill(self) -> None:
         """End it as soon as the present callback is through."""
+        self.doomed = True
         self._loop.doomed.append(self)
 
 

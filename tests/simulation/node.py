@@ -55,7 +55,7 @@ class Node:
 
     def kill(self) -> None:
         """SIGKILL; the supervisor comes after a while."""
-        if self.process.dead:
+        if self.process.dead or self.process.doomed:
             return
         self._fate.trace.hit("killed", self.kind, who=self.name)
         away = self._fate.faults.uniform(0.3, 8.0) if self._fate.faults.random() < 0.85 else LONG_AWAY_SECONDS
@@ -101,7 +101,9 @@ class Node:
         self._loop.unfreeze(self.process)
 
     def restart(self, after: float) -> None:
-        """End this run and begin another."""
+        """End this run and begin another; nothing more for one that ends already."""
+        if self.process.doomed:
+            return
         self.ready = False
         self.process.kill()
         self._loop.at(after, self.start)
