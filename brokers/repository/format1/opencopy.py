@@ -112,6 +112,12 @@ class LocalCopies:
         (directory / "open.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
 
+    def tidy(self) -> None:
+        """Removes what a crash left of records that were being made or removed. Only while nothing else works here."""
+        for directory in self._directory.glob("*/"):
+            if not (directory / "open.json").exists():
+                shutil.rmtree(directory, ignore_errors=True)
+
 
 class OpenCopy:
     """One open copy in this process (`brokers.repository.opened.OpenCopy`)."""

@@ -258,10 +258,12 @@ class Writing:
         holds.release()
 
     def tidy_holds(self) -> None:
-        """Removes what an earlier run of this process left of copies that are open no longer, or committed."""
+        """Removes what an earlier run of this process left of copies that are open no longer, or committed. Before
+        any copy is opened."""
         for copy in self._local.names():
             if self._commits.there(copy):
                 self._local.remove(copy)
+        self._local.tidy()
         mine = f"{HOLDS}{self._writer}/"
         still = set(self._local.names())
         for found in list(self._objects.list(mine)):

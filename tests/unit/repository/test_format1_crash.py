@@ -185,3 +185,26 @@ def test_a_save_at_every_call_of_a_collection(tmp_path: Path) -> None:
 
 def assert_collects(repository: Repository) -> None:
     assert repository.collect().blocked is None
+
+
+def test_a_crash_while_the_record_of_an_open_copy_is_removed_leaves_nothing_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = MemoryObjects()
+    repository = opened(tmp_path, there)
+
+    def crashes(*_: object, **__: object) -> None:
+        raise Crashed("rmtree")
+
+    copy = repository.open_write("c1", CopyInfo())
+    write_part(copy, "dump", DUMP)
+    with monkeypatch.context() as patched:
+        patched.setattr("brokers.repository.format1.opencopy.shutil.rmtree", crashes)
+        with pytest.raises(Crashed):
+            repository.commit("c1")
+    assert list((tmp_path / "state" / "open").iterdir())
+    repository.close()
+    again = opened(tmp_path, there)
+    assert not list((tmp_path / "state" / "open").iterdir())
+    assert read_part(again, "c1", "dump") == DUMP
+    again.close()
