@@ -344,11 +344,12 @@ class _Joining:
         self._waiting.add(site)
         try:
             async with self._turn:
-                if site in self._waiting:
-                    await self._extend(js, sorted(self._waiting))
-                found = self._found.pop(site)
+                if site not in self._found:
+                    await self._extend(js, sorted(self._waiting | {site}))
+                found = self._found[site]
         finally:
             self._waiting.discard(site)
+            self._found.pop(site, None)
         if isinstance(found, CalqueError):
             raise found
         return found
