@@ -10,7 +10,7 @@ import pytest
 from schemas import commands as cmd
 from schemas import events as ev
 from schemas.ids import new_id
-from schemas.masking import Masking, MaskingRule, rules_digest
+from schemas.masking import Masked, Masking, MaskingRule, rules_digest
 from schemas.problems import Problem, permanent
 from schemas.values import ImageContent
 from site_agent.domain import plans
@@ -158,6 +158,28 @@ def test_a_site_that_takes_masked_images_refuses_others_at_run_and_transfer() ->
             assert answer.field == "data_services.db"
             assert "takes masked images only" in answer.message
             assert "--masked" in (answer.remedy or "")
+
+
+def test_rows_that_were_left_out_are_not_what_a_site_that_takes_masked_images_asks_for() -> None:
+    world = world_that_masks()
+    content = saved(world, deployed(world))
+    instance = content.instances[0]
+    thinned = Masked(rules="0" * 64, subset=True, rows_left_out=90)
+
+    def with_db(masked: Masked) -> ImageContent:
+        parts = tuple(
+            msgspec.structs.replace(part, masked=masked) if part.data_service == "db" else part
+            for part in instance.parts
+        )
+        return msgspec.structs.replace(content, instances=(msgspec.structs.replace(instance, parts=parts),))
+
+    world.site.images_accepted = "masked"
+    refused = world.send(cmd.SiteRunImage(by=BY, name="again", content=with_db(thinned)), new_id())
+    assert isinstance(refused, Problem)
+    assert refused.field == "data_services.db"
+    assert "no column was masked" in refused.message
+    both = msgspec.structs.replace(thinned, columns=3)
+    assert isinstance(world.send(cmd.SiteRunImage(by=BY, name="both", content=with_db(both)), new_id()), str)
 
 
 def test_a_site_says_which_images_it_takes() -> None:
