@@ -22,8 +22,8 @@ def not_accepted(site: str, accepted: AcceptedImages, parts: Iterable[ImagePart]
         if part.masked.subset and not part.masked.columns and not part.masked.keep:
             return conflict(
                 f"data_services.{part.data_service}",
-                f"site {site} takes masked images only, and of data service {part.data_service!r} rows were left out, but "
-                "no column was masked",
+                f"site {site} takes masked images only, and of data service {part.data_service!r} of this one rows "
+                "were left out, but no column was masked",
                 "write rules for its columns and save the app again, or use another site",
             )
     return None
