@@ -57,7 +57,9 @@ class SiteRepositoryQuery(Query, frozen=True, kw_only=True):
 
 @message("view.repository")
 class RepositoryCondition(View, frozen=True, kw_only=True):
-    """A repository now; sizes in bytes. ``free`` is what its store has left, ``staging`` what is being written."""
+    """A repository now; sizes in bytes. ``free`` is what its store has left, ``staging`` what is being written.
+    ``retention_seconds``: how long a copy that comes now is locked. ``locked`` of what is ``stored`` belong to
+    ``locked_copies``, which can't be deleted now, the last of them until ``locked_until``."""
 
     site: str
     name: str
@@ -69,6 +71,10 @@ class RepositoryCondition(View, frozen=True, kw_only=True):
     stored: int = 0
     staging: int = 0
     free: int = 0
+    retention_seconds: float = 0.0
+    locked_copies: int = 0
+    locked: int = 0
+    locked_until: str = ""
 
 
 @message("query.scan")

@@ -277,7 +277,8 @@ class CopyPart(Fact, frozen=True, kw_only=True):
 
 
 class CopySummary(Fact, frozen=True, kw_only=True):
-    """A committed copy. Sizes in bytes; ``merkle_root`` covers the plaintext, hexadecimal."""
+    """A committed copy. Sizes in bytes; ``merkle_root`` covers the plaintext, hexadecimal. ``keep_until`` (RFC 3339,
+    UTC): the repository that answers deletes it only after that; empty when it isn't locked there."""
 
     copy: str
     merkle_root: str
@@ -285,6 +286,7 @@ class CopySummary(Fact, frozen=True, kw_only=True):
     size: int
     stored: int
     parts: tuple[CopyPart, ...] = ()
+    keep_until: str = ""
 
 
 class ImagePart(Fact, frozen=True, kw_only=True):

@@ -129,7 +129,7 @@ class ImagePartView(Fact, frozen=True, kw_only=True):
 class ImageView(Fact, frozen=True, kw_only=True):
     """An image in the catalog; sizes in bytes. A ``found`` one was come upon by ``site`` in the repository ``found_in``
     (``<site>/<name>``), signed by the key ``signer``. ``masked``: all that it holds was masked, or said to be harmless,
-    when it was copied."""
+    when it was copied. Before ``keep_until`` (RFC 3339, UTC) it can't be deleted."""
 
     id: str
     name: str
@@ -155,6 +155,7 @@ class ImageView(Fact, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     message: str = ""
     masked: bool = False
+    keep_until: str = ""
 
 
 class StepView(Fact, frozen=True, kw_only=True):

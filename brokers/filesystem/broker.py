@@ -8,6 +8,7 @@ from brokers.filesystem.settings import FilesystemSettings
 from brokers.repository.broker import RepositoryBroker
 from brokers.repository.format1.repository import Repository
 from brokers.repository.opened import CopyRepository
+from brokers.sdk.errors import permanent_error
 
 
 class FilesystemBroker(RepositoryBroker):
@@ -24,6 +25,13 @@ class FilesystemBroker(RepositoryBroker):
         has a directory of format 0 open, UnknownFormat, WrongKey, OSError."""
         directory, state = self._settings.repository_dir, self._settings.state_dir
         if holds_format_0(directory):
+            if self._settings.retention:
+                raise permanent_error(
+                    "settings",
+                    f"{directory} is a repository of format 0, which can't lock copies",
+                    field="retention",
+                    remedy="leave retention out, or use another directory: a new repository is of format 1",
+                )
             return Format0.open(directory, key_path=state / "signing.key")
         objects = DirectoryStore(directory)
         objects.sweep()

@@ -6,6 +6,7 @@ subclass of :class:`brokers.repository.settings.RepositorySettings`) and its mai
 
 import abc
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from brokers.repository.errors import AlreadyCommitted, StorageFailed
 from brokers.repository.grants import Grants
 from brokers.repository.opened import RESERVED_FREE_BYTES, CommittedCopy, CopyRepository, Verification
 from brokers.repository.opened import Collected as Freed
+from brokers.repository.retention import CopyLocked
 from brokers.repository.serving import Served
 from brokers.repository.settings import RepositorySettings
 from brokers.repository.threads import in_thread
@@ -132,6 +134,7 @@ class RepositoryBroker(Broker, abc.ABC):
             fingerprint=self._issuer.fingerprint,
             format=self._store.format,
             signing_key=self._store.public_key,
+            retention_seconds=self._store.retention_seconds,
         )
 
     async def repositories(self, _request: RepositoriesRequest) -> Repositories:
@@ -194,7 +197,7 @@ class RepositoryBroker(Broker, abc.ABC):
         return Verified(copy=request.copy, faults=tuple(finding.message for finding in found.findings))
 
     async def delete(self, request: DeleteCopy, _reporter: Reporter) -> Done:
-        await in_thread(self._remove, request.copy)
+        await in_thread(self._remove, request.copy, operation=request.operation)
         return Done()
 
     async def transfer(self, request: TransferCopy, reporter: Reporter) -> Committed:
@@ -207,6 +210,7 @@ class RepositoryBroker(Broker, abc.ABC):
             key=self._config.tls.key,
             progress=lambda done, total: reporter.report(done=done, total=total),
             pace=self._open.endpoint.pace,
+            operation=request.operation,
         )
         if (known := await in_thread(moving.committed_here)) is not None:
             return Committed(summary=summaries.summary(known))
@@ -215,7 +219,8 @@ class RepositoryBroker(Broker, abc.ABC):
         except asyncio.CancelledError:
             if reporter.cancelling:
                 # Also if it was committed in the same moment: cancelled work takes back what it did.
-                await in_thread(self._remove, request.copy)
+                with contextlib.suppress(CopyLocked):  # then another operation brought it here
+                    await in_thread(self._remove, request.copy, operation=request.operation)
             raise
         return Committed(summary=summaries.summary(committed))
 
@@ -224,7 +229,7 @@ class RepositoryBroker(Broker, abc.ABC):
         return Done()
 
     async def forget_image(self, request: ForgetImage) -> Done:
-        await in_thread(self._store.forget_image, request.image)
+        await in_thread(self._store.forget_image, request.image, operation=request.operation)
         return Done()
 
     async def collect(self, _request: Collect, _reporter: Reporter) -> Collected:
@@ -246,6 +251,10 @@ class RepositoryBroker(Broker, abc.ABC):
             stored=found.stored_bytes,
             free=found.free_bytes if found.free_bytes is not None else UNLIMITED_BYTES,
             staging=found.staging_bytes,
+            retention_seconds=self._store.retention_seconds,
+            locked_copies=found.locked_copies,
+            locked=found.locked_bytes,
+            locked_until=found.locked_until,
         )
 
     async def health(self, _request: DataServiceHealth) -> Health:
@@ -301,7 +310,7 @@ class RepositoryBroker(Broker, abc.ABC):
         _same_parts(named, _by_name(tuple(summaries.copy_part(part) for part in opened.sealed().values())))
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
         info = summaries.closing(opened.info.source, request, created=created, parent=opened.parent)
-        return store.commit(request.copy, info=info)
+        return store.commit(request.copy, info=info, operation=request.operation)
 
     def _summaries(self) -> tuple[CopySummary, ...]:
         found = []
@@ -312,9 +321,9 @@ class RepositoryBroker(Broker, abc.ABC):
                 found.append(summaries.summary(listed.committed))
         return tuple(found)
 
-    def _remove(self, copy: str) -> None:
+    def _remove(self, copy: str, *, operation: str) -> None:
         """Removes the copy, committed or not: a transfer that a crash cut off has left a half behind."""
-        if not self._store.delete(copy):
+        if not self._store.delete(copy, operation=operation):
             self._store.abort(copy)
         self._free()
 

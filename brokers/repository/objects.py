@@ -21,6 +21,10 @@ class ObjectExists(Exception):
     """An object of this name is there already."""
 
 
+class ObjectRetained(Exception):
+    """The store refuses to delete the object before its time (`brokers.repository.retention.RetainingStore`)."""
+
+
 class StoredObject(NamedTuple):
     """One line of a listing. ``size`` in bytes; ``modified`` in seconds since the epoch, by the store's clock."""
 
@@ -54,7 +58,7 @@ class ObjectStore(Protocol):
         """The objects whose names begin with ``prefix``, by name. One that is put or deleted meanwhile may be there."""
 
     def delete(self, name: str) -> None:
-        """Remove the object. Not there is no error."""
+        """Remove the object. Not there is no error. Raises :class:`ObjectRetained`."""
 
     def free_bytes(self) -> int | None:
         """How much more fits, ``None`` when the store can't tell."""

@@ -31,11 +31,13 @@ Depth = Literal["all", "sample", "structure"]
 
 
 class CommittedCopy(msgspec.Struct, frozen=True):
-    """A committed copy: its manifest, the manifest's own bytes, and its parts with the chunks that hold them here."""
+    """A committed copy: its manifest, the manifest's own bytes, its parts with the chunks that hold them here, and
+    until when it is locked here (as in `brokers.repository.retention.Lock`)."""
 
     manifest: Manifest
     raw: bytes
     parts: tuple[Part, ...]
+    keep_until: str = ""
 
     @property
     def manifest_digest(self) -> str:
@@ -108,7 +110,8 @@ class Repaired(msgspec.Struct, frozen=True):
 
 class Stats(msgspec.Struct, frozen=True):
     """What a repository holds. `logical_bytes` is the plaintext of all copies, `stored_bytes` what lies in the store
-    for their data, `staging_bytes` what open copies hold on top."""
+    for their data, `staging_bytes` what open copies hold on top. `locked_bytes` of what is stored belong to copies that
+    are locked, the last of them until `locked_until`."""
 
     copies: int
     open_copies: int
@@ -118,6 +121,9 @@ class Stats(msgspec.Struct, frozen=True):
     staging_bytes: int
     images: int = 0
     free_bytes: int | None = None
+    locked_copies: int = 0
+    locked_bytes: int = 0
+    locked_until: str = ""
 
 
 class PartWriting(Protocol):
@@ -207,9 +213,9 @@ class CopyRepository(Protocol):
     def writing(self, copy: str) -> OpenCopy:
         """The open copy; after a restart of the process it is resumed here. Raises CopyNotFound."""
 
-    def commit(self, copy: str, *, info: CopyInfo | None = None) -> CommittedCopy:
-        """Makes the copy appear, whole and durable; again, it gives the same answer. Raises CopyNotFound,
-        RepositoryBusy (a part is being written), IncompleteCopy."""
+    def commit(self, copy: str, *, info: CopyInfo | None = None, operation: str = "") -> CommittedCopy:
+        """Makes the copy appear, whole and durable; again, it gives the same answer. `operation` may take it back also
+        while it is locked. Raises CopyNotFound, RepositoryBusy (a part is being written), IncompleteCopy."""
 
     def abort(self, copy: str) -> None:
         """Removes what was written of a copy that isn't committed; nothing there is no error. Raises Conflict."""
@@ -223,8 +229,13 @@ class CopyRepository(Protocol):
     def listing_token(self) -> str:
         """A word that is another one as soon as copies or images appeared or vanished. Cheap."""
 
-    def delete(self, copy: str) -> bool:
-        """Takes the copy out of the listing at once; `collect` frees its bytes. Whether it was there."""
+    @property
+    def retention_seconds(self) -> float:
+        """How long copies that are committed now are kept at least."""
+
+    def delete(self, copy: str, *, operation: str = "") -> bool:
+        """Takes the copy out of the listing at once; `collect` frees its bytes. Whether it was there. Raises
+        CopyLocked."""
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
         """The part, every chunk checked as it is read. Raises CorruptChunk, CorruptPart in place of its END."""
@@ -266,10 +277,11 @@ class CopyRepository(Protocol):
         """How much more fits, `None` when the store can't tell."""
 
     def record_image(self, content: ImageContent) -> None:
-        """Keeps the signed manifest of an image, durably; again replaces it."""
+        """Keeps the signed manifest of an image, durably; again replaces it. Raises CopyLocked when the one before
+        names locked copies that this one doesn't."""
 
-    def forget_image(self, image: str) -> None:
-        """Removes it; nothing there is no error."""
+    def forget_image(self, image: str, *, operation: str = "") -> None:
+        """Removes it; nothing there is no error. Raises CopyLocked while a copy of it is locked here."""
 
     def images(self) -> Iterator[RecordedImage]:
         """All image manifests, by image id."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from brokers.repository.format1.repository import Options
+from brokers.repository.retention import LONGEST_SECONDS, Period
 from brokers.sdk.settings import BrokerSettings, Section
 from schemas.rates import Rate
 
@@ -28,7 +29,8 @@ class RepositorySettings(BrokerSettings):
     new repository gets: repositories that share it exchange only what the other lacks. `pack_mib` is the size from
     which a pack is full. `listing_delay_seconds`: by how much a listing of the store may lag behind what was done to
     it (a directory that several machines share over NFS: 120); 0 where it doesn't. `bwlimit` is how fast bytes come and
-    go at most, all together (`50MiB/s`; 0 or `off`: as fast as they can)."""
+    go at most, all together (`50MiB/s`; 0 or `off`: as fast as they can). `retention`: how long copies that are
+    committed from now on can't be deleted (`7d`, `12h`; 0 or `off`: not at all)."""
 
     kind: Literal["crb"] = "crb"
     tls: TlsSection
@@ -40,6 +42,7 @@ class RepositorySettings(BrokerSettings):
     pack_mib: int = Field(default=32, ge=1, le=256)
     listing_delay_seconds: float = Field(default=0.0, ge=0)
     bwlimit: Annotated[Rate, Field(ge=0)] = 0
+    retention: Annotated[Period, Field(ge=0, le=LONGEST_SECONDS)] = 0.0
 
     def options(self) -> Options:
         """How a repository of format 1 is opened."""
@@ -49,4 +52,5 @@ class RepositorySettings(BrokerSettings):
             domain_key=self.domain_key_file,
             pack_bytes=self.pack_mib << 20,
             listing_delay_seconds=self.listing_delay_seconds,
+            retention_seconds=self.retention,
         )

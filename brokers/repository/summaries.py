@@ -27,6 +27,7 @@ def summary(committed: CommittedCopy) -> CopySummary:
         size=manifest.logical_bytes,
         stored=manifest.stored_bytes,
         parts=tuple(copy_part(part) for part in manifest.parts),
+        keep_until=committed.keep_until,
     )
 
 

@@ -43,14 +43,17 @@ class Transfer:
         key: Path,
         progress: TransferProgress | None = None,
         pace: Pace | None = None,
+        operation: str = "",
     ) -> None:
-        """Its bytes go no faster than the grant says, and no faster than `pace`, which others may share."""
+        """Its bytes go no faster than the grant says, and no faster than `pace`, which others may share. `operation`
+        is the one that commits the copy here."""
         self._paces = (Pace(grant.bytes_per_second), pace or Pace(0))
         self._repository = repository
         self._grant = grant
         self._certificate = certificate
         self._key = key
         self._progress = progress
+        self._operation = operation
         self._done = 0
         self._total = 0
         self.fetched_bytes = 0
@@ -83,7 +86,7 @@ class Transfer:
                 await self._fetch_all(session, opened, iter(part.index or ()), part=part, counts=False)
                 refs = await in_thread(_data_refs, opened, part)
                 await self._fetch_all(session, opened, refs, part=part, counts=True)
-        return await in_thread(self._repository.commit, copy)
+        return await in_thread(self._repository.commit, copy, operation=self._operation)
 
     def committed_here(self) -> CommittedCopy | None:
         """The copy, if it needs no fetching. Blocking. Raises CorruptManifest."""

@@ -192,7 +192,7 @@ async def delete(context: Context, received: Received) -> Outcome:
     id = received.aggregate_id
     for _ in range(TRIES):
         image = image_facts(context.state, id)
-        if problem := domain.check_deletable(image, id):
+        if problem := domain.check_deletable(image, id, now=context.clock()):
             return problem
         assert image is not None
         entry = await load(context.events, "catalog", id)

@@ -121,7 +121,7 @@ class Planner:
     async def _forgotten(self, received: Received) -> tuple[list[Candidate], str]:
         id = received.aggregate_id
         image = image_facts(self._context.state, id)
-        if problem := domain.check_deletable(image, id):
+        if problem := domain.check_deletable(image, id, now=self._context.clock()):
             raise CalqueError(problem)
         assert image is not None
         assert image.content is not None

@@ -58,6 +58,7 @@ _BY_CODE = {
     "not_found": Exit.NOT_FOUND,
     "forbidden": Exit.FORBIDDEN,
     "conflict": Exit.CONFLICT,
+    "locked": Exit.CONFLICT,
 }
 
 

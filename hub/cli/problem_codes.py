@@ -22,6 +22,10 @@ CALLER: dict[str, Code] = {
     "conflict": Code("It does not fit the present state, or a name is taken.", "Choose otherwise, or wait and repeat."),
     "forbidden": Code("The credentials do not allow it.", "Use a context with others, or ask for the right."),
     "expired": Code("The command waited longer than it may, and was not carried out.", "Send it again with a new id."),
+    "locked": Code(
+        "The image or copy is locked in a repository with a retention: nothing deletes it before the named time.",
+        "Delete it after that time. `calque image describe` and `calque repository describe` say until when.",
+    ),
     "incomplete": Code("Not all parts of a copy were written.", "Write the named part again, then commit."),
     "already_committed": Code("The copy is whole; it can't be written any more.", "Make a new copy."),
     "failed": Code("The operation failed without saying why.", "`calque operation describe ID`."),

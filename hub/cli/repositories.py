@@ -20,7 +20,7 @@ from hub.cli.tables import show_fields, show_table
 from hub.client import Client, ConflictError, NotFoundError, Started
 from schemas.problems import conflict, not_found
 from schemas.queries import ImageView, OperationView
-from schemas.repositories import RepositoryView, ScanView
+from schemas.repositories import RepositoryCondition, RepositoryView, ScanView
 
 ENTERED_SECONDS = 10.0
 """How long to wait until what a site has found is in the catalog."""
@@ -72,6 +72,8 @@ async def describe(session: Session, repository_name: str, site: str | None) -> 
             "copies there": str(now.copies),
             "image manifests": str(now.images),
             "stored": size(now.stored),
+            "retention": _retention(now.retention_seconds),
+            "locked": _locked(now),
             "being written": size(now.staging) if now.staging else "",
             "free": size(now.free),
         }
@@ -255,3 +257,15 @@ async def _only(client: Client, asked: str, *, site: str | None) -> RepositoryVi
             conflict("repository", f"{asked!r} names {len(chosen)} repositories: {listed}", "name one of them")
         )
     return chosen[0]
+
+
+def _retention(seconds: float) -> str:
+    """As it is written in settings."""
+    unit, length = next((each for each in (("d", 86400), ("h", 3600), ("m", 60)) if not seconds % each[1]), ("s", 1))
+    return f"{seconds / length:.0f}{unit}" if seconds else ""
+
+
+def _locked(now: RepositoryCondition) -> str:
+    if not now.locked_copies:
+        return ""
+    return f"{size(now.locked)} of {now.locked_copies} copies, the last until {now.locked_until}"

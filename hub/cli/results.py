@@ -111,6 +111,7 @@ def show_image(session: Session, image: ImageView) -> None:
             "writers waited": seconds(image.writers_wait_seconds),
             "size": size(image.size),
             "stored": size(image.stored),
+            "kept until": image.keep_until,
             "at": image.sites,
             "message": image.message,
             "created": image.created_at,

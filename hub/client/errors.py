@@ -56,6 +56,7 @@ _BY_CODE: dict[str, type[ClientError]] = {
     "not_found": NotFoundError,
     "forbidden": ForbiddenError,
     "conflict": ConflictError,
+    "locked": ConflictError,
     "unreachable": HubUnreachableError,
     "unavailable": HubUnreachableError,
     "timeout": HubUnreachableError,

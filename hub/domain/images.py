@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from schemas.base import Fact
 from schemas.commands import RunImage, TransferImage, chosen
 from schemas.deadlines import deadline
+from schemas.envelope import parse_timestamp
 from schemas.events import OperationAccepted
 from schemas.operations import Step
 from schemas.problems import Problem, conflict, not_found, temporary
@@ -23,7 +25,9 @@ FOREVER = 1_000_000
 
 
 class ImageFacts(NamedTuple):
-    """What is known of an image: ``copies`` is copy -> sites that hold it, ``site`` the one that saved or found it."""
+    """What is known of an image: ``copies`` is copy -> sites that hold it, ``site`` the one that saved or found it;
+    ``keep_until`` is when the last lock of its copies ends, and ``locked_at`` the repository (``<site>/<name>``) that
+    has it."""
 
     id: str
     name: str
@@ -32,6 +36,8 @@ class ImageFacts(NamedTuple):
     copies: Mapping[str, frozenset[str]]
     used_by: Sequence[str] = ()
     site: str = ""
+    keep_until: str = ""
+    locked_at: str = ""
 
     @property
     def home(self) -> str:
@@ -147,8 +153,8 @@ def check_site_known(site: str, *, sites: Mapping[str, SiteState]) -> Problem | 
     return not_found("site", f"there is no site {site!r}", f"use one of: {known}" if known else "join a site first")
 
 
-def check_deletable(image: ImageFacts | None, id: str) -> Problem | None:
-    """``None`` when the image may be deleted now."""
+def check_deletable(image: ImageFacts | None, id: str, *, now: datetime) -> Problem | None:
+    """``None`` when the image may be deleted now: all of it, since what begins is not taken back."""
     if problem := check_saved(image, id):
         return problem
     assert image is not None
@@ -157,6 +163,14 @@ def check_deletable(image: ImageFacts | None, id: str) -> Problem | None:
             "image",
             f"image {image.name} is used by operation {image.used_by[0]}",
             "wait until it has ended, or cancel it",
+        )
+    if image.keep_until and parse_timestamp(image.keep_until) > now:
+        return Problem(
+            code="locked",
+            field="image",
+            message=f"image {image.name} is locked: repository {image.locked_at} keeps its copies until "
+            f"{image.keep_until}",
+            remedy="delete it after that time; no setting shortens the lock of a copy that is there",
         )
     return None
 

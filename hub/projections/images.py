@@ -185,10 +185,15 @@ class Images:
         """The sites that hold a copy."""
         return frozenset(site for site, _ in self.by_copy.get(copy, ()))
 
+    def lock_of(self, copies: Iterable[str]) -> tuple[str, str]:
+        """Until when the last lock of some copies lasts, and where that is; empty when none was ever locked."""
+        keys = (key for copy in copies for key in self.by_copy.get(copy, ()))
+        ends = ((self.locations[key].keep_until, place_of(key[0], self.locations[key])) for key in keys)
+        return max((end for end in ends if end[0]), default=("", ""))
+
     def places(self, copy: str) -> tuple[str, ...]:
         """Where a copy lies, as ``<site>/<repository>``."""
-        found = ((key[0], self.locations[key].repository) for key in self.by_copy.get(copy, ()))
-        return tuple(sorted(name if "/" in name else f"{site}/{name}" for site, name in found))
+        return tuple(sorted(place_of(key[0], self.locations[key]) for key in self.by_copy.get(copy, ())))
 
     def sites_with(self, copies: Iterable[str], *, else_at: str) -> frozenset[str]:
         """The sites that hold all of ``copies``; an image without any is where it was saved."""
@@ -215,6 +220,12 @@ class Images:
         if name_or_id in self.entries:
             return [name_or_id]
         return [id for id, row in self.entries.items() if row.state.entered.name == name_or_id]
+
+
+def place_of(site: str, location: LocationAdded) -> str:
+    """The repository of a location, as ``<site>/<repository>``."""
+    name = location.repository
+    return name if "/" in name else f"{site}/{name}"
 
 
 def state_with(entry: EntryRow, content: ContentRow | None) -> ImageState:

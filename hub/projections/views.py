@@ -152,6 +152,7 @@ def image_facts(state: Projections, id: str) -> ImageFacts | None:
     if entry is None:
         return None
     content = row.content if row else None
+    keep_until, locked_at = state.images.lock_of(copies_of(content) if content else ())
     return ImageFacts(
         id=id,
         name=entry.state.entered.name,
@@ -160,6 +161,8 @@ def image_facts(state: Projections, id: str) -> ImageFacts | None:
         copies={copy: state.images.holders(copy) for copy in (copies_of(content) if content else ())},
         used_by=[*state.operations.using_image(id), *_restoring(state, id)],
         site=entry.state.entered.site,
+        keep_until=keep_until,
+        locked_at=locked_at,
     )
 
 
@@ -214,6 +217,7 @@ def _image_view(state: Projections, id: str, entry: EntryRow) -> ImageView:
         stored=sum(part.stored for part in parts),
         sites=tuple(sorted(sites)) if content and condition == "saved" else (),
         created_at=entry.created_at,
+        keep_until=state.images.lock_of(sources)[0],
         message=problem.sentence() if problem else "",
         masked=bool(content and parts and content.masked),
     )

@@ -19,7 +19,8 @@ from schemas.values import (
 @message("reply.crb.info")
 class CrbInfo(Reply, frozen=True, kw_only=True):
     """``fingerprint`` is the SHA-256 (hex) of the certificate that the repository serves and fetches with,
-    ``signing_key`` the key (Ed25519, hex) that it signs manifests with."""
+    ``signing_key`` the key (Ed25519, hex) that it signs manifests with. ``retention_seconds``: how long a copy that is
+    committed now is locked."""
 
     name: str
     version: str
@@ -28,6 +29,7 @@ class CrbInfo(Reply, frozen=True, kw_only=True):
     fingerprint: str
     format: int = 0
     signing_key: str = ""
+    retention_seconds: float = 0.0
 
 
 @message("request.crb.repositories")
@@ -196,7 +198,8 @@ class Verified(Reply, frozen=True, kw_only=True):
 
 @message("request.crb.delete")
 class DeleteCopy(Change, frozen=True, kw_only=True):
-    """Delete a copy, and the chunks that no other copy needs. Unknown is done. Long."""
+    """Delete a copy, and the chunks that no other copy needs. Unknown is done; one that is locked is the problem
+    ``locked``, unless ``operation`` is the one that committed it. Long."""
 
     copy: str
 
@@ -221,7 +224,8 @@ class RecordImage(Change, frozen=True, kw_only=True):
 
 @message("request.crb.forget_image")
 class ForgetImage(Change, frozen=True, kw_only=True):
-    """Remove the manifest of an image. Unknown is done."""
+    """Remove the manifest of an image. Unknown is done; one whose copies are locked here is the problem ``locked``,
+    unless ``operation`` committed them."""
 
     image: str
 
@@ -264,7 +268,8 @@ class StatsRequest(Request, frozen=True, kw_only=True):
 
 @message("reply.crb.stats")
 class RepositoryStats(Reply, frozen=True, kw_only=True):
-    """Sizes in bytes; ``free`` is what its file system has left."""
+    """Sizes in bytes; ``free`` is what its file system has left. ``locked`` of what is ``stored`` belong to
+    ``locked_copies``, which can't be deleted now; the last of these locks ends at ``locked_until`` (RFC 3339, UTC)."""
 
     copies: int
     images: int
@@ -272,3 +277,7 @@ class RepositoryStats(Reply, frozen=True, kw_only=True):
     stored: int
     free: int
     staging: int = 0
+    retention_seconds: float = 0.0
+    locked_copies: int = 0
+    locked: int = 0
+    locked_until: str = ""

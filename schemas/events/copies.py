@@ -62,13 +62,14 @@ class CopyExpired(Event, frozen=True, kw_only=True):
 @event("location", "added")
 class LocationAdded(Event, frozen=True, kw_only=True):
     """A copy lies in a repository: the aggregate's id is ``names.location_token``. ``found`` when the site did not put
-    it there itself but came upon it."""
+    it there itself but came upon it. ``keep_until`` (RFC 3339, UTC): it can't be deleted there before that."""
 
     copy: str
     repository: str
     image: str
     stored: int = 0
     found: bool = False
+    keep_until: str = ""
 
 
 @event("location", "removed")

@@ -60,6 +60,10 @@ class RepositoryAnswers:
             stored=stats.stored,
             staging=stats.staging,
             free=stats.free,
+            retention_seconds=stats.retention_seconds,
+            locked_copies=stats.locked_copies,
+            locked=stats.locked,
+            locked_until=stats.locked_until,
         )
 
     async def scan(self, request: asked.SiteScan, _: Envelope) -> asked.ScanView:

@@ -209,7 +209,13 @@ def _about_image(site: Site, operation: saga.Operation, event: ev.Event) -> Iter
                 yield Draft(
                     "location",
                     site.location(copy, repository),
-                    ev.LocationAdded(copy=copy, repository=repository, image=image, stored=summary.stored),
+                    ev.LocationAdded(
+                        copy=copy,
+                        repository=repository,
+                        image=image,
+                        stored=summary.stored,
+                        keep_until=summary.keep_until,
+                    ),
                 )
         case ev.StepUndone(step=step) if operation.steps[step].step.undo == plans.DROP:
             part = operation.steps[step].step.part
@@ -231,8 +237,14 @@ def _about_locations(site: Site, operation: saga.Operation, event: ev.Event) -> 
             if state.action == plans.FETCH:
                 copy = request["copies"][state.part]
                 repository = site.place(placed_at(request, state.part))
-                stored = result["summary"].get("stored", 0)
-                added = ev.LocationAdded(copy=copy, repository=repository, image=request["image"], stored=stored)
+                summary = result["summary"]
+                added = ev.LocationAdded(
+                    copy=copy,
+                    repository=repository,
+                    image=request["image"],
+                    stored=summary.get("stored", 0),
+                    keep_until=summary.get("keep_until", ""),
+                )
                 yield Draft("location", site.location(copy, repository), added)
             elif state.action == plans.DROP:
                 yield from _dropped(site, request["copies"][state.part])

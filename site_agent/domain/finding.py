@@ -157,9 +157,14 @@ def _locations(site: Site, content: ImageContent, listings: Collection[Listing])
             place = site.place(listing.repository)
             key = site.location(part.copy, place)
             if site.sequences.get(("location", key), 0) <= listing.since:
-                stored = listing.copies[part.copy].stored
+                summary = listing.copies[part.copy]
                 event = ev.LocationAdded(
-                    copy=part.copy, repository=place, image=content.image, stored=stored, found=True
+                    copy=part.copy,
+                    repository=place,
+                    image=content.image,
+                    stored=summary.stored,
+                    found=True,
+                    keep_until=summary.keep_until,
                 )
                 yield Draft("location", key, event)
 

@@ -171,7 +171,7 @@ class Repository:
             raise CopyNotFound("is not open for writing", copy=copy) from None
         return self._open_write(copy, record.info, manifest=record.manifest)
 
-    def commit(self, copy: str, *, info: CopyInfo | None = None) -> CommittedCopy:
+    def commit(self, copy: str, *, info: CopyInfo | None = None, operation: str = "") -> CommittedCopy:  # noqa: ARG002
         """Makes the copy appear, whole and durable; again, it gives the same answer. `info` replaces what was said
         when the copy was opened (the level reached is known only now).
 
@@ -250,7 +250,12 @@ class Repository:
             except CorruptManifest as error:
                 yield ListedCopy(directory.name, problem=str(error))
 
-    def delete(self, copy: str) -> bool:
+    @property
+    def retention_seconds(self) -> float:
+        """Format 0 knows no locks."""
+        return 0.0
+
+    def delete(self, copy: str, *, operation: str = "") -> bool:  # noqa: ARG002 - nothing is locked
         """Takes the copy out of the listing at once (a tombstone stays); `collect` frees its bytes. Whether it was
         there."""
         path = self._manifest_path(copy)
@@ -313,7 +318,7 @@ class Repository:
     def record_image(self, content: ImageContent) -> None:
         self._images.record(content)
 
-    def forget_image(self, image: str) -> None:
+    def forget_image(self, image: str, *, operation: str = "") -> None:  # noqa: ARG002 - nothing is locked
         self._images.forget(image)
 
     def images(self) -> Iterator[RecordedImage]:

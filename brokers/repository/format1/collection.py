@@ -16,7 +16,7 @@ from brokers.repository.format1.holds import MARK_CONTENT, all_holds, mark_name,
 from brokers.repository.format1.index import put_index
 from brokers.repository.format1.packs import listed_packs, pack_name
 from brokers.repository.format1.sealing import Keys
-from brokers.repository.objects import ObjectStore
+from brokers.repository.objects import ObjectRetained, ObjectStore
 from brokers.repository.opened import Collected
 
 HOLD_SECONDS = 14 * 86400.0
@@ -115,7 +115,10 @@ class Collector:
                 if pack in found.needed or (self._wait and marked > latest):
                     continue
                 # The pack first: while it is there, its mark is.
-                self._objects.delete(pack_name(pack))
+                try:
+                    self._objects.delete(pack_name(pack))
+                except ObjectRetained:
+                    continue  # a copy that is gone locked it; its time comes
                 chunks += len(self._catalog.blobs(pack))
                 freed += found.packs[pack]
                 self._catalog.forget_pack(pack)

@@ -6,7 +6,7 @@ repository: what a copy is and what it keeps alive appear and vanish in one step
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -18,19 +18,27 @@ from brokers.repository.format1.holds import new_serial
 from brokers.repository.format1.kinds import Kind
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.manifest import Part, check_layout, check_name, parse
-from brokers.repository.objects import ObjectMissing, ObjectStore
+from brokers.repository.objects import ObjectMissing, ObjectRetained, ObjectStore
 from brokers.repository.opened import CommittedCopy
+from brokers.repository.retention import CopyLocked, Lock, check_unlocked
 from schemas.unreadable import UNREADABLE
 
 COPIES = Kind.COMMIT.value
 
 
-class Commit(msgspec.Struct, frozen=True):
-    """What a commit object holds, as JSON in one zstd frame, sealed. `packs` are pack ids in hex, sorted."""
+class Commit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a commit object holds, as JSON in one zstd frame, sealed. `packs` are pack ids in hex, sorted; `keep_until`
+    and `operation` are the copy's lock."""
 
     manifest: bytes
     parts: tuple[Part, ...]
     packs: tuple[str, ...]
+    keep_until: str = ""
+    operation: str = ""
+
+    @property
+    def lock(self) -> Lock:
+        return Lock(self.keep_until, self.operation)
 
     @property
     def pack_ids(self) -> frozenset[bytes]:
@@ -82,7 +90,9 @@ class Commits:
         first = found[0]
         if first.commit is None:
             raise CorruptManifest(first.problem or "can't be read", copy=copy)
-        return self.checked(copy, first.commit)
+        checked = self.checked(copy, first.commit)
+        until = max((each.commit.keep_until for each in found if each.commit is not None), default="")
+        return msgspec.structs.replace(checked, keep_until=until)
 
     def all(self) -> Iterator[FoundCommit]:
         """Every commit object, by copy."""
@@ -91,6 +101,25 @@ class Commits:
             names.add(found.name)
             yield found
         self._catalog.drop(self._catalog.kept_names(COPIES) - names)
+
+    def remove(self, copy: str, *, operation: str) -> bool:
+        """Deletes the copy's commit objects, until none is listed: one that is given other packs just now has two for
+        a moment. Whether there were any. Raises CopyLocked."""
+        there = False
+        while found := self.of(copy):
+            self.check_unlocked(copy, found, operation=operation)
+            try:
+                self.delete([each.name for each in found])
+            except ObjectRetained as error:
+                raise CopyLocked("is locked by the store", copy=copy) from error
+            there = True
+        return there
+
+    def check_unlocked(self, copy: str, found: Iterable[FoundCommit], *, operation: str) -> None:
+        """Raises CopyLocked. What can't be read locks nothing: there is nothing left to keep."""
+        locks = [each.commit.lock for each in found if each.commit is not None and each.commit.keep_until]
+        if locks:
+            check_unlocked(copy, locks, now=self._objects.now(), operation=operation)
 
     def delete(self, names: list[str]) -> None:
         for name in names:
@@ -108,7 +137,7 @@ class Commits:
             raise CorruptManifest("its parts are not those of its manifest", copy=copy)
         for part in commit.parts:
             check_layout(part, copy=copy)
-        return CommittedCopy(manifest, commit.manifest, commit.parts)
+        return CommittedCopy(manifest, commit.manifest, commit.parts, commit.keep_until)
 
     def _found(self, prefix: str, *, fresh: bool) -> Iterator[FoundCommit]:
         for listed in self._objects.list(prefix):
@@ -131,6 +160,11 @@ class Commits:
         if kept is None:
             self._catalog.keep(name, sealed)
         return commit
+
+
+def packs_of(found: FoundCommit) -> frozenset[bytes]:
+    """The packs that it keeps alive."""
+    return found.commit.pack_ids if found.commit is not None else frozenset()
 
 
 def _copy_of(name: str) -> str:

@@ -3,18 +3,21 @@ left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from brokers.repository.errors import CorruptManifest, CorruptObject
 from brokers.repository.format1.catalog import Catalog
+from brokers.repository.format1.commits import Commits
 from brokers.repository.format1.holds import new_serial
 from brokers.repository.format1.kinds import Kind
+from brokers.repository.format1.packs import pack_name
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.manifest import Signature, canonical, check_name
-from brokers.repository.objects import ObjectMissing, ObjectStore
+from brokers.repository.objects import ObjectMissing, ObjectRetained, ObjectStore
 from brokers.repository.opened import RecordedImage
+from brokers.repository.retention import CopyLocked, retains
 from brokers.repository.signing import SigningKey, signature_holds
 from schemas.unreadable import UNREADABLE
 from schemas.values import ImageContent
@@ -32,30 +35,64 @@ class ImageObject(msgspec.Struct, frozen=True):
 class Images:
     """The image manifests of one repository. Threads may share it."""
 
-    def __init__(self, objects: ObjectStore, keys: Keys, catalog: Catalog, *, key: SigningKey) -> None:
+    def __init__(
+        self, objects: ObjectStore, keys: Keys, catalog: Catalog, commits: Commits, *, key: SigningKey
+    ) -> None:
         self._objects = objects
         self._keys = keys
         self._catalog = catalog
+        self._commits = commits
         self._key = key
 
     def record(self, content: ImageContent) -> None:
-        """Keeps the manifest, durably; again replaces it."""
+        """Keeps the manifest, durably; again replaces it. From here on a store that can refuse by itself to delete what
+        is locked does so. Raises CopyLocked."""
         prefix = _prefix(content.image)
         before = [found.name for found in self._objects.list(prefix)]
         raw = canonical(content)
-        if before and self._read(before[-1]).content == content:
-            stale = before[:-1]
+        last = self._read(before[-1]).content if before else None
+        if last == content:
+            name, stale = before[-1], before[:-1]
         else:
+            if last is not None:
+                self._check_unlocked(copies_of(last) - copies_of(content))
             signature = Signature("ed25519", self._key.public_hex, self._key.sign_hex(raw))
             name = prefix + max(new_serial(), *(f"{each.removeprefix(prefix)}0" for each in before), "")
             body = msgspec.json.encode(ImageObject(msgspec.Raw(raw), signature))
             self._objects.put(name, self._keys.seal(name, body))
             stale = before
         self._remove(stale)
+        self._retain(name, content)
 
-    def forget(self, image: str) -> None:
-        """Removes the manifest; nothing there is no error."""
-        self._remove([found.name for found in self._objects.list(_prefix(image))])
+    def forget(self, image: str, *, operation: str = "") -> None:
+        """Removes the manifest; nothing there is no error. Raises CopyLocked."""
+        names = [found.name for found in self._objects.list(_prefix(image))]
+        last = self._read(names[-1]).content if names else None
+        if last is not None:
+            self._check_unlocked(copies_of(last), operation=operation)
+        try:
+            self._remove(names)
+        except ObjectRetained as error:
+            raise CopyLocked(f"the manifest of image {image} is locked by the store") from error
+
+    def _check_unlocked(self, copies: Iterable[str], *, operation: str = "") -> None:
+        for copy in sorted(copies):
+            self._commits.check_unlocked(copy, self._commits.of(copy), operation=operation)
+
+    def _retain(self, name: str, content: ImageContent) -> None:
+        """Has the store itself keep the copies of an image for as long as they are locked, and its manifest."""
+        store = retains(self._objects)
+        if store is None:
+            return
+        longest = ""
+        for copy in sorted(copies_of(content)):
+            for found in self._commits.of(copy):
+                if found.commit is not None and found.commit.keep_until:
+                    packs = [pack_name(pack) for pack in sorted(found.commit.pack_ids)]
+                    store.retain([*packs, found.name], until=found.commit.keep_until)
+                    longest = max(longest, found.commit.keep_until)
+        if longest:
+            store.retain([name], until=longest)
 
     def all(self) -> Iterator[RecordedImage]:
         """Every image manifest, by image id; a damaged one with its problem."""
@@ -104,6 +141,11 @@ class Images:
         for name in names:
             self._objects.delete(name)
         self._catalog.drop(names)
+
+
+def copies_of(content: ImageContent) -> set[str]:
+    """The copies that the image names."""
+    return {part.copy for instance in content.instances for part in instance.parts}
 
 
 def _prefix(image: str) -> str:

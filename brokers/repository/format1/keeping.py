@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from brokers.repository.errors import CorruptChunk, CorruptManifest, CorruptObject, CorruptPart, IncompleteCopy
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.collection import Collector
-from brokers.repository.format1.commits import Commits, FoundCommit
+from brokers.repository.format1.commits import Commits, FoundCommit, packs_of
 from brokers.repository.format1.examining import Examiner
 from brokers.repository.format1.index import INDEX, read_index, reconcile, refresh
 from brokers.repository.format1.packs import listed_packs, read_trailer
@@ -18,6 +18,7 @@ from brokers.repository.format1.writing import Writing
 from brokers.repository.objects import ObjectMissing, ObjectStore
 from brokers.repository.opened import Collected, Repaired
 from brokers.repository.partreader import all_chunks
+from brokers.repository.retention import locked, retains
 
 WORTH_KEEPING = 0.5
 """A pack of which less than this part is needed is written anew without the rest."""
@@ -27,13 +28,20 @@ class Keeper:
     """The long works on one repository, one at a time in this process; others may go on beside them."""
 
     def __init__(
-        self, writing: Writing, collector: Collector, catalog: Catalog, commits: Commits, reader: Reader
+        self,
+        writing: Writing,
+        collector: Collector,
+        catalog: Catalog,
+        commits: Commits,
+        reader: Reader,
+        objects: ObjectStore,
     ) -> None:
         self._writing = writing
         self._collector = collector
         self._catalog = catalog
         self._commits = commits
         self._reader = reader
+        self._objects = objects
         self._lock = threading.Lock()
 
     def compact(self) -> Collected:
@@ -44,8 +52,8 @@ class Keeper:
         with self._lock:
             try:
                 found = [each for each in self._commits.all() if each.commit is not None]
-                dead = self._mostly_dead(found)
-                moved = [self._writing.recommit(each, avoid=dead) for each in found if _packs(each) & dead]
+                dead = self._mostly_dead(found) - self._unmovable(found)
+                moved = [self._writing.recommit(each, avoid=dead) for each in found if packs_of(each) & dead]
             except (CorruptChunk, CorruptPart, CorruptManifest, IncompleteCopy) as error:
                 return Collected(first.chunks, first.freed_bytes, f"packs can't be written anew: {error}")
         if not any(moved):
@@ -56,8 +64,16 @@ class Keeper:
     def _mostly_dead(self, found: list[FoundCommit]) -> set[bytes]:
         used = self._catalog.used_bytes(self._chunks_of_all(found))
         sizes = self._catalog.packs()
-        needed = {pack for each in found for pack in _packs(each)}
+        needed = {pack for each in found for pack in packs_of(each)}
         return {pack for pack in needed if pack in sizes and used.get(pack, 0) < WORTH_KEEPING * sizes[pack]}
+
+    def _unmovable(self, found: list[FoundCommit]) -> set[bytes]:
+        """Packs that the store itself would not delete: to move what is in them would free nothing."""
+        if retains(self._objects) is None:
+            return set()
+        now = self._objects.now()
+        kept = (each for each in found if each.commit is not None and locked(each.commit.keep_until, now=now))
+        return {pack for each in kept for pack in packs_of(each)}
 
     def _chunks_of_all(self, found: list[FoundCommit]) -> Iterator[bytes]:
         for each in found:
@@ -108,7 +124,7 @@ class Keeper:
     def _bad_packs(self, objects: ObjectStore, keys: Keys) -> set[bytes]:
         """Packs that are gone, or whose frame is damaged: nothing should rely on them."""
         there = listed_packs(objects)
-        bad = {pack for each in self._commits.all() for pack in _packs(each) if pack not in there}
+        bad = {pack for each in self._commits.all() for pack in packs_of(each) if pack not in there}
         for pack, size in there.items():
             try:
                 read_trailer(objects, keys, pack, size=size)
@@ -123,7 +139,3 @@ class Keeper:
             self._commits.delete([found.name])
         else:
             yield f"copy {found.copy}: {found.problem}"
-
-
-def _packs(found: FoundCommit) -> frozenset[bytes]:
-    return found.commit.pack_ids if found.commit is not None else frozenset()

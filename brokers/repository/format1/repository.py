@@ -22,7 +22,7 @@ from brokers.repository.errors import (
 )
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.collection import HOLD_SECONDS, Collector, survey
-from brokers.repository.format1.commits import COPIES, Commits
+from brokers.repository.format1.commits import COPIES, Commits, FoundCommit, packs_of
 from brokers.repository.format1.examining import Examiner
 from brokers.repository.format1.images import IMAGES, Images
 from brokers.repository.format1.index import reconcile, refresh
@@ -58,6 +58,7 @@ from brokers.repository.partreader import (
     read_batches,
     read_events,
 )
+from brokers.repository.retention import locked
 from brokers.repository.signing import SigningKey
 from brokers.sdk.atomic import write_atomically
 from brokers.sdk.digests import digest_hex
@@ -78,6 +79,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     (`<state>/recipient.key`, made at first use, if not given), and the secret of the trust domain that a new
     repository gets (a new one if not given). `recipients` are public keys (hex) that shall be able to open it too.
     `listing_delay_seconds`: by how much a listing of the store may lag behind (NFS); 0 where it doesn't.
+    `retention_seconds`: how long copies are locked from their commit on.
     """
 
     recipient_key: Path | None = None
@@ -86,6 +88,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pack_bytes: int = PACK_BYTES
     listing_delay_seconds: float = 0.0
     hold_seconds: float = HOLD_SECONDS
+    retention_seconds: float = 0.0
 
 
 class Repository:
@@ -110,7 +113,7 @@ class Repository:
         self.catalog = Catalog(state / "catalog.sqlite", repository=identity)
         self.commits = Commits(objects, keys, self.catalog)
         self.reader = Reader(objects, keys, self.catalog, learn=self.learn)
-        self._images = Images(objects, keys, self.catalog, key=key)
+        self._images = Images(objects, keys, self.catalog, self.commits, key=key)
         self._options = options
         self._key = key
         self._collector = Collector(
@@ -133,8 +136,9 @@ class Repository:
             writer=writer,
             pack_bytes=options.pack_bytes,
             refresh=self.refresh,
+            retention_seconds=options.retention_seconds,
         )
-        self._keeper = Keeper(self._writing, self._collector, self.catalog, self.commits, self.reader)
+        self._keeper = Keeper(self._writing, self._collector, self.catalog, self.commits, self.reader, objects)
         self._examiner = Examiner(objects, keys, self.catalog, self.commits, self.reader)
 
     @classmethod
@@ -207,8 +211,8 @@ class Repository:
     def writing(self, copy: str) -> OpenCopy:
         return self._writing.writing(copy)
 
-    def commit(self, copy: str, *, info: CopyInfo | None = None) -> CommittedCopy:
-        return self._writing.commit(copy, info=info)
+    def commit(self, copy: str, *, info: CopyInfo | None = None, operation: str = "") -> CommittedCopy:
+        return self._writing.commit(copy, info=info, operation=operation)
 
     def abort(self, copy: str) -> None:
         self._writing.abort(copy)
@@ -231,13 +235,12 @@ class Repository:
         names = [found.name for prefix in (COPIES, IMAGES) for found in self.objects.list(prefix)]
         return digest_hex("\n".join(names).encode())[:32]
 
-    def delete(self, copy: str) -> bool:
-        there = False
-        # Until none is listed: a copy that is given other packs just now has two for a moment.
-        while names := self.commits.names(copy):
-            self.commits.delete(names)
-            there = True
-        return there
+    @property
+    def retention_seconds(self) -> float:
+        return self._options.retention_seconds
+
+    def delete(self, copy: str, *, operation: str = "") -> bool:
+        return self.commits.remove(copy, operation=operation)
 
     def read_part(self, copy: str, part: Part) -> Iterator[EntryBegin | Data | EntryEnd | End]:
         yield from self._recalling(copy, read_events(part, self.reader.source(copy, part.name), copy=copy))
@@ -312,6 +315,7 @@ class Repository:
         staged = found.held - found.committed
         staging = sum(size for pack, size in found.packs.items() if pack in staged)
         known = {each.copy: each for each in found.commits}
+        kept = self._locked(found.commits)
         logical = 0
         for copy, each in known.items():
             if each.commit is not None:
@@ -326,7 +330,15 @@ class Repository:
             staging_bytes=staging,
             images=self._images.count(),
             free_bytes=self.objects.free_bytes(),
+            locked_copies=len({each.copy for each in kept}),
+            locked_bytes=sum(found.packs.get(pack, 0) for pack in {pack for each in kept for pack in packs_of(each)}),
+            locked_until=max((each.commit.keep_until for each in kept if each.commit is not None), default=""),
         )
+
+    def _locked(self, commits: list[FoundCommit]) -> list[FoundCommit]:
+        having = [each for each in commits if each.commit is not None and each.commit.keep_until]
+        now = self.objects.now() if having else 0.0
+        return [each for each in having if each.commit is not None and locked(each.commit.keep_until, now=now)]
 
     def free_bytes(self) -> int | None:
         return self.objects.free_bytes()
@@ -334,8 +346,8 @@ class Repository:
     def record_image(self, content: ImageContent) -> None:
         self._images.record(content)
 
-    def forget_image(self, image: str) -> None:
-        self._images.forget(image)
+    def forget_image(self, image: str, *, operation: str = "") -> None:
+        self._images.forget(image, operation=operation)
 
     def images(self) -> Iterator[RecordedImage]:
         return self._images.all()

@@ -9,6 +9,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Set
 
+import msgspec
+
 from brokers.repository.errors import AlreadyCommitted, Conflict, CopyNotFound, IncompleteCopy, StorageFailed
 from brokers.repository.format1.catalog import Catalog
 from brokers.repository.format1.collection import Collector
@@ -20,8 +22,9 @@ from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.format1.uploads import Uploads, Workers
 from brokers.repository.manifest import PORTABLE_FORMAT, CopyInfo, Manifest, Part, merkle_root, parse, seal
-from brokers.repository.objects import ObjectStore
+from brokers.repository.objects import ObjectRetained, ObjectStore
 from brokers.repository.opened import RESERVED_FREE_BYTES, CommittedCopy
+from brokers.repository.retention import UNLOCKED, new_lock
 from brokers.repository.signing import SigningKey
 from schemas.brokers import SERVICE_VERSION
 
@@ -46,8 +49,10 @@ class Writing:
         writer: str,
         pack_bytes: int,
         refresh: Callable[[], object],
+        retention_seconds: float = 0.0,
     ) -> None:
-        """`writer` is the name under which this process holds packs; `refresh` learns what others added."""
+        """`writer` is the name under which this process holds packs; `refresh` learns what others added;
+        `retention_seconds` is how long a copy is locked from its commit on."""
         self._objects = objects
         self._keys = keys
         self._catalog = catalog
@@ -59,6 +64,7 @@ class Writing:
         self._writer = writer
         self._pack_bytes = pack_bytes
         self._refresh = refresh
+        self._retention_seconds = retention_seconds
         self._workers = Workers()
         self._open: dict[str, OpenCopy] = {}
         self._lock = threading.Lock()
@@ -134,7 +140,7 @@ class Writing:
             before=before,
         )
 
-    def commit(self, copy: str, *, info: CopyInfo | None = None) -> CommittedCopy:
+    def commit(self, copy: str, *, info: CopyInfo | None, operation: str) -> CommittedCopy:
         if self._commits.there(copy):
             self._forget(copy)
             return self._commits.committed(copy)
@@ -144,7 +150,7 @@ class Writing:
                 return self._commits.committed(copy)
             opened.close()
             try:
-                self._publish(opened, info or opened.record.info)
+                self._publish(opened, info or opened.record.info, operation=operation)
             except IncompleteCopy as error:
                 if error.part is not None:
                     self._local.unseal(copy, error.part)
@@ -156,7 +162,7 @@ class Writing:
         self._forget(copy)
         return self._commits.committed(copy)
 
-    def _publish(self, opened: OpenCopy, info: CopyInfo) -> None:
+    def _publish(self, opened: OpenCopy, info: CopyInfo, *, operation: str) -> None:
         fetched = opened.record.manifest
         parts = self._parts_of(opened)
         if not parts:
@@ -164,7 +170,10 @@ class Writing:
         opened.flush()
         packs, stored = self._secured(opened, parts)
         raw = fetched or seal(_manifest(opened.copy, info, parts, stored), self._key)
-        commit = Commit(raw, parts, tuple(sorted(pack.hex() for pack in packs)))
+        lock = UNLOCKED
+        if self._retention_seconds:
+            lock = new_lock(now=self._objects.now(), seconds=self._retention_seconds, operation=operation)
+        commit = Commit(raw, parts, tuple(sorted(pack.hex() for pack in packs)), *lock)
         self._commits.checked(opened.copy, commit)
         self._put(opened, commit)
 
@@ -189,10 +198,12 @@ class Writing:
             packs, _ = self._secured(opened, found.commit.parts, avoid=avoid)
             if packs == found.commit.pack_ids:
                 return False
-            changed = Commit(found.commit.manifest, found.commit.parts, tuple(sorted(pack.hex() for pack in packs)))
+            named = tuple(sorted(pack.hex() for pack in packs))
+            changed = msgspec.structs.replace(found.commit, packs=named)
             name = self._put(opened, changed)
             there = self._objects.look(found.name) is not None
-            self._commits.delete([found.name if there else name])
+            with contextlib.suppress(ObjectRetained):  # then both stay, and what both need
+                self._commits.delete([found.name if there else name])
             return there
         finally:
             opened.holds.release()

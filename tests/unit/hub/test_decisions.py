@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -266,9 +266,19 @@ def test_an_image_that_can_not_run(image: ImageFacts | None, site: str, code: st
 
 
 def test_an_image_in_use_is_not_deleted() -> None:
-    assert check_deletable(facts("north"), "img") is None
-    problem = refused(check_deletable(facts("north", used_by=["op-1"]), "img"))
+    assert check_deletable(facts("north"), "img", now=NOW) is None
+    problem = refused(check_deletable(facts("north", used_by=["op-1"]), "img", now=NOW))
     assert (problem.code, "op-1" in problem.message) == ("conflict", True)
+
+
+def test_a_locked_image_is_not_deleted_before_its_time() -> None:
+    """Refused as a whole, before any site is asked: nothing that was begun would be taken back."""
+    image = facts("north", keep_until="2026-01-01T00:00:00.001Z", locked_at="north/main")
+    problem = refused(check_deletable(image, "img", now=NOW))
+    assert (problem.code, problem.field) == ("locked", "image")
+    assert "north/main" in problem.message
+    assert "2026-01-01T00:00:00.001Z" in problem.message
+    assert check_deletable(image, "img", now=NOW + timedelta(seconds=1)) is None
 
 
 def test_every_site_that_holds_a_copy_is_told_to_forget_it() -> None:
