@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from bus.records import Recorded
+from schemas import commands as cmd
 from schemas import events as ev
-from schemas.commands import ApplyTemplate
 from schemas.envelope import parse_timestamp
 from schemas.expiry import SKEW
 from schemas.operations import effect_id
-from schemas.subjects import HUB
+from schemas.subjects import HUB, parse_command
 from site_agent.domain import plans
 from tests.faults.fold import Fold, Instance, Operation
 from tests.simulation.data_broker import EXISTING
@@ -201,20 +201,28 @@ _STATES: dict[tuple[str, str], frozenset[str]] = {
 
 
 def _commands(events: list[Recorded], client: Client) -> Iterator[str]:
-    """Every command had exactly one outcome."""
+    """Every command had exactly one outcome. A cancellation of what is being cancelled already is accepted, and no
+    more."""
     outcomes: dict[str, list[str]] = defaultdict(list)
+    accepted: dict[str, list[str]] = defaultdict(list)
+    cancelling: set[str] = set()
     for recorded in events:
         event, causation = recorded.event, recorded.envelope.causationid
         match event:
+            case ev.CommandAccepted(kind=cmd.CancelOperation.TYPE | cmd.SiteCancelOperation.TYPE):
+                accepted[recorded.id].append(f"accepted by {recorded.writer}")
             case ev.CommandRejected():
                 outcomes[recorded.id].append(f"rejected by {recorded.writer}: {event.problem.sentence()}")
             case ev.OperationAccepted():
                 outcomes[recorded.id].append(f"accepted by {recorded.writer}")
             case ev.CancelRequested() | ev.TemplateApplied() | ev.CatalogEdited():
                 outcomes[causation or ""].append(f"done by {recorded.writer}")
+                cancelling.add(recorded.id)
     for id, sent in client.sent.items():
         found = outcomes.get(id, [])
-        if len(found) > 1 or (not found and not isinstance(sent.command, ApplyTemplate)):
+        if not found and parse_command(sent.subject).id in cancelling:
+            found = accepted[id]
+        if len(found) > 1 or (not found and not isinstance(sent.command, cmd.ApplyTemplate)):
             yield f"command {id} ({sent.subject}) had {len(found)} outcomes: {'; '.join(found)}"
     for id, found in outcomes.items():
         if len(found) > 1 and id not in client.sent:
