@@ -58,7 +58,7 @@ async def test_progress_is_told_on_stderr_as_plain_lines_off_a_terminal(told: To
 
 @pytest.mark.parametrize("form", ["table", "json"])
 async def test_whatever_is_listed_or_described_is_data_on_stdout(stack: Stack, told: Told, form: str) -> None:
-    operations = (await must(stack, "operation", "list", "-o", "json")).json
+    operations = (await must(stack, "operation", "list", "--limit", "1000", "-o", "json")).json
     saving = next(each["id"] for each in operations if each["kind"] == "save" and each["target"] == told.app["id"])
     expected = {
         ("template", "list"): ("hackathon", "1.0.0"),
