@@ -9,13 +9,14 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from hub.stack.errors import StackError
+from hub.stack.errors import HomeInUse, StackError
 from hub.stack.files import read_json, write_json
 from hub.stack.keeper import PartState
 from hub.stack.layout import HomeLayout
@@ -28,6 +29,7 @@ from hub.stack.supervisor import STOP_SECONDS, stack_mark
 
 Phase = Literal["starting", "ready", "stopping"]
 _PATIENCE_SECONDS = 10.0
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ async def stop(home: Path, *, within: float = STOP_SECONDS + _PATIENCE_SECONDS) 
 
 async def _end_what_is_left(home: Path) -> tuple[str, ...]:
     layout = HomeLayout(home)
-    with HomeLock(home):  # so that nobody starts it meanwhile
+    async with _locked(home):  # so that nobody starts it meanwhile
         names = await end_leftovers(layout.records)
         await asyncio.to_thread(lambda: kill_all(with_environment(stack_mark(layout.run))))
         await stop_dedicated(layout)
@@ -174,6 +176,25 @@ def _announced(home: Path) -> Announcement | None:
         return Announcement(**{**said, "sites": tuple(said["sites"])}) if said else None
     except (json.JSONDecodeError, OSError, TypeError, KeyError):
         return None
+
+
+@asynccontextmanager
+async def _locked(home: Path) -> AsyncIterator[None]:
+    """The home's lock. A process that was killed is gone a moment before the kernel has closed all its files."""
+    lock = HomeLock(home)
+    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    while True:
+        try:
+            lock.acquire()
+            break
+        except HomeInUse:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+        await asyncio.sleep(_AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _announcement(home: Path) -> Path:
