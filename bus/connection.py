@@ -209,15 +209,30 @@ class Bus:
         deadline = loop.time() + timeout_seconds
         # Sent while disconnected, a request would lie in a buffer and be carried out after its caller gave up.
         await self.wait_connected(timeout_seconds, subject=subject)
+        replied: asyncio.Future[Message | None] = loop.create_future()
+
+        def take(message: Message | None) -> None:
+            if not replied.done():
+                replied.set_result(message)
+
+        replies = await self._replies_heard()
+        inbox = replies.expect(take)
         try:
-            remaining = max(deadline - loop.time(), 0.001)
-            async with asyncio.timeout(None) as limit:
+            async with asyncio.timeout_at(max(deadline, loop.time() + 0.001)) as limit:
                 with self._refusals.watching(subject, limit):
-                    return await self._call(subject, payload, timeout_seconds=remaining, headers=headers)
+                    await self.send(subject, payload, reply=inbox, headers=headers)
+                    message = await replied
         except TimeoutError as error:
             if self._refusals.took(limit):
                 raise forbidden(subject) from None
             raise timed_out(subject, seconds=timeout_seconds) from error
+        finally:
+            replies.forget(inbox)
+        if message is None:
+            raise unavailable(subject, "the connection broke")
+        if message.status == "503" and not message.payload:
+            raise unavailable(subject, "no responders")
+        return message
 
     async def replies(
         self, subject: str, payload: bytes, *, gap_seconds: float, headers: Mapping[str, str] | None = None
@@ -242,30 +257,6 @@ class Bus:
                 yield message
         finally:
             replies.forget(inbox)
-
-    async def _call(
-        self, subject: str, payload: bytes, *, timeout_seconds: float, headers: Mapping[str, str] | None
-    ) -> Message:
-        """Raises ``TimeoutError`` and :class:`CalqueError`."""
-        replied: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-
-        def take(message: Message | None) -> None:
-            if not replied.done():
-                replied.set_result(message)
-
-        replies = await self._replies_heard()
-        inbox = replies.expect(take)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self.send(subject, payload, reply=inbox, headers=headers)
-                message = await replied
-        finally:
-            replies.forget(inbox)
-        if message is None:
-            raise unavailable(subject, "the connection broke")
-        if message.status == "503" and not message.payload:
-            raise unavailable(subject, "no responders")
-        return message
 
     async def _replies_heard(self) -> Replies:
         """What hears replies; subscribed to with the first request."""

@@ -138,8 +138,15 @@ class WorkQueue:
         arrived: list[Message] = []
         fine = False
         reconnected = False
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
 
         def sink(message: Message) -> None:
+            nonlocal fine, heard
+            heard = loop.time()
+            if message.reply is None and message.status == "100":
+                fine = True  # nothing to wake for: that the server is there
+                return
             arrived.append(message)
             self._wake.set()
 
@@ -153,8 +160,6 @@ class WorkQueue:
         forget = self._bus.on_reconnect(on_reconnect)
         subscription = await self._bus.listen(inbox, sink)
         outstanding = 0
-        loop = asyncio.get_running_loop()
-        heard = loop.time()
         try:
             while not self._stopping.is_set():
                 free = concurrency - len(self._running)
@@ -162,17 +167,14 @@ class WorkQueue:
                     await self._ask(inbox, free)
                     outstanding = free
                     heard = loop.time()
-                silence = SILENCE_SECONDS if outstanding else None
                 try:
-                    async with asyncio.timeout(silence):
+                    async with asyncio.timeout_at(heard + SILENCE_SECONDS if outstanding else None):
                         await self._wake.wait()
                 except TimeoutError:
                     if loop.time() - heard >= SILENCE_SECONDS:
                         return fine
                 self._wake.clear()
                 messages, arrived[:] = arrived[:], []
-                if messages:
-                    heard = loop.time()
                 for message in messages:
                     if (
                         message.reply is not None
@@ -180,9 +182,6 @@ class WorkQueue:
                         fine = True
                         outstanding -= 1
                         self._begin(handler, message, position(message.reply))
-                        continue
-                    if message.status == "100":
-                        fine = True
                         continue
                     if message.status == "408":
                         fine = True
@@ -233,7 +232,13 @@ class WorkQueue:
         self._wake.set()
 
     async def _handle(self, handler: Callable[[Delivery], Awaitable[None]], delivery: Delivery) -> None:
-        progress = asyncio.create_task(self._tell_progress(delivery))
+        progress: asyncio.Task[None] | None = None
+
+        def takes_long() -> None:
+            nonlocal progress
+            progress = asyncio.create_task(self._tell_progress(delivery))
+
+        later = asyncio.get_running_loop().call_later(self._progress_seconds, takes_long)
         try:
             if self._max_deliveries is not None and delivery.delivered > self._max_deliveries:
                 # Its handler neither returned nor failed: most likely it took its process down, each time.
@@ -255,12 +260,14 @@ class WorkQueue:
             logger.exception("handling %s %d failed", self._stream, delivery.sequence)
             await self._put_aside(delivery, "internal", f"{type(error).__name__}: {error}")
         finally:
-            progress.cancel()
+            later.cancel()
+            if progress is not None:
+                progress.cancel()
 
     async def _tell_progress(self, delivery: Delivery) -> None:
         while True:
-            await asyncio.sleep(self._progress_seconds)
             await self._reply(delivery.ack_subject, b"+WPI")
+            await asyncio.sleep(self._progress_seconds)
 
     async def _later(self, delivery: Delivery, error: CalqueError) -> None:
         if isinstance(error, Later):

@@ -126,6 +126,7 @@ class Hub:
         self._run = new_id()
         self._hubs = Hubs(bus, run=self._run)
         self._members = Members(self.context, seconds=time.monotonic)
+        self._checks: set[asyncio.Task[None]] = set()
         self._sagas = Sagas(self.context)
         self._conditions = Conditions(bus, self.context, self._members, snapshots=self.snapshotter)
         self._room = HubRoom(JetStream(bus), sites=settings.sites)
@@ -153,7 +154,7 @@ class Hub:
             begin(self.context.projector.run(), "projector")
             await _unless(self.failed, self.context.projector.caught_up(timeout_seconds=CATCH_UP_SECONDS))
             gc.freeze()  # what was read stays: looking through it again and again would hold everybody up
-            beats = [await self._bus.subscribe(beat(site), self._listener(site)) for site in self._settings.sites]
+            beats = [await self._bus.listen(beat(site), self._listener(site)) for site in self._settings.sites]
             beats.append(await self._bus.subscribe(HUB_BEAT, self._hubs.heard))
             await self._service.start()
             for site in self._settings.sites:
@@ -181,7 +182,7 @@ class Hub:
                     await self._service.stop(grace_seconds=STOP_SECONDS / 2)
             except TimeoutError:
                 logger.warning("not everything stopped within %.1f s; it will be delivered again", STOP_SECONDS)
-            await end(loops)
+            await end([*loops, *self._checks])
             self.failed.cancel()
 
     async def collect(self) -> list[Sample]:
@@ -212,9 +213,12 @@ class Hub:
 
         asyncio.get_running_loop().call_later(AGAIN_SECONDS, end)
 
-    def _listener(self, site: str) -> Callable[[Message], Awaitable[None]]:
-        async def heard(message: Message) -> None:
-            await self._members.heard(site, _condition(message))
+    def _listener(self, site: str) -> Callable[[Message], None]:
+        def heard(message: Message) -> None:
+            if self._members.note(site, _condition(message)):
+                check = asyncio.create_task(self._members.check(site), name=f"first-beat-{site}")
+                self._checks.add(check)
+                check.add_done_callback(self._checks.discard)
 
         return heard
 

@@ -133,7 +133,9 @@ def to_raw(value: Any) -> msgspec.Raw:
 
 def timestamp(moment: datetime) -> str:
     """An instant as the envelope writes it: RFC 3339, UTC, microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_timestamp(text: str) -> datetime:

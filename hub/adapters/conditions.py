@@ -178,10 +178,9 @@ class Conditions:
     def _operations(self) -> list[Sample]:
         live: dict[str, int] = {}
         waiting = 0
-        for row in self._context.state.operations.live_rows():
-            if row.writer == HUB:
-                live[row.kind] = live.get(row.kind, 0) + 1
-                waiting += row.outcome is not None
+        for row in self._context.state.operations.live_rows(writer=HUB):
+            live[row.kind] = live.get(row.kind, 0) + 1
+            waiting += row.outcome is not None
         return [
             *(sample(metrics.OPERATIONS_LIVE, number, kind) for kind, number in live.items()),
             sample(metrics.CLEANUPS, waiting),

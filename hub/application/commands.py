@@ -213,11 +213,11 @@ class CommandHandler:
         command = forward.command
         if isinstance(received.command, Timed):
             command = msgspec.structs.replace(command, deadline_seconds=received.command.deadline_seconds)
-        data: dict[str, Any] = msgspec.to_builtins(command)
+        data: dict[str, Any] = msgspec.to_builtins(command)  # as it is stored, and sent again if need be
         event = CommandForwarded(site=forward.site, target=forward.aggregate_id, type=command.TYPE, data=data)
         if not await self._record(received.envelope, event):
             return await self._as_before(received.envelope, target=forward.aggregate_id)
-        await self._send(received.envelope, event)
+        await self._send(received.envelope, event, command)
         return None
 
     async def _as_before(self, envelope: Envelope, *, target: str) -> Answer | None:
@@ -244,10 +244,12 @@ class CommandHandler:
             return False
         return True
 
-    async def _send(self, came: Envelope, forwarded: CommandForwarded) -> None:
-        kind = MESSAGES[forwarded.type]
-        assert issubclass(kind, SiteCommand)
-        command = msgspec.convert(forwarded.data, kind)
+    async def _send(self, came: Envelope, forwarded: CommandForwarded, command: SiteCommand | None = None) -> None:
+        """Send it to its site as it was ``forwarded``; that holds ``command``, for who has it at hand."""
+        if command is None:
+            kind = MESSAGES[forwarded.type]
+            assert issubclass(kind, SiteCommand)
+            command = msgspec.convert(forwarded.data, kind)
         subject = site_command(
             site=forwarded.site,
             principal=command.by.principal,

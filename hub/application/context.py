@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hub.application.ports import Clock, EventLog, Outbound
 from hub.application.projector import Projector
@@ -30,9 +32,13 @@ class Context:
     def state(self) -> Projections:
         return self.projector.state
 
-    def site_states(self) -> dict[str, SiteState]:
+    def site_states(self) -> Mapping[str, SiteState]:
         """The state of every site that is configured or was heard of."""
-        return site_states(self.state, self.sites)
+        return site_states(self.state, self._joining)
+
+    @cached_property
+    def _joining(self) -> dict[str, SiteState]:
+        return dict.fromkeys(self.sites, "joining")
 
 
 def contended(what: str) -> CalqueError:

@@ -36,24 +36,30 @@ class Members:
 
     async def heard(self, site: str, condition: SiteCondition | None = None) -> None:
         """A heartbeat arrived from ``site``, whose subject nobody else may use."""
-        if check_site(site, field="site") is not None:
-            return
+        if self.note(site, condition):
+            await self.check(site)
+
+    def note(self, site: str, condition: SiteCondition | None = None) -> bool:
+        """As :meth:`heard`, for who can't wait; says whether it was the first one of the site, which is to be checked
+        then."""
         first = site not in self._heard
+        if first and check_site(site, field="site") is not None:
+            return False
         self._heard[site] = self._seconds()
         self.last_beats[site] = timestamp(self._context.clock())
         if condition is not None:
             self.conditions[site] = condition
-        if first:
-            await self._check(site)
+        return first
 
     async def run(self) -> None:
         """Look at all sites for ever."""
         while True:
             for site in sorted({*self._heard, *self._context.state.sites.states}):
-                await self._check(site)
+                await self.check(site)
             await asyncio.sleep(CHECK_SECONDS)
 
-    async def _check(self, site: str) -> None:
+    async def check(self, site: str) -> None:
+        """Record whether a site is there, if that has changed."""
         known = self._context.state.sites.states.get(site)
         if not self._decide(site, known):
             return

@@ -8,6 +8,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from bus.events import Recorded
@@ -68,15 +70,18 @@ class Projector:
         self._drain = drain
         self._still = asyncio.Lock()
         self._place: Place | None = None
-        self._moved = asyncio.Condition()
         self._recent: deque[str] = deque(maxlen=REMEMBERED)
+        self._awaited: list[tuple[int, int, asyncio.Future[None]]] = []
+        """Who waits for a sequence: a heap of them."""
+        self._awaited_ids: dict[str, list[asyncio.Future[None]]] = {}
+        """Who waits for an event of the hub, by its id."""
+        self._numbers = count()
 
     async def run(self) -> None:
         """Read for ever."""
         if self._start is not None:
             self.state, self._place = await self._start()
-            async with self._moved:
-                self._moved.notify_all()
+            self._tell()
         await self._catch_up()
         async for batch in self._feed.read(after=self.state.position):
             async with self._still:
@@ -89,9 +94,9 @@ class Projector:
                     raise
                 if batch:
                     self._place = Place(batch[-1].sequence, batch[-1].envelope.id)
-            self._recent.extend(each.envelope.id for each in batch if each.writer == HUB)
-            async with self._moved:
-                self._moved.notify_all()
+            own = [each.envelope.id for each in batch if each.writer == HUB]
+            self._recent.extend(own)
+            self._tell(own)
 
     async def _catch_up(self) -> None:
         """Take in what is stored now the quick way, as far as that goes. Nobody may ask the state meanwhile."""
@@ -111,8 +116,15 @@ class Projector:
         if self.state.position > before:
             seconds = time.monotonic() - begun
             logger.info("took in the events %d to %d in %.1f s", before + 1, self.state.position, seconds)
-        async with self._moved:
-            self._moved.notify_all()
+        self._tell()
+
+    def _tell(self, own: Iterable[str] = ()) -> None:
+        """Those who waited for what is in the tables now; ``own`` are the ids of events of the hub."""
+        while self._awaited and self._awaited[0][0] <= self.state.position:
+            _arrived(heappop(self._awaited)[2])
+        for id in own:
+            for waiting in self._awaited_ids.get(id, ()):
+                _arrived(waiting)
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[tuple[Projections, Place | None]]:
@@ -122,13 +134,21 @@ class Projector:
 
     async def reached(self, sequence: int, *, timeout_seconds: float) -> None:
         """Return when the event with this sequence is in the tables. Raises :class:`CalqueError` (temporary)."""
+        if self.state.position >= sequence:
+            return
+        there: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._awaited, (sequence, next(self._numbers), there))
         try:
-            async with asyncio.timeout(timeout_seconds), self._moved:
-                await self._moved.wait_for(lambda: self.state.position >= sequence)
+            async with asyncio.timeout(timeout_seconds):
+                await there
         except TimeoutError:
             raise CalqueError(
                 temporary("lagging", f"the hub has read its events up to {self.state.position}, not to {sequence} yet")
             ) from None
+        finally:
+            if not there.done() or there.cancelled():
+                self._awaited = [each for each in self._awaited if each[2] is not there]
+                heapify(self._awaited)
 
     async def caught_up(self, *, timeout_seconds: float) -> None:
         """Return when everything that is stored now is in the tables. Raises :class:`CalqueError` (temporary)."""
@@ -142,6 +162,21 @@ class Projector:
         if not appended:
             return
         last = appended[-1].envelope.id
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SEEN_SECONDS), self._moved:
-                await self._moved.wait_for(lambda: last in self._recent)
+        if last in self._recent:
+            return
+        there: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited_ids.setdefault(last, []).append(there)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SEEN_SECONDS):
+                    await there
+        finally:
+            waiting = self._awaited_ids[last]
+            waiting.remove(there)
+            if not waiting:
+                del self._awaited_ids[last]
+
+
+def _arrived(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

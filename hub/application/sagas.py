@@ -49,8 +49,8 @@ class Sagas:
     async def run(self) -> None:
         """Look after all live operations for ever: retries, deadlines, and what another hub left behind."""
         while True:
-            for row in list(self._context.state.operations.live_rows()):
-                if row.writer != HUB or self._context.state.is_stopped(HUB, "operation", row.id):
+            for row in list(self._context.state.operations.live_rows(writer=HUB)):
+                if self._context.state.is_stopped(HUB, "operation", row.id):
                     continue
                 try:
                     await self.drive(row.id)

@@ -255,9 +255,9 @@ class Operations:
         rows = (self.commands.get((writer, id)) for writer in self.by_id.get(id, ()))
         return [row for row in rows if row is not None]
 
-    def live_rows(self) -> Iterator[OperationRow]:
-        """The operations that have something left to do."""
-        for key in sorted(self.live):
+    def live_rows(self, *, writer: str | None = None) -> Iterator[OperationRow]:
+        """The operations that have something left to do: of one writer, or of all."""
+        for key in sorted(self.live if writer is None else [key for key in self.live if key[0] == writer]):
             yield self.rows[key]
 
     def using_image(self, image: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
 
 from hub.domain.images import ImageFacts, copies_of
 from hub.domain.template import TemplateState
@@ -332,7 +333,7 @@ def broker_views(state: Projections, *, site: str | None = None) -> tuple[Broker
     )
 
 
-def site_states(state: Projections, configured: Iterable[str]) -> dict[str, SiteState]:
-    """The state of every site that the hub is configured with or heard of."""
-    states: dict[str, SiteState] = dict.fromkeys(configured, "joining")
-    return states | state.sites.states
+def site_states(state: Projections, configured: dict[str, SiteState]) -> Mapping[str, SiteState]:
+    """The state of every site that the hub is configured with (``joining`` until it was heard of) or heard of: as it is
+    now, and whenever it is looked at. Every command asks for one of perhaps a thousand."""
+    return ChainMap(state.sites.states, configured)

@@ -130,7 +130,7 @@ def everything(state: Projections) -> dict[str, Any]:
         "operations": {(row.writer, row.id): views.operation_view(state, row) for row in operations},
         "live": sorted((row.writer, row.id) for row in state.operations.live_rows()),
         "brokers": views.broker_views(state),
-        "sites": views.site_states(state, ["north"]),
+        "sites": dict(views.site_states(state, {"north": "joining"})),
         "templates": [views.template_view(row) for row in state.templates.rows.values()],
         "announced": state.sites.announced,
         "answers": {id: views.answer_of(state, id) for id in state.operations.by_id},
