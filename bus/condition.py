@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from bus.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, JetStream, JetStreamError
+import msgspec
+
+from bus.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, JetStream, JetStreamError, Reply, StreamState
+
+T = TypeVar("T")
 
 READER_PREFIX = "reader-"
 """Consumers that a reader makes for itself and nobody shares (``bus.reader``)."""
@@ -43,19 +47,23 @@ class ConsumerCondition(NamedTuple):
 
 async def stream_condition(js: JetStream, name: str) -> StreamCondition | None:
     """One stream, ``None`` if there is none. Raises :class:`schemas.problems.CalqueError`."""
-    info = await js.stream(name)
-    return None if info is None else _stream(info)
+    try:
+        return _stream(await js.ask(f"STREAM.INFO.{name}", _StreamInfo))
+    except JetStreamError as error:
+        if error.err_code == STREAM_NOT_FOUND:
+            return None
+        raise
 
 
 async def stream_conditions(js: JetStream) -> list[StreamCondition]:
     """All streams. Raises :class:`schemas.problems.CalqueError`."""
-    return [_stream(info) async for info in _pages(js, "STREAM.LIST", "streams")]
+    return [_stream(info) async for info in _pages(js, "STREAM.LIST", _Streams)]
 
 
 async def consumer_condition(js: JetStream, stream: str, name: str) -> ConsumerCondition | None:
     """One durable consumer, ``None`` if there is none. Raises :class:`schemas.problems.CalqueError`."""
     try:
-        return _consumer(await js.call(f"CONSUMER.INFO.{stream}.{name}"))
+        return _consumer(await js.ask(f"CONSUMER.INFO.{stream}.{name}", _ConsumerInfo))
     except JetStreamError as error:
         if error.err_code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
             return None
@@ -65,7 +73,7 @@ async def consumer_condition(js: JetStream, stream: str, name: str) -> ConsumerC
 async def consumer_conditions(js: JetStream, stream: str) -> list[ConsumerCondition]:
     """All durable consumers of a stream, none of a stream that isn't there."""
     try:
-        found = [_consumer(info) async for info in _pages(js, f"CONSUMER.LIST.{stream}", "consumers")]
+        found = [_consumer(info) async for info in _pages(js, f"CONSUMER.LIST.{stream}", _Consumers)]
     except JetStreamError as error:
         if error.err_code == STREAM_NOT_FOUND:
             return []
@@ -91,36 +99,84 @@ def _headers(encoded: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
-async def _pages(js: JetStream, operation: str, field: str) -> AsyncGenerator[dict[str, Any], None]:
+class _Config(msgspec.Struct, frozen=True):
+    name: str = ""
+    max_bytes: int = -1
+
+
+class _Source(msgspec.Struct, frozen=True):
+    name: str
+    lag: int = 0
+
+
+class _StreamInfo(Reply, frozen=True, kw_only=True):
+    config: _Config = _Config()
+    state: StreamState = StreamState()
+    sources: tuple[_Source, ...] | None = None
+
+
+class _Floor(msgspec.Struct, frozen=True):
+    stream_seq: int = 0
+
+
+class _ConsumerInfo(Reply, frozen=True, kw_only=True):
+    stream_name: str = ""
+    name: str = ""
+    num_pending: int = 0
+    num_ack_pending: int = 0
+    ack_floor: _Floor = _Floor()
+
+
+class _Page(Reply, Generic[T], frozen=True, kw_only=True):
+    total: int = 0
+
+    def found(self) -> tuple[T, ...]:
+        raise NotImplementedError
+
+
+class _Streams(_Page[_StreamInfo], frozen=True, kw_only=True):
+    streams: tuple[_StreamInfo, ...] | None = None
+
+    def found(self) -> tuple[_StreamInfo, ...]:
+        return self.streams or ()
+
+
+class _Consumers(_Page[_ConsumerInfo], frozen=True, kw_only=True):
+    consumers: tuple[_ConsumerInfo, ...] | None = None
+
+    def found(self) -> tuple[_ConsumerInfo, ...]:
+        return self.consumers or ()
+
+
+async def _pages(js: JetStream, operation: str, page: type[_Page[T]]) -> AsyncGenerator[T, None]:
     offset = 0
     while True:
-        answer = await js.call(operation, {"offset": offset})
-        found = answer.get(field) or []
+        answer = await js.ask(operation, page, request={"offset": offset})
+        found = answer.found()
         for each in found:
             yield each
         offset += len(found)
-        if not found or offset >= answer.get("total", 0):
+        if not found or offset >= answer.total:
             return
 
 
-def _stream(info: dict[str, Any]) -> StreamCondition:
-    config, state = info["config"], info["state"]
-    limit = int(config.get("max_bytes", -1))
+def _stream(info: _StreamInfo) -> StreamCondition:
+    limit = info.config.max_bytes
     return StreamCondition(
-        name=config["name"],
-        messages=int(state["messages"]),
-        bytes=int(state["bytes"]),
+        name=info.config.name,
+        messages=info.state.messages,
+        bytes=info.state.bytes,
         limit_bytes=limit if limit > 0 else None,
-        last=int(state["last_seq"]),
-        behind={source["name"]: int(source.get("lag", 0)) for source in info.get("sources") or []},
+        last=info.state.last_seq,
+        behind={source.name: source.lag for source in info.sources or ()},
     )
 
 
-def _consumer(info: dict[str, Any]) -> ConsumerCondition:
+def _consumer(info: _ConsumerInfo) -> ConsumerCondition:
     return ConsumerCondition(
-        stream=info["stream_name"],
-        name=info["name"],
-        pending=int(info["num_pending"]),
-        unacknowledged=int(info["num_ack_pending"]),
-        floor=int(info["ack_floor"]["stream_seq"]),
+        stream=info.stream_name,
+        name=info.name,
+        pending=info.num_pending,
+        unacknowledged=info.num_ack_pending,
+        floor=info.ack_floor.stream_seq,
     )

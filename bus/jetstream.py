@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -96,6 +96,28 @@ class Position(NamedTuple):
     pending: int
 
 
+R = TypeVar("R", bound="Reply")
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked at of an answer of the API; what stands beside that is skipped, which for long answers is much
+    quicker than taking it in. All fields have defaults: an error comes without them."""
+
+    error: ApiError | None = None
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a stream: what it holds."""
+
+    messages: int = 0
+    bytes: int = 0
+    last_seq: int = 0
+
+
+class _Positioned(Reply, frozen=True, kw_only=True):
+    state: StreamState = StreamState()
+
+
 _ack = msgspec.json.Decoder(PubAck)
 
 
@@ -110,13 +132,29 @@ class JetStream:
         self, operation: str, request: Mapping[str, Any] | None = None, *, timeout_seconds: float = API_SECONDS
     ) -> dict[str, Any]:
         """The answer to one API request. Raises :class:`JetStreamError` or :class:`CalqueError` (temporary)."""
-        subject = f"{self.prefix}.{operation}"
-        payload = msgspec.json.encode(request) if request is not None else b""
-        message = await self.bus.call(subject, payload, timeout_seconds=timeout_seconds)
-        answer = msgspec.json.decode(message.payload, type=dict[str, Any])
+        answer = msgspec.json.decode(await self._asked(operation, request, timeout_seconds), type=dict[str, Any])
         if answer.get("error"):
-            raise JetStreamError(msgspec.convert(answer["error"], ApiError), subject=subject)
+            error = msgspec.convert(answer["error"], ApiError)
+            raise JetStreamError(error, subject=f"{self.prefix}.{operation}")
         return answer
+
+    async def ask(
+        self,
+        operation: str,
+        reply: type[R],
+        *,
+        request: Mapping[str, Any] | None = None,
+        timeout_seconds: float = API_SECONDS,
+    ) -> R:
+        """As :meth:`call`, of an answer of which only a part is looked at."""
+        answer = msgspec.json.decode(await self._asked(operation, request, timeout_seconds), type=reply)
+        if answer.error is not None:
+            raise JetStreamError(answer.error, subject=f"{self.prefix}.{operation}")
+        return answer
+
+    async def _asked(self, operation: str, request: Mapping[str, Any] | None, timeout_seconds: float) -> bytes:
+        payload = msgspec.json.encode(request) if request is not None else b""
+        return (await self.bus.call(f"{self.prefix}.{operation}", payload, timeout_seconds=timeout_seconds)).payload
 
     async def publish(
         self, subject: str, payload: bytes, *, headers: Mapping[str, str], timeout_seconds: float = API_SECONDS
@@ -155,8 +193,7 @@ class JetStream:
 
     async def last_sequence(self, stream: str) -> int:
         """The sequence of the last message of a stream, 0 if it never had one. Raises if there is no stream."""
-        info = await self.call(f"STREAM.INFO.{stream}")
-        return int(info["state"]["last_seq"])
+        return (await self.ask(f"STREAM.INFO.{stream}", _Positioned)).state.last_seq
 
 
 def nanoseconds(time: str) -> int:

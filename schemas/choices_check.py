@@ -105,6 +105,9 @@ def _parts(template: Template, choices: Choices) -> Iterator[Problem]:
 
 
 def _named_parts(template: Template, names: Iterable[str], *, field: str) -> Iterator[Problem]:
+    names = tuple(names)
+    if not names:
+        return
     known = parts(template)
     optional = ", ".join(sorted(name for name, spec in known.items() if spec.optional))
     for number, name in enumerate(names):

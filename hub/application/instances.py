@@ -101,7 +101,7 @@ def check_values(
 
 def _offer(context: Context, site: str) -> Offer:
     sites = context.state.sites
-    rows = [row for (where, _), row in sites.brokers.items() if where == site]
+    rows = list(sites.brokers_at(site))
     announced = sites.announced.get(site)
     # Secrets are changed at the site, and the news may be on its way: it is the site that knows.
     return Offer(

@@ -225,6 +225,7 @@ def _loaded(lines: Iterable[Line], state: Projections | None = None) -> Projecti
         state.apps.index()
         state.images.index()
         state.operations.index()
+        state.sites.index()
     return state
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from hub.domain import membership
@@ -23,8 +25,19 @@ class Sites:
     def __init__(self) -> None:
         self.states: dict[str, SiteState] = {}
         self.brokers: dict[tuple[str, str], BrokerRow] = {}
+        self._at: dict[str, dict[str, BrokerRow]] = {}
         self.announced: dict[str, SiteAnnounced] = {}
         self.signers: dict[str, str] = {}
+
+    def brokers_at(self, site: str) -> Iterable[BrokerRow]:
+        """Those of one site: a deployment asks for them, and there may be a thousand sites."""
+        return self._at.get(site, {}).values()
+
+    def index(self) -> None:
+        """Make anew what follows from the rows."""
+        self._at.clear()
+        for (site, id), row in self.brokers.items():
+            self._at.setdefault(site, {})[id] = row
 
     def apply_membership(
         self, _writer: str, site: str, event: Event, _time: str, _operation: str | None, _causation: str | None
@@ -40,7 +53,8 @@ class Sites:
         """An event of a site about a broker."""
         match event:
             case BrokerRegistered():
-                self.brokers[site, id] = BrokerRow(registered=event)
+                row = self.brokers[site, id] = BrokerRow(registered=event)
+                self._at.setdefault(site, {})[id] = row
                 if event.kind == "crb" and event.signing_key:
                     # Two sites with one key: the order between them says nothing, their names do.
                     self.signers[event.signing_key] = min(site, self.signers.get(event.signing_key, site))
