@@ -172,12 +172,17 @@ class StageCopy(Change, frozen=True, kw_only=True):
 
     With ``masking`` nothing may be copied ahead that is not masked. What speaks against these rules, as far as that
     can be told before the copy, is said here: nobody waits yet.
+
+    ``grant`` says where the copy will be written, as far as that is known now: what is copied ahead may go there. It
+    is no part of the copy until ``copy`` says so; ``copy`` comes with a grant of its own, and may come with one for
+    another repository. Without a grant, which is never an error, a broker copies ahead to where it can, or not at all.
     """
 
     service_id: str
     copy: str
     existing: Existing | None = None
     masking: Masking | None = None
+    grant: CopyGrant | None = None
 
 
 @message("request.dsb.prepare_copy")

@@ -6,6 +6,7 @@ with the step, so it never holds a secret.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -34,6 +35,8 @@ from site_agent.domain.repositories import placed_at
 from site_agent.domain.site import Site
 
 MOMENT_SECONDS = plans.BULK_SECONDS
+
+logger = logging.getLogger(__name__)
 
 
 class Actions:
@@ -71,6 +74,7 @@ class Actions:
             plans.STOP: self._stop,
             plans.REMOVE: self._remove,
             plans.STAGE: self._stage,
+            plans.UNSTAGE: self._unstage,
             plans.QUIESCE: self._quiesce,
             plans.PREPARE: self._prepare,
             plans.THAW: self._thaw,
@@ -229,9 +233,25 @@ class Actions:
             copy=call.request["copies"][call.part],
             existing=self._existing(instance, call.part),
             masking=asked_of(call),
+            grant=await self._grant_ahead(call),
         )
         await self._brokers.run("dsb", instance.data_services[call.part].broker, "stage_copy", request, wire.Done)
         return {}
+
+    async def _grant_ahead(self, call: Call) -> wire.CopyGrant | None:
+        """The grant to write, if it can be had now. What is to be masked does not go anywhere before it is."""
+        if asked_of(call) is not None:
+            return None
+        try:
+            return await self._grant(call, masked=False)
+        except CalqueError as error:
+            # nothing is lost: the copy asks for its own
+            logger.info("copy %s is not opened ahead: %s", call.request["copies"][call.part], error)
+            return None
+
+    async def _unstage(self, call: Call) -> Result:
+        await self._discard(call)
+        return await self._actions[plans.ABORT](call)
 
     async def _quiesce(self, call: Call) -> Result:
         instance = self._instance(call.operation)
@@ -320,6 +340,26 @@ class Actions:
         service = instance.data_services[call.part]
         copy = call.request["copies"][call.part]
         order = self._masking.order(call)
+        request = wire.CopyData(
+            id=call.id,
+            operation=call.operation.id,
+            service_id=instance.service_id(call.part),
+            copy=copy,
+            grant=await self._grant(call, masked=order is not None),
+            existing=self._existing(instance, call.part),
+            masking=order,
+        )
+        async with self._bulk.turn():
+            copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
+        masked = masked_by(call, copied)
+        result: Result = {"copied": msgspec.to_builtins(copied)}
+        return result if masked is None else {**result, "masked": msgspec.to_builtins(masked)}
+
+    async def _grant(self, call: Call, *, masked: bool) -> wire.CopyGrant:
+        """Opens the copy at its repository, or again; the grant to write it."""
+        instance = self._instance(call.operation)
+        service = instance.data_services[call.part]
+        copy = call.request["copies"][call.part]
         source = wire.CopySource(
             site=self._site().name,
             instance=instance.id,
@@ -332,23 +372,10 @@ class Actions:
         )
         repository = placed_at(call.request, call.part)
         # What a masked copy holds depends on its rules and its key: it is taken on top of none.
-        parent = "" if order else self._site().copy_before(instance.id, call.part, repository=repository)
+        parent = "" if masked else self._site().copy_before(instance.id, call.part, repository=repository)
         opened = wire.OpenWrite(id=call.id, operation=call.operation.id, copy=copy, source=source, parent=parent)
         granted = await self._brokers.call("crb", repository, "open_write", opened, wire.Granted, on=call.operation.id)
-        request = wire.CopyData(
-            id=call.id,
-            operation=call.operation.id,
-            service_id=instance.service_id(call.part),
-            copy=copy,
-            grant=msgspec.structs.replace(granted.grant, bytes_per_second=call.request.get("bytes_per_second", 0)),
-            existing=self._existing(instance, call.part),
-            masking=order,
-        )
-        async with self._bulk.turn():
-            copied = await self._brokers.run("dsb", service.broker, "copy", request, wire.Copied)
-        masked = masked_by(call, copied)
-        result: Result = {"copied": msgspec.to_builtins(copied)}
-        return result if masked is None else {**result, "masked": msgspec.to_builtins(masked)}
+        return msgspec.structs.replace(granted.grant, bytes_per_second=call.request.get("bytes_per_second", 0))
 
     async def _discard(self, call: Call) -> Result:
         instance = self._instance(call.operation)

@@ -26,6 +26,7 @@ DEPLOY: Final = "deploy"
 STOP: Final = "stop"
 REMOVE: Final = "remove"
 STAGE: Final = "stage"
+UNSTAGE: Final = "unstage"
 QUIESCE: Final = "quiesce"
 PREPARE: Final = "prepare"
 THAW: Final = "thaw"
@@ -52,8 +53,8 @@ LET_BE: Final = "let_be"
 
 ACTIONS: Final = frozenset(
     {
-        PROVISION, RESTORE, DEPROVISION, ATTACH, DETACH, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, QUIESCE, PREPARE,
-        THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH, SCAN, VERIFY, COLLECT,
+        PROVISION, RESTORE, DEPROVISION, ATTACH, DETACH, BIND, UNBIND, DEPLOY, STOP, REMOVE, STAGE, UNSTAGE, QUIESCE,
+        PREPARE, THAW, COPY, ABORT, COMMIT, DROP, DISCARD, RECORD, FORGET, FETCH, SCAN, VERIFY, COLLECT,
         MAKE_KEY, DROP_KEY,
         BEFORE_COPY, AFTER_COPY, ARM, BEFORE_RESTORE, AFTER_RESTORE, LET_BE,
     }
@@ -156,6 +157,8 @@ def save(instance: Instance, *, masked: bool = False) -> tuple[Step, ...]:
     ``arm`` does nothing. Its undo is the hook that runs after the copy: it begins together with the hook before the
     copy and nothing is built on it, so however the save goes back, that hook runs, and waits for nothing else.
 
+    A stage may open the copy at its repository already, so its undo lets go of both ends.
+
     A ``masked`` save has a key, made before the first copy begins and forgotten when all are made.
     """
     template = instance.template
@@ -171,7 +174,7 @@ def save(instance: Instance, *, masked: bool = False) -> tuple[Step, ...]:
         keyed = ids(MAKE_KEY, ("image",))
     steps += [_step(BEFORE_COPY, name, undo=LET_BE, **_of_hook(hook)) for name, hook in before_copy.items()]
     first = ids(BEFORE_COPY, before_copy)
-    steps += [_step(STAGE, name, needs=first, undo=DISCARD, timeout_seconds=BULK_SECONDS) for name in data]
+    steps += [_step(STAGE, name, needs=first, undo=UNSTAGE, timeout_seconds=BULK_SECONDS) for name in data]
     staged = ids(STAGE, data) or first
     steps += [_step(QUIESCE, name, needs=staged, undo=THAW, attempts=1, timeout_seconds=12.0) for name in held]
     before = ids(QUIESCE, held) or staged

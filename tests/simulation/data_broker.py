@@ -10,6 +10,7 @@ from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from schemas import brokers as wire
 from schemas.masking import Masked, rules_digest
+from schemas.problems import CalqueError
 from schemas.secrets import Secret
 from schemas.values import CopyPart, DataServiceType, Plan
 from tests.simulation.loop import Process
@@ -161,6 +162,12 @@ class DataBroker(SimBroker):
             raise permanent_error("discarded", f"copy {request.copy} was discarded")
         self._disk.staged.add(request.copy)
         try:
+            if request.grant is not None:
+                await self.point("stage_copy", "amid", pieces=10)
+                try:
+                    self._repositories.write_ahead(request.grant, by=self.around.site)
+                except CalqueError as error:
+                    self.note("stages by itself", f"{request.copy}: {error.problem.code}")
             await self.point("stage_copy", "after")
         except asyncio.CancelledError:
             if reporter.cancelling and not self.process.dead:

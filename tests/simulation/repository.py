@@ -23,6 +23,8 @@ class RepositoryDisk:
 
     outcomes: MemoryOutcomes = field(default_factory=MemoryOutcomes)
     staging: dict[str, dict[str, CopyPart]] = field(default_factory=dict)
+    ahead: set[str] = field(default_factory=set)
+    """Copies of which something came before their moment was fixed: it is no part of them."""
     committed: dict[str, tuple[CopySummary, wire.Copied]] = field(default_factory=dict)
     images: dict[str, ImageContent] = field(default_factory=dict)
     signers: dict[str, str] = field(default_factory=dict)
@@ -63,6 +65,13 @@ class Repositories:
         if opened is None:
             raise permanent_error("not_open", f"copy {grant.copy} is not open", field="grant")
         opened[part.name] = part
+
+    def write_ahead(self, grant: CopyGrant, *, by: str) -> None:
+        """Something that the copy may turn out to need. Raises what the endpoint answers."""
+        disk = self._disk(grant, by=by)
+        if grant.copy not in disk.staging:
+            raise permanent_error("not_open", f"copy {grant.copy} is not open", field="grant")
+        disk.ahead.add(grant.copy)
 
     def read(self, grant: CopyGrant, *, by: str) -> tuple[CopySummary, wire.Copied]:
         """A committed copy. Raises what the endpoint answers."""
@@ -121,6 +130,7 @@ class Repository(SimBroker):
                 raise permanent_error("parts_differ", f"copy {request.copy} is not what was received")
             known = disk.committed[request.copy] = (summary_of(request.copy, request.copied), request.copied)
             del disk.staging[request.copy]
+            disk.ahead.discard(request.copy)
             self.note("committed", request.copy)
         await self.point("commit", "after")
         return wire.Committed(summary=known[0])
@@ -130,6 +140,7 @@ class Repository(SimBroker):
         if request.copy in self._disk.committed:
             raise CalqueError(conflict("copy", f"copy {request.copy} is committed"))
         self._disk.staging.pop(request.copy, None)
+        self._disk.ahead.discard(request.copy)
         await self.point("abort", "after")
         return wire.Done()
 
@@ -206,6 +217,7 @@ class Repository(SimBroker):
 
     def _remove(self, copy: str) -> None:
         self._disk.committed.pop(copy, None)
+        self._disk.ahead.discard(copy)
         self._disk.staging.pop(copy, None)
 
     def _grant(self, copy: str, *, write: bool) -> CopyGrant:
