@@ -21,7 +21,7 @@ from aiohttp import web
 from brokers.repository.bodies import Batches, layout_of
 from brokers.repository.endpoint_errors import problems, storage_problem, token_problem
 from brokers.repository.errors import CopyNotFound, InvalidPart, KeptGone
-from brokers.repository.kept import earlier, keep_whole, known_pieces
+from brokers.repository.kept import earlier, keep_whole, known_pieces, unfit_by
 from brokers.repository.manifest import Part
 from brokers.repository.near import ReceivedFile, ReceivedFiles
 from brokers.repository.near_sending import send_part
@@ -105,6 +105,8 @@ class Endpoint:
         application = web.Application(middlewares=[problems])
         path = "/v0/copies/{copy}"
         application.router.add_put(f"{path}/parts/{{part}}", self._put_part, expect_handler=self._expect)
+        ahead = partial(self._put_part, ahead=True)
+        application.router.add_put(f"{path}/parts/{{part}}/ahead", ahead, expect_handler=self._expect)
         application.router.add_get(f"{path}/parts/{{part}}", self._get_part, allow_head=False)
         application.router.add_get(f"{path}/parts/{{part}}/known", self._get_known, allow_head=False)
         application.router.add_post(f"{path}/parts/{{part}}/keep", self._keep_part)
@@ -177,14 +179,15 @@ class Endpoint:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None
 
-    async def _put_part(self, request: web.Request) -> web.StreamResponse:
+    async def _put_part(self, request: web.Request, *, ahead: bool = False) -> web.StreamResponse:
+        """What comes ahead of a part is none of the copy: a later body of the part may refer to it."""
         claims = self._claims(request, "write")
         copy = claims.copy
         name = request.match_info["part"]
         layout, framed = layout_of(request, copy=copy, part=name)
         media_type = request.headers.get(MEDIA_TYPE_HEADER, RAW_TYPE)[:200]
         opened = await self._run(self._repository.writing, copy)
-        before = earlier(self._repository, parent=claims.parent, name=name)
+        before = await self._run(partial(earlier, self._repository, opened, parent=claims.parent, name=name))
         file = self._passed(request, copy=copy, part=name)
         try:
             writer = opened.begin_part(
@@ -211,9 +214,9 @@ class Endpoint:
             if not request.content.is_eof():
                 raise InvalidPart("the body was cut short", copy=copy, part=name)
             part = await self._run(writer.seal)
-            await self._run(opened.seal_part, part)
-        except KeptGone:
-            self.unfit.add(claims.parent)
+            await self._run(opened.seal_ahead if ahead else opened.seal_part, part)
+        except KeptGone as error:
+            self.unfit |= unfit_by(error, parent=claims.parent)
             raise
         finally:
             opened.end_part(name)
@@ -237,9 +240,10 @@ class Endpoint:
         claims = self._claims(request, "write")
         opened = await self._run(self._repository.writing, claims.copy)
         try:
-            part = await self._run(keep_whole, self._repository, opened, claims.parent, request.match_info["part"])
-        except KeptGone:
-            self.unfit.add(claims.parent)
+            keep = partial(keep_whole, self._repository, opened, claims.parent, of=request.query.get("of", ""))
+            part = await self._run(keep, request.match_info["part"])
+        except KeptGone as error:
+            self.unfit |= unfit_by(error, parent=claims.parent)
             raise
         return web.Response(body=msgspec.json.encode(copy_part(part)), status=201, content_type="application/json")
 

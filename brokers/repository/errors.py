@@ -76,6 +76,10 @@ class KeptGone(RepositoryError):
     remedy = "write the part again with another grant"
 
 
+class KeptUnknown(KeptGone):
+    """What is to be kept is nothing that lies here; nothing speaks against the copy before."""
+
+
 class CorruptManifest(RepositoryError):
     """The manifest was changed after it was signed, or is no manifest."""
 

@@ -15,6 +15,7 @@ from brokers.repository.errors import (
     CorruptManifest,
     CorruptPart,
     KeptGone,
+    KeptUnknown,
     RepositoryError,
 )
 from brokers.repository.manifest import ChunkRef, IndexEntry, Part
@@ -66,11 +67,27 @@ def _known_pieces(repository: CopyRepository, *, parent: str, part: Part | None)
     yield encode(End(size, digest, count))
 
 
-def keep_whole(repository: CopyRepository, opened: OpenCopy, parent: str, name: str) -> Part:
-    """Seals the parent's part as a part of the open copy: no entry of it changed. Raises KeptGone, Conflict,
-    RepositoryBusy."""
+def unfit_by(error: KeptGone, *, parent: str) -> set[str]:
+    """The parent, if what can't be kept speaks against it."""
+    return set() if isinstance(error, KeptUnknown) else {parent}
+
+
+def keep_whole(repository: CopyRepository, opened: OpenCopy, parent: str, name: str, *, of: str = "") -> Part:
+    """Seals what came ahead, or the parent's part, as a part of the open copy: no entry of it changed. `of`: the digest
+    that it must have. Raises KeptGone, Conflict, RepositoryBusy."""
+    ahead = opened.ahead(name) if of else None
+    if ahead is not None and ahead.digest == of:
+        # Its chunks came with this very copy: the commit looks at them, as at those of any part.
+        opened.begin_part(name, layout=Layout.ENTRIES, media_type=ahead.media_type, framed=True)
+        try:
+            opened.seal_part(ahead)
+        finally:
+            opened.end_part(name)
+        return ahead
     try:
         part = parent_part(repository, parent=parent, name=name)
+        if of and (part is None or part.digest != of):
+            raise KeptUnknown("nothing with this digest lies here", copy=opened.copy, part=name)
         if part is None:
             raise CopyNotFound("has no such part any more", copy=parent, part=name)
         chunks = itertools.chain(part.index or (), data_chunks_of(repository, parent, part))
@@ -96,11 +113,9 @@ class Earlier:
     """The entries of the parent's part, by key. Cheap when asked for in the order in which they lie there; what was
     passed over is kept in a temporary file, so that memory stays bounded. One caller at a time."""
 
-    def __init__(
-        self, entries: Callable[[], Iterator[IndexEntry]], lines: Callable[[], tuple[str, Iterator[bytes]]]
-    ) -> None:
-        """`entries` begins to read the part, from its first entry; called twice at most. `lines` gives its digest, and
-        begins to read the lines of its index."""
+    def __init__(self, entries: Callable[[], Iterator[IndexEntry]], lines: Callable[[str], Iterator[bytes]]) -> None:
+        """`entries` begins to read the part, from its first entry; called twice at most. `lines` begins to read the
+        lines of the index of a part of a digest: the parent's, or what came ahead."""
         self._entries = entries
         self._lines = Ranges(lines)
         self._rest: Iterator[IndexEntry] | None = None
@@ -190,7 +205,7 @@ class Earlier:
 class Ranges:
     """Runs of index lines by number. Cheap when they are asked for in order."""
 
-    def __init__(self, lines: Callable[[], tuple[str, Iterator[bytes]]]) -> None:
+    def __init__(self, lines: Callable[[str], Iterator[bytes]]) -> None:
         self._begin = lines
         self._blocks: Iterator[bytes] = iter(())
         self._digest = ""
@@ -200,11 +215,9 @@ class Ranges:
 
     def range(self, *, first: int, count: int, of: str) -> Iterator[bytes]:
         """Lines `first` to `first + count`, many at a time."""
-        if self._first is None or first < self._first:
-            self._digest, self._blocks = self._begin()
+        if self._first is None or first < self._first or self._digest != of:
+            self._digest, self._blocks = of, self._begin(of)
             self._block, self._at, self._first = b"", 0, 0
-        if self._digest != of:
-            raise CorruptPart("is another one than the writer knows")
         self._skip(first - self._first)
         while count:
             piece, lines = self._take(count)
@@ -236,9 +249,11 @@ class Ranges:
         return piece, most
 
 
-def earlier(repository: CopyRepository, *, parent: str, name: str) -> Earlier | None:
-    """What a writer with this parent may refer to in the part; None without a parent."""
-    if not parent:
+def earlier(repository: CopyRepository, opened: OpenCopy, *, parent: str, name: str) -> Earlier | None:
+    """What a writer with this parent may refer to in the part; None where there is neither a parent nor anything that
+    came ahead."""
+    ahead = opened.ahead(name)
+    if not parent and ahead is None:
         return None
 
     def entries() -> Iterator[IndexEntry]:
@@ -247,10 +262,14 @@ def earlier(repository: CopyRepository, *, parent: str, name: str) -> Earlier | 
             raise CopyNotFound("has no such part any more", copy=parent, part=name)
         return repository.entries(parent, part)
 
-    def lines() -> tuple[str, Iterator[bytes]]:
+    def lines(of: str) -> Iterator[bytes]:
+        if ahead is not None and ahead.digest == of:
+            return opened.index_blocks(ahead)
         part = parent_part(repository, parent=parent, name=name)
-        if part is None:
+        if part is None and parent:
             raise CopyNotFound("has no such part any more", copy=parent, part=name)
-        return part.digest, repository.index_blocks(parent, part)
+        if part is None or part.digest != of:
+            raise KeptUnknown("nothing with this digest lies here", copy=opened.copy, part=name)
+        return repository.index_blocks(parent, part)
 
     return Earlier(entries, lines)

@@ -176,6 +176,16 @@ class OpenCopy(Protocol):
     def seal_part(self, part: Part) -> None:
         """Records that the part is whole."""
 
+    def ahead(self, name: str) -> Part | None:
+        """What came ahead of the part: it is none of the copy, until it is sealed as one."""
+
+    def seal_ahead(self, part: Part) -> None:
+        """Records what came ahead of the part of that name. Raises Conflict."""
+
+    def index_blocks(self, part: Part) -> Iterator[bytes]:
+        """The lines of the index of a sealed part with entries, or of one that came ahead; whole ones. Raises
+        CorruptChunk, CorruptPart."""
+
     def end_part(self, name: str) -> None:
         """The connection that wrote the part is gone, whether it sealed it or not."""
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from brokers.repository.chunking import Chunker
-from brokers.repository.errors import InvalidPart, KeptGone, RepositoryError
+from brokers.repository.errors import InvalidPart, KeptGone, KeptUnknown, RepositoryError
 from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, IndexEntry, Part
 from brokers.repository.partreader import chunks_in, entry_lines
@@ -268,7 +268,7 @@ class PartWriter:
     def _keep_range(self, kept: KeptRange) -> None:
         """Entries that are as they were in the parent: so are their lines in the index."""
         if self._earlier is None:
-            raise self._invalid("entries are those of a parent, and the grant names none")
+            raise KeptUnknown("nothing that could be kept lies here", copy=self._copy, part=self._name)
         if kept.first < 0 or kept.count <= 0:
             raise self._invalid("a range of no entries is kept")
         self._ranges = True
@@ -282,6 +282,8 @@ class PartWriter:
                 self._chunk_count += len(refs)
                 size += sum(ref.size for ref in refs)
                 self._queue(lines, 0)
+        except KeptGone:
+            raise
         except RepositoryError as error:
             raise KeptGone(f"a range can't be kept: {error}", copy=self._copy, part=self._name) from error
         if size != kept.size:

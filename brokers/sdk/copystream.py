@@ -17,6 +17,7 @@ from brokers.sdk.copystream_bodies import (
     Entries,
     EntrySource,
     PlacedBatch,
+    PlacedPieces,
     Progress,
     entries_body,
     placed_body,
@@ -60,6 +61,7 @@ __all__ = [
     "PartHead",
     "PlacedBatch",
     "PlacedEntry",
+    "PlacedPieces",
 ]
 
 logger = logging.getLogger(__name__)
@@ -157,12 +159,25 @@ class CopyWriter:
         )
         return await self._put(part, body, layout=Layout.ENTRIES, media_type=media_type, file=file)
 
-    async def keep_part(self, part: str) -> CopyPart:
-        """Keeps a part with entries as it was in the copy before (the grant's `parent`), without naming its entries.
+    async def write_ahead(self, part: str, entries: Entries, *, media_type: str = ENTRIES_TYPE) -> CopyPart:
+        """Writes entries ahead of a part, as `write_entries` does: they are none of the copy. The part itself may then
+        keep some of them by their numbers, or all of them (`keep_part`). Again, it replaces what came ahead before.
+
+        Raises CopyStreamError, also where the repository takes nothing ahead.
+        """
+        file = self._file
+        body = (
+            placed_body(part, entries, file) if file is not None else entries_body(part, entries, progress=self._passed)
+        )
+        return await self._put(part, body, layout=Layout.ENTRIES, media_type=media_type, file=file, ahead=True)
+
+    async def keep_part(self, part: str, *, of: str = "") -> CopyPart:
+        """Keeps a part with entries as it was in the copy before (the grant's `parent`), or as it came ahead, without
+        naming its entries. `of`: the digest that it has.
 
         Raises CopyStreamError as `write_entries`.
         """
-        url = f"{self._grant.url}/parts/{part}/keep"
+        url = f"{self._grant.url}/parts/{part}/keep{f'?of={of}' if of else ''}"
         async with connection(self._grant) as session, request(session, "POST", url, part=part) as response:
             kept = msgspec.json.decode(await response.read(), type=CopyPart)
         self._passed(kept.size)
@@ -179,12 +194,19 @@ class CopyWriter:
                 yield piece
 
     async def _put(
-        self, part: str, body: AsyncIterator[bytes], *, layout: Layout, media_type: str, file: PassedFile | None = None
+        self,
+        part: str,
+        body: AsyncIterator[bytes],
+        *,
+        layout: Layout,
+        media_type: str,
+        file: PassedFile | None = None,
+        ahead: bool = False,
     ) -> CopyPart:
         headers = {"Content-Type": layout.media_type, MEDIA_TYPE_HEADER: media_type}
         if file is not None:
             headers[FILE_HEADER] = file.handle
-        url = f"{self._grant.url}/parts/{part}"
+        url = f"{self._grant.url}/parts/{part}{'/ahead' if ahead else ''}"
 
         async def send(guarded: AsyncIterator[bytes]) -> CopyPart:
             # The repository looks at the token before the first byte of the body is sent.

@@ -51,7 +51,18 @@ class BigEntry:
     entry: PlacedEntry
 
 
-Entries = AsyncIterator[EntrySource | KeptEntry | KeptRange | PlacedBatch | BigEntry]
+@dataclass(frozen=True)
+class PlacedPieces:
+    """An entry whose bytes come to lie in the file that goes with the part one after the other: offset and length of
+    each piece, at most 32 MiB."""
+
+    key: str
+    size: int
+    metadata: Mapping[str, str]
+    pieces: AsyncIterator[tuple[int, int]]
+
+
+Entries = AsyncIterator[EntrySource | KeptEntry | KeptRange | PlacedBatch | PlacedPieces | BigEntry]
 
 
 class _Gatherer:
@@ -115,7 +126,7 @@ async def entries_body(part: str, entries: Entries, *, progress: Progress) -> As
             for ready in body.keep_range(entry):
                 yield ready
             progress(entry.size)
-        elif isinstance(entry, PlacedBatch | BigEntry):
+        elif isinstance(entry, PlacedBatch | PlacedPieces | BigEntry):
             raise TypeError("entries can lie in a file only if one was passed")
         else:
             async for ready in body.send(entry, progress):
@@ -144,6 +155,13 @@ async def placed_body(part: str, entries: Entries, file: PassedFile) -> AsyncIte
             await file.room(entry.size)
             body.count(entry.size, len(entry.entries))
             yield placed_frame(entry.entries)
+        elif isinstance(entry, PlacedPieces):
+            body.count(entry.size, 1)
+            yield encode(EntryBegin(entry.key, entry.size, dict(entry.metadata)))
+            async for at, length in entry.pieces:
+                await file.room(length)
+                yield encode(DataAt(at, length))
+            yield encode(EntryEnd(entry.size, ""))
         elif isinstance(entry, BigEntry):
             big = entry.entry
             body.count(big.size, 1)

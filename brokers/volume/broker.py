@@ -16,6 +16,7 @@ from brokers.sdk.copystream import CopyReader, CopyStreamError, CopyWriter
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
 from brokers.sdk.service import Broker
+from brokers.volume.ahead import Ahead
 from brokers.volume.existing import check_tree, existing_tree
 from brokers.volume.filling import fill, fill_here
 from brokers.volume.inventory import Origin
@@ -181,7 +182,10 @@ class VolumeBroker(Broker):
             nonlocal told
             if done - told >= TELL_BYTES:
                 told = done
-                loop.call_soon_threadsafe(partial(reporter.report, done=done))
+                loop.call_soon_threadsafe(report, done)
+
+        def report(done: int) -> None:
+            reporter.report(done=done)
 
         await self._moments.stage(
             copy=request.copy,
@@ -190,6 +194,7 @@ class VolumeBroker(Broker):
             hold_seconds=STAGED_SECONDS,
             name=_own_name(request.service_id, request.existing),
             tell=tell,
+            ahead=Ahead(request.grant, TREE_PART, progress=report) if request.grant is not None else None,
         )
         return Done()
 
@@ -216,12 +221,12 @@ class VolumeBroker(Broker):
         self._moments.begin_copy(request.copy)
         try:
             try:
-                part = await self._stream(request, note, reporter, on_parent=not self._paranoid)
+                part = await self._stream(request, note, reporter, on_kept=True)
             except CopyStreamError as error:
                 if error.problem.code != KEPT_GONE:
                     raise
                 logger.info("copy %s: all of it is sent: %s", request.copy, error.problem.message)
-                part = await self._stream(request, note, reporter, on_parent=False)
+                part = await self._stream(request, note, reporter, on_kept=False)
             self._moments.check(request.copy)
             if name:
                 inventory, _ = self._moments.files(request.copy)
@@ -238,7 +243,7 @@ class VolumeBroker(Broker):
             self._moments.end_copy(request.copy)
         return Copied(copy_format=COPY_FORMAT, parts=(part,), engine="volume")
 
-    async def _stream(self, request: CopyData, note: Note, reporter: Reporter, *, on_parent: bool) -> CopyPart:
+    async def _stream(self, request: CopyData, note: Note, reporter: Reporter, *, on_kept: bool) -> CopyPart:
         done = 0
 
         def passed(count: int) -> None:
@@ -248,11 +253,13 @@ class VolumeBroker(Broker):
 
         inventory, content = self._moments.files(request.copy)
         writer = CopyWriter(request.grant, progress=passed)
-        parent = request.grant.parent if on_parent else ""
+        parent = request.grant.parent if on_kept and not self._paranoid else ""
         # Numbers of entries say something only of the copy that they were taken from.
         origin = note.origin if note.origin is not None and note.origin.copy == parent else None
+        if on_kept and note.ahead:
+            origin = note.origin
         if origin is not None and note.same:
-            part = await writer.keep_part(TREE_PART)
+            part = await writer.keep_part(TREE_PART, of=origin.digest)
             if part.digest == origin.digest:
                 return part
             logger.warning("copy %s: what is kept of %s is not what was written", request.copy, parent)
@@ -264,7 +271,7 @@ class VolumeBroker(Broker):
                     content,
                     check=lambda: self._moments.check(request.copy),
                     known=writer.known(TREE_PART) if parent and origin is None else None,
-                    tree=self._volumes.tree(request.service_id),
+                    tree=await self._tree(request.service_id, request.existing),
                     placed=placed,
                     origin=origin,
                 )

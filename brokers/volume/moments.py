@@ -13,6 +13,7 @@ outlive a restart of the machine, since writers would have to wait for a sync.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from contextlib import closing
@@ -23,15 +24,21 @@ from typing import Literal
 import msgspec
 
 from brokers.sdk.atomic import write_atomically
+from brokers.sdk.copystream import CopyStreamError
 from brokers.sdk.errors import moment_lost
+from brokers.volume.ahead import Ahead, Numbering
+from brokers.volume.aheadsurvey import AheadSurvey
 from brokers.volume.inventory import Earlier, Origin, read_inventory, write_inventory
 from brokers.volume.latest import Latest
 from brokers.volume.linux import boot_id, clones, sync_filesystem
 from brokers.volume.removal import Trash
+from brokers.volume.ring import Feed, Ring
 from brokers.volume.survey import Content, Survey, Tell, untold
 from brokers.volume.threads import Stop, in_thread
 from schemas.brokers import Prepared
 from schemas.envelope import timestamp
+
+logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 8 * 24 * 3600.0
 CLOCK_NS = 100_000_000
@@ -42,7 +49,7 @@ EVER_NS = (1 << 63) - 1
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one moment. Instants are seconds since the epoch, sizes bytes. ``origin``: which copy the
-    entries refer to; ``same``: all of them are those of that copy."""
+    entries refer to; ``same``: all of them are those of that copy; ``ahead``: it is this copy, as it came ahead."""
 
     copy: str
     state: Literal["staged", "prepared", "lost"]
@@ -52,6 +59,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     content: int = 0
     origin: Origin | None = None
     same: bool = False
+    ahead: bool = False
     moment: str = ""
     level: Literal["application", "crash"] = "crash"
     size: int = 0
@@ -114,15 +122,25 @@ class Moments:
         return note
 
     async def stage(
-        self, *, copy: str, service_id: str, tree: Path, hold_seconds: float, name: str = "", tell: Tell = untold
+        self,
+        *,
+        copy: str,
+        service_id: str,
+        tree: Path,
+        hold_seconds: float,
+        name: str = "",
+        tell: Tell = untold,
+        ahead: Ahead | None = None,
     ) -> None:
         """Copy ahead what may still be the same when the moment is fixed. ``name``: of a tree of our own, whose latest
-        copy is remembered. Raises ``moment_lost``."""
+        copy is remembered. ``ahead``: where it may go, so that nothing is kept here. Raises ``moment_lost``."""
         if self.find(copy) is not None:
             return
         note = Note(copy=copy, state="staged", service_id=service_id, boot=self._boot, hold_seconds=hold_seconds)
         try:
-            staged = await in_thread(lambda stop: self._stage(note, tree, name, stop, tell))
+            staged = await self._stage_ahead(note, tree, name, ahead) if ahead is not None else None
+            if staged is None:
+                staged = await in_thread(lambda stop: self._stage(note, tree, name, stop, tell))
         except Exception:
             self._drop(_digest(copy))
             self.check(copy)  # a moment that was discarded meanwhile is what went wrong
@@ -186,15 +204,55 @@ class Moments:
             return None, Earlier(iter(()))
         return self._latest.entries(name)
 
+    async def _stage_ahead(self, note: Note, tree: Path, name: str, ahead: Ahead) -> Note | None:
+        """The note; None where nothing can be sent ahead, which is never an error."""
+        if not await ahead.reached():
+            return None
+        origin, earlier = self._before(name)
+        if origin is not None and ahead.grant.parent and origin.copy != ahead.grant.parent:
+            return None  # what is known of files is about another copy, so they have to be compared by entry
+        if origin is None or origin.copy != ahead.grant.parent:
+            origin, earlier = None, Earlier(iter(()))
+        began = time.time_ns()
+        place = self._fresh(note.copy)
+        numbering: Numbering | None = None
+
+        def walk(ring: Ring, feed: Feed, stop: Stop) -> None:
+            nonlocal numbering
+            _settle(tree)
+            (place / "content").touch(mode=0o600)
+            survey = AheadSurvey(
+                tree,
+                ring=ring,
+                earlier=earlier,
+                trusted_ns=EVER_NS,
+                stop=stop,
+                settled_ns=began - CLOCK_NS,
+                boot=self._boot,
+            )
+            numbering = Numbering(feed, stop, origin=origin)
+            with closing(survey.taken()) as taken:
+                write_inventory(place / "staged", numbering.entries(taken))
+
+        try:
+            part = await ahead.send(walk)
+        except CopyStreamError as error:
+            logger.warning("copy %s is staged on this disk: %s", note.copy, error.problem.message)
+            return None
+        count = numbering.count if numbering is not None else 0
+        sent = Origin(note.copy, part.digest, part.entries or 0) if part is not None else origin
+        if sent is None or sent.entries != count:
+            logger.warning("copy %s is staged on this disk: what came ahead is not what was sent", note.copy)
+            return None
+        expires = time.time() + note.hold_seconds
+        return msgspec.structs.replace(
+            note, staged_ns=began - CLOCK_NS, origin=sent, ahead=part is not None, expires=expires
+        )
+
     def _stage(self, note: Note, tree: Path, name: str, stop: Stop, tell: Tell) -> Note:
         place = self._fresh(note.copy)
         began = time.time_ns()
-        root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            # From here on a write through a memory map changes the file's times again
-            sync_filesystem(root)
-        finally:
-            os.close(root)
+        _settle(tree)
         settled = began - CLOCK_NS
         origin, earlier = self._before(name)
         with Content(place / "content", begin=0, clones=self._clones, stop=stop, tell=tell) as content:
@@ -234,6 +292,7 @@ class Moments:
             moment=", ".join(words),
             level="crash" if survey.changed else "application",
             origin=origin,
+            ahead=staged is not None and staged.ahead and origin is staged.origin,
             same=origin is not None and written.same and written.entries == origin.entries,
             size=written.size,
             expires=now + note.hold_seconds,
@@ -285,6 +344,15 @@ class Moments:
 
     def _place(self, copy: str) -> Path:
         return self._directory / _digest(copy)
+
+
+def _settle(tree: Path) -> None:
+    """From here on a write through a memory map changes the file's times again."""
+    root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_filesystem(root)
+    finally:
+        os.close(root)
 
 
 def _digest(copy: str) -> str:

@@ -114,7 +114,7 @@ class Content:
         return at
 
 
-class _Opened:
+class OpenedDirectory:
     """A directory, until all files in it were looked at."""
 
     def __init__(self, descriptor: int, parts: Parts) -> None:
@@ -141,25 +141,24 @@ class _Opened:
         return (self.before.st_mtime_ns, self.before.st_ctime_ns) != (after.st_mtime_ns, after.st_ctime_ns)
 
 
-_Leaf = tuple[bytes, str, os.stat_result]
+Leaf = tuple[bytes, str, os.stat_result]
 """Name, key, and what was seen of a regular file that is to be read."""
-_Found = list[Entry | _Leaf]
+Found = list[Entry | Leaf]
 
 
-class Survey:
+class Walk:
     """One walk over a tree. ``changed`` says afterwards that somebody wrote meanwhile, ``skipped`` how many
     sockets and devices were left out.
 
-    Data of a file is taken from ``earlier`` when its signature is the same and it was last written before
-    ``trusted_ns`` (nanoseconds since the epoch). What is read now and was last written before ``settled_ns`` may be
-    recognized by later copies, in this run (``boot``) of the machine.
+    A file is that of ``earlier`` when its signature is the same and it was last written before ``trusted_ns``
+    (nanoseconds since the epoch). What is read now and was last written before ``settled_ns`` may be recognized by
+    later copies, in this run (``boot``) of the machine.
     """
 
     def __init__(
         self,
         tree: Path,
         *,
-        content: Content,
         earlier: Earlier,
         trusted_ns: int,
         stop: Stop,
@@ -167,7 +166,6 @@ class Survey:
         boot: str = "",
     ) -> None:
         self._tree = tree
-        self._content = content
         self._earlier = earlier
         self._trusted_ns = trusted_ns
         self._stop = stop
@@ -179,27 +177,7 @@ class Survey:
         self.skipped = 0
         self.reused = 0
 
-    def entries(self) -> Generator[Entry, None, None]:
-        """The entries of the tree, in the order of an inventory. Files are read by some threads, ahead of who asks:
-        close it before the content is closed."""
-        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="survey")
-        waiting: deque[list[Entry] | Future[list[Entry]]] = deque()
-        try:
-            for opened, found in self._found():
-                if any(not isinstance(each, Entry) for each in found):
-                    opened.use()
-                    waiting.append(threads.submit(self._read, opened, found))
-                else:
-                    waiting.append([each for each in found if isinstance(each, Entry)])
-                while len(waiting) > AHEAD:
-                    yield from _result(waiting.popleft())
-            while waiting:
-                yield from _result(waiting.popleft())
-        finally:
-            self._over = True  # those that were not begun only close what they would have read from
-            threads.shutdown()
-
-    def _found(self) -> Iterator[tuple[_Opened, _Found]]:
+    def _found(self) -> Iterator[tuple[OpenedDirectory, Found]]:
         """What there is, some at a time."""
         root = os.open(self._tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -208,7 +186,7 @@ class Survey:
                 self._stop.check()
                 parts = waiting.pop()
                 try:
-                    opened = _Opened(open_directory(root, parts), parts)
+                    opened = OpenedDirectory(open_directory(root, parts), parts)
                 except (FileNotFoundError, NotADirectoryError):
                     self.changed = True
                     continue
@@ -222,13 +200,13 @@ class Survey:
         finally:
             os.close(root)
 
-    def _leave(self, opened: _Opened) -> None:
+    def _leave(self, opened: OpenedDirectory) -> None:
         if opened.leave():
             self.changed = True
 
-    def _directory(self, opened: _Opened, below: list[Parts]) -> Iterator[_Found]:
+    def _directory(self, opened: OpenedDirectory, below: list[Parts]) -> Iterator[Found]:
         directory, parts = opened.descriptor, opened.parts
-        found: _Found = [self._itself(opened)]
+        found: Found = [self._itself(opened)]
         listed: list[tuple[bytes, os.stat_result]] = []
         with os.scandir(directory) as names:
             for each in names:
@@ -263,13 +241,13 @@ class Survey:
                 found, size = [], 0
         yield found
 
-    def _itself(self, opened: _Opened) -> Entry:
+    def _itself(self, opened: OpenedDirectory) -> Entry:
         parts = opened.parts
         key = key_of(parts)
-        entry = Entry(key, _known(opened.before, "directory", opened.descriptor, parts))
+        entry = Entry(key, known_of(opened.before, "directory", opened.descriptor, parts))
         return _same(entry, self._earlier.find(key, parts, is_directory=True))
 
-    def _leaf(self, directory: int, parts: Parts, name: bytes, key: str, info: os.stat_result) -> Entry | _Leaf | None:
+    def _leaf(self, directory: int, parts: Parts, name: bytes, key: str, info: os.stat_result) -> Entry | Leaf | None:
         """What has to be read comes as it is."""
         if not is_kept(info.st_mode):
             self.skipped += 1
@@ -284,13 +262,51 @@ class Survey:
             return _same(Entry(key, {**known(info, kind="symlink", xattrs={}), "target": target}), earlier)
         if stat.S_ISFIFO(info.st_mode):
             where = f"/proc/self/fd/{directory}/{os.fsdecode(name)}"
-            return _same(Entry(key, _known(info, "fifo", where, (*parts, name))), earlier)
+            return _same(Entry(key, known_of(info, "fifo", where, (*parts, name))), earlier)
         if earlier is None or earlier.signature != signature_of(info) or info.st_ctime_ns >= self._trusted_ns:
             return name, key, info
         self.reused += 1
         return earlier
 
-    def _read(self, opened: _Opened, found: _Found) -> list[Entry]:
+
+class Survey(Walk):
+    """A walk whose files are read into a content file."""
+
+    def __init__(
+        self,
+        tree: Path,
+        *,
+        content: Content,
+        earlier: Earlier,
+        trusted_ns: int,
+        stop: Stop,
+        settled_ns: int = 0,
+        boot: str = "",
+    ) -> None:
+        super().__init__(tree, earlier=earlier, trusted_ns=trusted_ns, stop=stop, settled_ns=settled_ns, boot=boot)
+        self._content = content
+
+    def entries(self) -> Generator[Entry, None, None]:
+        """The entries of the tree, in the order of an inventory. Files are read by some threads, ahead of who asks:
+        close it before the content is closed."""
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="survey")
+        waiting: deque[list[Entry] | Future[list[Entry]]] = deque()
+        try:
+            for opened, found in self._found():
+                if any(not isinstance(each, Entry) for each in found):
+                    opened.use()
+                    waiting.append(threads.submit(self._read, opened, found))
+                else:
+                    waiting.append([each for each in found if isinstance(each, Entry)])
+                while len(waiting) > AHEAD:
+                    yield from _result(waiting.popleft())
+            while waiting:
+                yield from _result(waiting.popleft())
+        finally:
+            self._over = True  # those that were not begun only close what they would have read from
+            threads.shutdown()
+
+    def _read(self, opened: OpenedDirectory, found: Found) -> list[Entry]:
         """The entries of what was found, in a thread."""
         try:
             if self._over:
@@ -328,7 +344,7 @@ class Survey:
                     return None
                 segments = data_segments(file, before)
                 pieces = self._content.add(file, segments, NO_ROOM if _has_holes(before) else room)
-                metadata = _known(before, "file", file, parts) | sparse(segments, size=before.st_size)
+                metadata = known_of(before, "file", file, parts) | sparse(segments, size=before.st_size)
                 if before.st_ctime_ns < self._settled_ns:
                     metadata[SEEN] = seen(before, boot=self._boot)
                 same = signature_of(before) == signature_of(os.fstat(file))
@@ -353,7 +369,7 @@ def _has_holes(info: os.stat_result) -> bool:
     return info.st_blocks * 512 < info.st_size
 
 
-def _known(info: os.stat_result, kind: Kind, where: int | str, parts: Parts) -> dict[str, str]:
+def known_of(info: os.stat_result, kind: Kind, where: int | str, parts: Parts) -> dict[str, str]:
     try:
         return known(info, kind=kind, xattrs=xattrs_of(where))
     except CalqueError as error:

@@ -15,7 +15,7 @@ from brokers.filesystem.format0.files import Files
 from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
 from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
-from brokers.repository.partreader import all_chunks
+from brokers.repository.partreader import ReadChunk, all_chunks, index_blocks
 from brokers.repository.partwriter import PartWriter
 from brokers.repository.placed import PassedBytes
 from brokers.sdk.digests import Buffer
@@ -96,6 +96,16 @@ class OpenCopy:
         if parent != self.parent:
             self._files.replace(self.directory / "parent", parent.encode())
 
+    def ahead(self, _name: str) -> Part | None:
+        """This format takes nothing ahead."""
+        return None
+
+    def seal_ahead(self, part: Part) -> None:
+        raise Conflict("this format takes nothing ahead", copy=self.copy, part=part.name)
+
+    def index_blocks(self, part: Part) -> Iterator[bytes]:
+        return index_blocks(part, self._reading(part), copy=self.copy)
+
     def sealed(self) -> dict[str, Part]:
         return read_sealed(self.directory)
 
@@ -174,11 +184,13 @@ class OpenCopy:
 
     def chunks_of(self, part: Part) -> Iterator[ChunkRef]:
         """Every chunk that a part of this copy names, its index read from where it lies now."""
+        return all_chunks(part, self._reading(part), copy=self.copy)
 
+    def _reading(self, part: Part) -> ReadChunk:
         def read(ref: ChunkRef) -> bytes:
             return self.staged.read(ref.digest, size=ref.size, copy=self.copy, part=part.name)
 
-        return all_chunks(part, read, copy=self.copy)
+        return read
 
     def needed_chunks(self, parts: tuple[Part, ...]) -> dict[str, int]:
         """Digest and plaintext size of all chunks of the parts. Raises IncompleteCopy naming the part of which a

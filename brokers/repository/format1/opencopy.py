@@ -1,7 +1,7 @@
 """A copy that is being written: opened, its parts sealed one by one, then committed or aborted.
 
-What was said of it lies in the broker's own state (`open/<copy>/`): `open.json` and `parts/<part>.json`. Its bytes lie
-in the repository already, as packs that it holds.
+What was said of it lies in the broker's own state (`open/<copy>/`): `open.json` and `parts/<part>.json`, and
+`ahead/<part>.json` of what came ahead of a part. Its bytes lie in the repository already, as packs that it holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.uploads import Uploads
 from brokers.repository.kept import Earlier
 from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
-from brokers.repository.partreader import all_chunks
+from brokers.repository.partreader import all_chunks, index_blocks
 from brokers.repository.partwriter import PartWriter
 from brokers.repository.placed import PassedBytes
 from brokers.sdk.atomic import write_atomically
@@ -102,6 +102,20 @@ class LocalCopies:
 
     def seal(self, copy: str, part: Part) -> None:
         write_atomically(self.path(copy) / "parts" / f"{part.name}.json", canonical(part))
+
+    def ahead(self, copy: str, part: str) -> Part | None:
+        try:
+            return msgspec.json.decode(self._ahead(copy, part).read_bytes(), type=Part)
+        except FileNotFoundError:
+            return None
+
+    def seal_ahead(self, copy: str, part: Part) -> None:
+        file = self._ahead(copy, part.name)
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, canonical(part))
+
+    def _ahead(self, copy: str, part: str) -> Path:
+        return self.path(copy) / "ahead" / f"{check_name(part, what='part name')}.json"
 
     def unseal(self, copy: str, part: str) -> None:
         (self.path(copy) / "parts" / f"{part}.json").unlink(missing_ok=True)
@@ -208,6 +222,18 @@ class OpenCopy:
             if self._closed:
                 raise Conflict("is closed: it was committed or aborted", copy=self.copy, part=part.name)
             self._local.seal(self.copy, part)
+
+    def ahead(self, name: str) -> Part | None:
+        return self._local.ahead(self.copy, name)
+
+    def seal_ahead(self, part: Part) -> None:
+        with self._lock:
+            if self._closed:
+                raise Conflict("is closed: it was committed or aborted", copy=self.copy, part=part.name)
+            self._local.seal_ahead(self.copy, part)
+
+    def index_blocks(self, part: Part) -> Iterator[bytes]:
+        return index_blocks(part, self._reader.source(self.copy, part.name).one, copy=self.copy)
 
     def end_part(self, name: str) -> None:
         with self._lock:

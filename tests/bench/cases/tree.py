@@ -23,7 +23,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from schemas.brokers import CommitCopy, Committed, Copied, Granted, OpenRead, OpenWrite
+from schemas.brokers import CommitCopy, Committed, Copied, CopyGrant, Granted, OpenRead, OpenWrite
 from schemas.ids import new_id
 from tests.bench import trees
 from tests.bench.harness import Curve, Figure, Scale, Skipped
@@ -126,17 +126,19 @@ class Ours:
     async def save(self, _: Path) -> None:
         """A committed copy of the tree."""
         copy = new_id()
-        await self._source.stage(SERVICE, copy)
+        await self._source.stage(SERVICE, copy, grant=await self._grant(copy))
         prepared = await self._source.prepare(SERVICE, copy)
         if prepared.level != "application":
             raise AssertionError(f"the tree was quiet, and yet: {prepared.moment}")
-        parent = self._copies[-1] if self._copies else ""
-        request = OpenWrite(id=new_id(), copy=copy, source=SOURCE, parent=parent)
-        grant = (await self._repository.ask("open_write", request, Granted)).grant
-        copied = await self._source.copy(SERVICE, copy, grant)
+        copied = await self._source.copy(SERVICE, copy, await self._grant(copy))
         await self._commit(copy, copied)
         await self._source.discard(copy)
         self._copies.append(copy)
+
+    async def _grant(self, copy: str) -> CopyGrant:
+        parent = self._copies[-1] if self._copies else ""
+        request = OpenWrite(id=new_id(), copy=copy, source=SOURCE, parent=parent)
+        return (await self._repository.ask("open_write", request, Granted)).grant
 
     async def _commit(self, copy: str, copied: Copied) -> None:
         commit = CommitCopy(id=new_id(), copy=copy, copied=copied, moment="bench", level="application")

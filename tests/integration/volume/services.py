@@ -78,8 +78,9 @@ class Volume(BrokerProcess):
     async def unbind(self, service_id: str, *, binding: str = "b1") -> None:
         await self.ask("unbind", Unbind(id=new_id(), service_id=service_id, binding_id=binding), Done)
 
-    async def stage(self, service_id: str, copy: str) -> None:
-        await self.run("stage_copy", StageCopy(id=new_id(), service_id=service_id, copy=copy), Done)
+    async def stage(self, service_id: str, copy: str, *, grant: CopyGrant | None = None) -> None:
+        request = StageCopy(id=new_id(), service_id=service_id, copy=copy, grant=grant)
+        await self.run("stage_copy", request, Done)
 
     async def prepare(self, service_id: str, copy: str, *, hold_seconds: float = 60) -> Prepared:
         request = PrepareCopy(id=new_id(), service_id=service_id, copy=copy, hold_seconds=hold_seconds)
@@ -100,7 +101,7 @@ class Volume(BrokerProcess):
 
     async def save(self, repository: Site, service_id: str, copy: str) -> CopyGrant:
         """A committed copy; the grant to read it."""
-        await self.stage(service_id, copy)
+        await self.stage(service_id, copy, grant=repository.open_write(copy))
         await self.prepare(service_id, copy)
         return await self.finish(repository, service_id, copy)
 
