@@ -119,7 +119,7 @@ class AheadSurvey(Walk):
     ) -> Entry:
         name, key, _ = leaf
         metadata = known_of(before, "file", file, (*opened.parts, name)) | sparse(segments, size=before.st_size)
-        if before.st_ctime_ns < self._settled_ns:
+        if self._settled(before, self._settled_ns):
             metadata[SEEN] = seen(before, boot=self._boot)
         size = sum(length for _, length in segments)
         # It was looked at before it was read: what is written to it from then on changes its signature.

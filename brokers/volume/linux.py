@@ -24,6 +24,8 @@ _NO_CLONE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOSYS, errno.ETXTBSY, errno.EBADF}
 )
 _NO_RANGE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOSYS, errno.EBADF})
+_IN_MEMORY = frozenset({0x01021994, 0x858458F6, 0x958458F6})
+"""tmpfs, ramfs, hugetlbfs."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +39,17 @@ def sync_filesystem(descriptor: int) -> None:
     if _LIBC.syncfs(descriptor) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def times_tell(descriptor: int) -> bool:
+    """Whether a write through a memory map changes the times of a file that was synced. Where files lie in memory
+    alone nothing is written back, so their pages are never watched again."""
+    found = ctypes.create_string_buffer(256)
+    if _LIBC.fstatfs(descriptor, found) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    kind = ctypes.c_long.from_buffer(found).value
+    return kind & 0xFFFFFFFF not in _IN_MEMORY
 
 
 def clones(directory: Path) -> bool:

@@ -18,7 +18,7 @@ from types import TracebackType
 from brokers.sdk.errors import permanent_error
 from brokers.volume.attributes import SEEN, known, seen, sparse, xattrs_of
 from brokers.volume.inventory import Earlier, Entry, Kind, signature_of
-from brokers.volume.linux import Segment, clone_range, copy_range, data_segments, is_kept, open_directory
+from brokers.volume.linux import Segment, clone_range, copy_range, data_segments, is_kept, open_directory, times_tell
 from brokers.volume.paths import Parts, encode, key_of
 from brokers.volume.threads import Stop
 from schemas.problems import CalqueError
@@ -172,6 +172,8 @@ class Walk:
         self._settled_ns = settled_ns
         self._boot = boot
         self._links: dict[tuple[int, int], str] = {}
+        self._device = -1
+        """Only what lies on this one was synced."""
         self._over = False
         self.changed = False
         self.skipped = 0
@@ -181,6 +183,8 @@ class Walk:
         """What there is, some at a time."""
         root = os.open(self._tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            if times_tell(root):
+                self._device = os.fstat(root).st_dev
             waiting: list[Parts] = [()]
             while waiting:
                 self._stop.check()
@@ -241,6 +245,10 @@ class Walk:
                 found, size = [], 0
         yield found
 
+    def _settled(self, info: os.stat_result, before_ns: int) -> bool:
+        """Whether a file's times tell of whatever is written to it after an instant."""
+        return info.st_ctime_ns < before_ns and info.st_dev == self._device
+
     def _itself(self, opened: OpenedDirectory) -> Entry:
         parts = opened.parts
         key = key_of(parts)
@@ -263,7 +271,7 @@ class Walk:
         if stat.S_ISFIFO(info.st_mode):
             where = f"/proc/self/fd/{directory}/{os.fsdecode(name)}"
             return _same(Entry(key, known_of(info, "fifo", where, (*parts, name))), earlier)
-        if earlier is None or earlier.signature != signature_of(info) or info.st_ctime_ns >= self._trusted_ns:
+        if earlier is None or earlier.signature != signature_of(info) or not self._settled(info, self._trusted_ns):
             return name, key, info
         self.reused += 1
         return earlier
@@ -345,7 +353,7 @@ class Survey(Walk):
                 segments = data_segments(file, before)
                 pieces = self._content.add(file, segments, NO_ROOM if _has_holes(before) else room)
                 metadata = known_of(before, "file", file, parts) | sparse(segments, size=before.st_size)
-                if before.st_ctime_ns < self._settled_ns:
+                if self._settled(before, self._settled_ns):
                     metadata[SEEN] = seen(before, boot=self._boot)
                 same = signature_of(before) == signature_of(os.fstat(file))
             finally:
