@@ -88,7 +88,7 @@ def write_on_top(
             body += encode(EntryBegin(key, len(data))) + data_header(len(data)) + data
             body += encode(EntryEnd(len(data), digest))
     body += encode(End(sum(map(len, contents.values())), hasher.hex(), len(contents)))
-    before_it = earlier(repository, parent=parent, name=name)
+    before_it = earlier(repository, opened, parent=parent, name=name)
     writer = opened.begin_part(name, layout=Layout.ENTRIES, media_type="", framed=True, earlier=before_it)
     try:
         writer.feed(bytes(body))
