@@ -21,6 +21,7 @@ from brokers.repository.errors import RepositoryError
 from schemas.problems import Actor
 
 _FORM = re.compile(r"(\d+)\s*([smhdw])", re.IGNORECASE)
+_END = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 LONGEST_SECONDS = 100 * 366 * 86400
 
@@ -66,6 +67,16 @@ def new_lock(*, now: float, seconds: float, operation: str) -> Lock:
 def locked(keep_until: str, *, now: float) -> bool:
     """Whether that time is still to come."""
     return keep_until > _text(now)
+
+
+def is_lock_end(text: str) -> bool:
+    """Whether a lock's end is written as it has to be; also if there is none."""
+    if not text:
+        return True
+    try:
+        return _END.fullmatch(text) is not None and datetime.fromisoformat(text) is not None
+    except ValueError:
+        return False
 
 
 def check_unlocked(copy: str, locks: Iterable[Lock], *, now: float, operation: str) -> None:

@@ -95,6 +95,7 @@ class Collector:
             for name in found.abandoned:
                 # What it held counts as needed no longer; whoever still writes will notice that the hold is gone.
                 self._objects.delete(name)
+            self._commits.tidy(older_than=self._objects.now() - self._hold_seconds)
             self._join_indexes(found, before=before.keys())
         return freed
 

@@ -2,10 +2,16 @@
 
 A commit object holds the signed manifest, the chunks of each part, and the packs that the copy needs in this
 repository: what a copy is and what it keeps alive appear and vanish in one step.
+
+A commit object that took the place of another one (with other packs) names the first of them, its *origin*. Who
+deletes a copy first puts `gone/<copy>/<origin>`: from then on no commit object of that origin counts. So one that is
+put in just that moment, by a compaction that then crashes, brings nothing back.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,21 +26,25 @@ from brokers.repository.format1.sealing import Keys
 from brokers.repository.manifest import Part, check_layout, check_name, parse
 from brokers.repository.objects import ObjectMissing, ObjectRetained, ObjectStore
 from brokers.repository.opened import CommittedCopy
-from brokers.repository.retention import CopyLocked, Lock, check_unlocked
+from brokers.repository.retention import CopyLocked, Lock, check_unlocked, is_lock_end, retains
 from schemas.unreadable import UNREADABLE
 
 COPIES = Kind.COMMIT.value
+GONE = Kind.GONE.value
+GONE_CONTENT = b"gone\n"
+_SERIAL = re.compile(r"([0-9a-f]{20})?")
 
 
 class Commit(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a commit object holds, as JSON in one zstd frame, sealed. `packs` are pack ids in hex, sorted; `keep_until`
-    and `operation` are the copy's lock."""
+    and `operation` are the copy's lock; `origin` is the serial of the first commit object whose place it took."""
 
     manifest: bytes
     parts: tuple[Part, ...]
     packs: tuple[str, ...]
     keep_until: str = ""
     operation: str = ""
+    origin: str = ""
 
     @property
     def lock(self) -> Lock:
@@ -52,6 +62,11 @@ class FoundCommit(NamedTuple):
     copy: str
     commit: Commit | None
     problem: str | None
+
+    @property
+    def origin(self) -> str:
+        """The serial of the first commit object whose place it took; its own, if it took none's."""
+        return (self.commit.origin if self.commit is not None else "") or self.name.rpartition("/")[2]
 
 
 class Commits:
@@ -75,12 +90,11 @@ class Commits:
         return sorted(found, key=lambda each: (each.commit is None, each.name))
 
     def there(self, copy: str) -> bool:
-        return bool(self.names(copy))
+        return bool(self.of(copy))
 
-    def names(self, copy: str) -> list[str]:
-        """The commit objects of a copy, by name only."""
-        prefix = f"{COPIES}{check_name(copy, what='copy id')}/"
-        return [found.name for found in self._objects.list(prefix)]
+    def gone(self, copy: str, origin: str) -> bool:
+        """Whether the commit objects of this origin were deleted."""
+        return self._objects.look(_gone_name(copy, origin)) is not None
 
     def committed(self, copy: str) -> CommittedCopy:
         """The copy. Raises CopyNotFound, CorruptManifest."""
@@ -102,18 +116,42 @@ class Commits:
             yield found
         self._catalog.drop(self._catalog.kept_names(COPIES) - names)
 
+    def tidy(self, *, older_than: float) -> None:
+        """Deletes commit objects that count no longer and, when there are none, what says so, if it was put before that
+        time: nobody who saw the copy before is still at work."""
+        told = list(self._objects.list(GONE))
+        if not told:
+            return
+        counting = {found.name for found in self._found(COPIES, fresh=False)}
+        left: set[str] = set()
+        for found in self._all_found(COPIES, fresh=False):
+            if found.name not in counting:
+                left.add(_gone_name(found.copy, found.origin))
+                with contextlib.suppress(ObjectRetained):
+                    self.delete([found.name])
+        for each in told:
+            if each.modified < older_than and each.name not in left:
+                self._objects.delete(each.name)
+
     def remove(self, copy: str, *, operation: str) -> bool:
         """Deletes the copy's commit objects, until none is listed: one that is given other packs just now has two for
         a moment. Whether there were any. Raises CopyLocked."""
         there = False
         while found := self.of(copy):
             self.check_unlocked(copy, found, operation=operation)
+            self._tell_gone(copy, found)
             try:
                 self.delete([each.name for each in found])
             except ObjectRetained as error:
                 raise CopyLocked("is locked by the store", copy=copy) from error
             there = True
         return there
+
+    def _tell_gone(self, copy: str, found: Iterable[FoundCommit]) -> None:
+        if retains(self._objects) is not None and any(each.commit and each.commit.keep_until for each in found):
+            return  # the store may still refuse, and then the copy stays
+        for origin in sorted({each.origin for each in found}):
+            self._objects.put(_gone_name(copy, origin), GONE_CONTENT)
 
     def check_unlocked(self, copy: str, found: Iterable[FoundCommit], *, operation: str) -> None:
         """Raises CopyLocked. What can't be read locks nothing: there is nothing left to keep."""
@@ -140,6 +178,17 @@ class Commits:
         return CommittedCopy(manifest, commit.manifest, commit.parts, commit.keep_until)
 
     def _found(self, prefix: str, *, fresh: bool) -> Iterator[FoundCommit]:
+        """Those that count."""
+        gone: set[str] | None = None
+        for found in self._all_found(prefix, fresh=fresh):
+            if found.commit is not None and found.commit.origin:
+                if gone is None:  # looked for after it was listed: what is deleted since then may count or not
+                    gone = {each.name for each in self._objects.list(GONE + prefix.removeprefix(COPIES))}
+                if _gone_name(found.copy, found.origin) in gone:
+                    continue
+            yield found
+
+    def _all_found(self, prefix: str, *, fresh: bool) -> Iterator[FoundCommit]:
         for listed in self._objects.list(prefix):
             copy = _copy_of(listed.name)
             try:
@@ -155,6 +204,8 @@ class Commits:
         try:
             commit = msgspec.json.decode(decompress_any(self._keys.unseal(name, sealed)), type=Commit)
             commit.pack_ids  # noqa: B018 - a malformed id is found here
+            if not (is_lock_end(commit.keep_until) and _SERIAL.fullmatch(commit.origin)):
+                raise ValueError("its lock or its origin is malformed")
         except (*UNREADABLE, ValueError) as error:
             raise CorruptObject(f"{name} can't be read: {error}") from error
         if kept is None:
@@ -165,6 +216,10 @@ class Commits:
 def packs_of(found: FoundCommit) -> frozenset[bytes]:
     """The packs that it keeps alive."""
     return found.commit.pack_ids if found.commit is not None else frozenset()
+
+
+def _gone_name(copy: str, origin: str) -> str:
+    return f"{GONE}{copy}/{origin}"
 
 
 def _copy_of(name: str) -> str:

@@ -16,6 +16,7 @@ class Kind(enum.Enum):
     IMAGE = "images/"
     HOLD = "holds/"
     MARK = "doomed/"
+    GONE = "gone/"
 
 
 def kind_of(name: str) -> Kind | None:

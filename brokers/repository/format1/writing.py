@@ -191,7 +191,7 @@ class Writing:
     def recommit(self, found: FoundCommit, *, avoid: Set[bytes]) -> bool:
         """Gives a committed copy packs other than those to `avoid`; whether that changed anything. A copy that is
         deleted meanwhile stays deleted. Raises IncompleteCopy when a chunk can be read nowhere."""
-        if found.commit is None:
+        if found.commit is None or self._commits.gone(found.copy, found.origin):
             return False
         opened = self._opened(OpenRecord(found.copy, CopyInfo()), before=found.commit.pack_ids)
         try:
@@ -199,9 +199,10 @@ class Writing:
             if packs == found.commit.pack_ids:
                 return False
             named = tuple(sorted(pack.hex() for pack in packs))
-            changed = msgspec.structs.replace(found.commit, packs=named)
+            changed = msgspec.structs.replace(found.commit, packs=named, origin=found.origin)
             name = self._put(opened, changed)
-            there = self._objects.look(found.name) is not None
+            # It was deleted meanwhile, or somebody began to delete it: then the new one counts for nobody.
+            there = self._objects.look(found.name) is not None and not self._commits.gone(found.copy, found.origin)
             with contextlib.suppress(ObjectRetained):  # then both stay, and what both need
                 self._commits.delete([found.name if there else name])
             return there

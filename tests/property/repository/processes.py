@@ -66,6 +66,7 @@ class Process:
                 recipient_key=self.world.directory / "recipient.key",
                 pack_bytes=PACK_BYTES,
                 hold_seconds=self.world.hold_seconds,
+                retention_seconds=self.world.retention_seconds,
             )
             self.repository = Repository.open(Client(self), state=self.directory, options=options)
         return self.repository
@@ -160,6 +161,7 @@ class Client(ObjectStore):
 
     def delete(self, name: str) -> None:
         def act() -> None:
+            self._world.watch.deleting(name, now=self._store.now())
             self._store.delete(name)
             self._world.watch.deleted(name)
 
@@ -193,6 +195,8 @@ class World:
         self.watch = Watch(content)
         self.processes: dict[str, Process] = {}
         self.hold_seconds = HOLD_SECONDS
+        self.retention_seconds = 0.0
+        """What processes that start from now on lock copies for."""
         self.turn: Callable[[Process, str], None] = lambda _process, _name: None
         """Called before each call, with the object's name or prefix: who waits in it lets others go first."""
         self.skew = 0.0

@@ -26,6 +26,7 @@ from brokers.repository.format1.holds import HOLDS
 from brokers.repository.format1.repository import Repository
 from brokers.repository.manifest import CopyInfo
 from brokers.repository.objects import ObjectStore
+from brokers.repository.retention import CopyLocked
 from tests.property.repository.processes import HOLD_SECONDS, Crash, Crashed, Process, World
 from tests.property.repository.watching import Content, chunks_of
 from tests.unit.repository.copies import memory_disk, read_entries, read_part, write_entries, write_on_top, write_part
@@ -46,6 +47,8 @@ MEANWHILE = st.tuples(
     COPY,
 )
 """At which call of a deed the other process does what, with which copy."""
+OWN = "own"
+"""The operation that commits."""
 TOO_LATE = (AlreadyCommitted, Conflict, CopyNotFound, KeptGone)
 """What a process is told when another was faster."""
 
@@ -126,6 +129,16 @@ class Story(RuleBasedStateMachine):
     @rule(process=PROCESSES, copy=COPY, crash=CRASH, meanwhile=MEANWHILE)
     def delete(self, process: str, copy: str, crash: Crash | None, meanwhile: Meanwhile) -> None:
         self._do(process, functools.partial(self._delete, copy=copy), crash, meanwhile)
+
+    @rule(process=PROCESSES, copy=COPY, crash=CRASH, meanwhile=MEANWHILE)
+    def take_back(self, process: str, copy: str, crash: Crash | None, meanwhile: Meanwhile) -> None:
+        """The operation that committed a copy undoes that, also while it is locked."""
+        self._do(process, functools.partial(self._delete, copy=copy, operation=OWN), crash, meanwhile)
+
+    @rule(days=st.sampled_from([0, 2, 40]))
+    def retention_changes(self, days: int) -> None:
+        """For processes that start from now on."""
+        self.world.retention_seconds = days * 86400.0
 
     @rule(process=PROCESSES, how=st.sampled_from(["collect", "compact", "repair"]), crash=CRASH, meanwhile=MEANWHILE)
     def tidy(self, process: str, how: str, crash: Crash | None, meanwhile: Meanwhile) -> None:
@@ -228,7 +241,7 @@ class Story(RuleBasedStateMachine):
         with process.writing(copy):
             sealed = repository.writing(copy).sealed() if copy in opened else {}
             try:
-                repository.commit(copy)
+                repository.commit(copy, operation=OWN)
             except IncompleteCopy:
                 # Nothing was written of it yet, or it was taken for abandoned: then it is written again.
                 assert not sealed or copy in self.overslept
@@ -242,39 +255,40 @@ class Story(RuleBasedStateMachine):
     def _abort(self, process: Process, *, copy: str) -> None:
         process.running().abort(copy)
 
-    def _delete(self, process: Process, *, copy: str) -> None:
+    def _delete(self, process: Process, *, copy: str, operation: str = "") -> None:
         """Deletes this copy, or another one that is there."""
         there = sorted(self.watch.copies())
         copy = copy if copy in there or not there else there[0]
+        acknowledged = copy in self.acknowledged
         self.acknowledged.discard(copy)
         self.gone.add(copy)
         self._deleting.add(copy)
+        if operation:
+            self.watch.taken_back.add(copy)
         try:
-            process.running().delete(copy)
+            process.running().delete(copy, operation=operation)
+        except CopyLocked:
+            # As if nobody had asked: it is there, unless somebody else took it back meanwhile.
+            assert not operation
+            self.gone.discard(copy)
+            if acknowledged and copy in self.watch.copies():
+                self.acknowledged.add(copy)
         except Crashed:
             self.gone.discard(copy)
             raise
         finally:
             self._deleting.discard(copy)
+            if operation:
+                self.watch.taken_back.discard(copy)
 
     def _collect(self, process: Process) -> None:
         assert process.running().collect().blocked is None
 
     def _compact(self, process: Process) -> None:
-        try:
-            process.running().collect(compact=True)
-        except Crashed:
-            # Between the second commit object and the removal of the first one: a copy that was deleted in that
-            # moment may be back.
-            self.gone.clear()
-            raise
+        process.running().collect(compact=True)
 
     def _repair(self, process: Process) -> None:
-        try:
-            process.running().repair()
-        except Crashed:
-            self.gone.clear()
-            raise
+        process.running().repair()
 
     def _judge(self) -> None:
         """What is there reads as it was written, by who has read all of it for the first time; what nobody needs is
@@ -288,7 +302,8 @@ class Story(RuleBasedStateMachine):
                         repository.abort(copy)
         last = self.world.process("last").running()
         for copy in self.watch.copies() & self.overslept - self.acknowledged:
-            last.delete(copy)
+            self.watch.taken_back.add(copy)
+            last.delete(copy, operation=OWN)
         last.collect()
         for copy in self.watch.copies():
             assert read(last, copy) == {part: content_of(copy, part) for part in read(last, copy)}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -32,6 +33,8 @@ class Watch:
         self.marks: set[str] = set()
         self.others: set[str] = set()
         self.deleted_packs = 0
+        self.taken_back: set[str] = set()
+        """Copies that are just now taken back by the operation that committed them."""
         self.excused: Callable[[str], bool] = lambda _copy: False
         """Whether a copy may be broken: whoever wrote it slept for longer than a hold lasts."""
         self._content = content
@@ -55,6 +58,17 @@ class Watch:
             (self.marks if kind + "/" == MARKS else self.others).add(rest if kind + "/" == MARKS else name)
         return set()
 
+    def deleting(self, name: str, *, now: float) -> None:
+        """The object is about to be deleted: not the last commit object of a copy that is locked, unless by who
+        committed it."""
+        commit = self.commits.get(name)
+        copy = copy_of(name)
+        if commit is None or not commit.keep_until or copy in self.taken_back or name not in self.counting():
+            return
+        others = [each for each in self.counting() if copy_of(each) == copy and each != name]
+        if datetime.fromisoformat(commit.keep_until).timestamp() > now and not others:
+            self.broken.append(f"{name} was deleted at {now}, and is locked until {commit.keep_until}")
+
     def deleted(self, name: str) -> None:
         """The object is gone now."""
         kind, _, rest = name.partition("/")
@@ -65,16 +79,24 @@ class Watch:
         if kind + "/" == PACKS and rest in self.packs:
             self.packs.discard(rest)
             self.deleted_packs += 1
-            for each in list(self.commits):
+            for each in self.counting():
                 self._judge(each, f"when {name} was deleted")
 
     def copies(self) -> set[str]:
         """The copies that are there."""
-        return {copy_of(name) for name in self.commits}
+        return {copy_of(name) for name in self.counting()}
+
+    def counting(self) -> dict[str, Commit]:
+        """The commit objects that count: not those that took the place of one that was deleted."""
+        return {
+            name: commit
+            for name, commit in self.commits.items()
+            if not commit.origin or f"gone/{copy_of(name)}/{commit.origin}" not in self.others
+        }
 
     def needed(self) -> set[str]:
         """The packs that committed copies need."""
-        return {pack for commit in self.commits.values() for pack in commit.packs}
+        return {pack for commit in self.counting().values() for pack in commit.packs}
 
     def reliable(self, chunk: bytes) -> set[str]:
         """The packs that hold the chunk and that nobody means to delete."""

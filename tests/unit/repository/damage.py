@@ -54,7 +54,8 @@ def opened(directory: Path, there: MemoryObjects, *, state: str, recipients: tup
 
 
 def written(directory: Path, *, friend: str) -> Written:
-    """Two committed copies, two images, an open copy with its holds, a mark, two recipients."""
+    """Two committed copies, two images, an open copy with its holds, a mark, what tells of deleted copies, two
+    recipients."""
     there = MemoryObjects()
     with opened(directory, there, state="writer", recipients=(friend,)) as repository:
         for copy, dump in DUMPS.items():
@@ -71,6 +72,8 @@ def written(directory: Path, *, friend: str) -> Written:
         packs = sorted(name for name in there.objects if kind_of(name) is Kind.PACK)
         for pack in packs[:2]:
             there.objects[pack.replace(Kind.PACK.value, Kind.MARK.value)] = (b"doomed\n", there.clock)
+        for number in range(2):
+            there.objects[f"{Kind.GONE.value}deleted{number}/0123456789abcdef0123"] = (b"gone\n", there.clock)
     return Written({name: content for name, (content, _) in there.objects.items()}, needed)
 
 
@@ -117,6 +120,7 @@ PIECES: dict[Kind, Callable[[bytes], dict[str, Span]]] = {
     Kind.IMAGE: _sealed,
     Kind.HOLD: _sealed,
     Kind.MARK: _mark,
+    Kind.GONE: _mark,
 }
 """The pieces of each kind's objects, as the format names them: each begins where another ends."""
 

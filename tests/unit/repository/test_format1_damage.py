@@ -189,6 +189,7 @@ NOTICED: dict[Kind, tuple[set[str], ...]] = {
     Kind.IMAGE: ({"images"},),
     Kind.HOLD: ({"collecting"},),
     Kind.MARK: (set(),),
+    Kind.GONE: (set(),),
 }
 """Who notices damage of an object of the kind: one of these sets."""
 

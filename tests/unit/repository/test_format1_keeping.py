@@ -93,6 +93,84 @@ def test_a_copy_deleted_while_it_is_moved_stays_deleted(
         assert listed(other) == []
 
 
+@pytest.mark.parametrize("step", ["put", "put after", "delete"])
+def test_a_copy_deleted_while_a_compaction_that_crashes_moves_it_stays_deleted(
+    repository: Repository, there: MemoryObjects, tmp_path: Path, step: str
+) -> None:
+    """Before the second commit object is put, after it, and before the first one is deleted."""
+    write_in_one_pack(repository, "big", SMALL)
+    write_copy(repository, "c2", dump=SMALL[0])
+    repository.delete("big")
+    with opened(tmp_path, there, state="other") as other:
+        told: list[str] = []
+
+        def deleted_and_crashed(call: str, name: str) -> None:
+            if call == step and name.startswith("copies/c2") and not told:
+                told.append(name)
+                if step == "put":
+                    assert other.delete("c2")
+                    return
+                assert other.delete("c2")
+                raise KeyboardInterrupt
+
+        assert isinstance(repository.objects, MemoryStore)
+        repository.objects.hook = deleted_and_crashed
+        if step == "put":
+            repository.collect(compact=True)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                repository.collect(compact=True)
+        assert told
+        repository.objects.hook = lambda _call, _name: None
+        assert listed(other) == []
+        assert other.collect().blocked is None
+        assert other.collect().blocked is None
+    with opened(tmp_path, there, state="fresh") as fresh:
+        assert listed(fresh) == []
+        # It may be brought here again, and be moved again.
+        write_in_one_pack(fresh, "big", SMALL)
+        write_copy(fresh, "c2", dump=SMALL[0])
+        fresh.delete("big")
+        assert fresh.collect(compact=True).freed_bytes > 0
+        assert read_part(fresh, "c2", "dump") == SMALL[0]
+
+
+def test_what_a_crashed_compaction_left_of_a_deleted_copy_goes_and_the_word_of_it_later(
+    repository: Repository, there: MemoryObjects, tmp_path: Path
+) -> None:
+    write_in_one_pack(repository, "big", SMALL)
+    write_copy(repository, "c2", dump=SMALL[0])
+    repository.delete("big")
+    with opened(tmp_path, there, state="other") as other:
+
+        def crashed(call: str, name: str) -> None:
+            if call == "put" and name.startswith("copies/c2"):
+                # It listed what is there before the second one came.
+                names = [each for each in there.objects if each.startswith("copies/c2/")]
+                there.objects.update({f"gone/c2/{each[10:]}": (b"gone\n", there.clock) for each in names})
+                for each in names:
+                    del there.objects[each]
+            if call == "put after" and name.startswith("copies/c2"):
+                raise KeyboardInterrupt
+
+        assert isinstance(repository.objects, MemoryStore)
+        repository.objects.hook = crashed
+        with pytest.raises(KeyboardInterrupt):
+            repository.collect(compact=True)
+        repository.objects.hook = lambda _call, _name: None
+        (left,) = (name for name in there.objects if name.startswith("copies/"))
+        assert listed(other) == []
+        assert list(other.commits.all()) == []
+        assert not other.commits.there("c2")
+        other.collect()
+        assert left not in there.objects
+        assert any(name.startswith("gone/c2/") for name in there.objects)
+        there.clock += 15 * 86400.0
+        other.collect()
+        assert not any(name.startswith("gone/") for name in there.objects)
+        assert listed(other) == []
+
+
 def test_damaged_and_lost_indexes_are_made_anew(repository: Repository, there: MemoryObjects, tmp_path: Path) -> None:
     for number in range(3):
         write_copy(repository, f"c{number}", dump=SMALL[number])
