@@ -187,7 +187,7 @@ class Uploads:
         """No more comes into the batch. Holds the lock of batches."""
         if self._batch is batch:
             self._batch = None
-        batch.future = self._workers.chunks.submit(self._store_all, batch.plains)
+        batch.future = self._workers.chunks.submit(self._store_batch, batch)
 
     def knows(self, name: bytes, *, size: int) -> bool:
         """Whether the chunk needs no writing."""
@@ -218,6 +218,12 @@ class Uploads:
         """Adds a compressed chunk from elsewhere, checked. Raises CorruptChunk."""
         packs.open_chunk(self._keys, packed, name=name, size=size)
         self._add(name, packed, size=size)
+
+    def _store_batch(self, batch: _Batch) -> list[ChunkRef]:
+        stored = self._store_all(batch.plains)
+        # Whoever asks for the names may come late; what they were cut from is to be used again.
+        batch.plains.clear()
+        return stored
 
     def _store_all(self, plains: Sequence[Buffer]) -> list[ChunkRef]:
         names = [self._keys.chunk_name(plain) for plain in plains]
