@@ -163,13 +163,17 @@ def _ended(operation: saga.Operation, instance: Instance | None) -> ev.Event | N
     problem = ending_problem(operation)
     clean = operation.cleanup in ("done", "none")
     match kind:
-        case "start" if clean:
+        case "start" if clean and not _any_runs(instance):  # a start of what was degraded leaves alone what ran before
             return ev.InstanceStopped()
         case "start" | "stop":
             return ev.InstanceDegraded(message=f"{kind} did not succeed: {problem.sentence()}")
         case "delete":
             return ev.InstanceFailed(problem=problem, cleaned=False)
     return ev.InstanceFailed(problem=problem, cleaned=clean)
+
+
+def _any_runs(instance: Instance | None) -> bool:
+    return instance is not None and any(one.state == "running" for one in instance.services.values())
 
 
 def _entry_url(instance: Instance | None) -> str | None:

@@ -259,11 +259,12 @@ def test_an_app_was_said_to_run_whose_stopped_service_had_not_been_believed_yet(
     assert not any(isinstance(event, InstanceRunning) for event in said)
 
 
-@pytest.mark.parametrize("seed", [8832, 11163, 12824, 53127, 57678])
+@pytest.mark.parametrize("seed", [8832, 11163, 12824, 53127, 57678, 108866])
 def test_a_seed_that_failed_once_holds(seed: int) -> None:
     """8832: a manifest without copies beside it. 11163: a repeated cancellation was answered without its operation.
     12824: a secret stayed of a binding that was undone before its broker was registered again. 53127: a command was
     accepted whose time was over when the stream could be written to. 57678: the manifest stayed of a deleted image
-    without copies, in a repository that was lost for a while."""
+    without copies, in a repository that was lost for a while. 108866: a start that failed said stopped of an app of
+    which a part ran on that a stop had failed to stop."""
     verdict = simulate(seed)
     assert not verdict.complaints, verdict.report()

@@ -55,8 +55,13 @@ async def test_a_hub_and_sites_that_lost_all_records_get_the_images_back(
     found = (await images(twofold))[kept["id"]]
     assert (found["origin"], found["found_in"]) == ("found", "north/vault")
     assert found["name"].startswith("ideas-")
-    run = await must(twofold, "run", found["name"], "--site", "south", "--name", "anew", "-o", "json")
-    assert run.json["state"] == "running"
+
+    async def runs() -> bool:
+        """Brokers are on no record either, until they are found."""
+        run = await twofold.cli("run", found["name"], "--site", "south", "--name", "anew", "-o", "json")
+        return run.code == 0 and run.json["state"] == "running"
+
+    await until(runs, seconds=NOTICED_SECONDS, what="the image runs at south", every_seconds=1.0)
     await must(twofold, "app", "delete", "anew", "--yes")
 
 

@@ -138,6 +138,13 @@ async def test_a_flush_over_a_connection_that_is_lost_ends_with_it(server: Serve
     client = BusClient()
     await client.connect(servers=[server.url], max_reconnect_attempts=-1, reconnect_time_wait=1)
     os.kill(server.pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{server.pid}/task")
+
+    async def stands_still() -> bool:
+        found = await asyncio.to_thread(lambda: [each.read_text() for each in threads.glob("*/stat")])
+        return all(each.rpartition(")")[2].split()[0] == "T" for each in found)
+
+    await until(stands_still, what="the server answers nothing more")
     flushing = asyncio.create_task(client.flush(timeout=200))
 
     async def asked() -> bool:
