@@ -19,6 +19,7 @@ from brokers.postgres.programs import ProgramFailed
 from brokers.postgres.server import Lost, Server
 from brokers.postgres.settings import PostgresSettings
 from brokers.postgres.snapshots import SequenceValue
+from brokers.postgres.statistics import STATISTICS_PART, STATISTICS_TYPE, make_known, statistics_of
 from brokers.sdk.copystream import CopyReader, CopyWriter
 from brokers.sdk.errors import moment_lost, permanent_error
 from brokers.sdk.progress import Reporter
@@ -69,6 +70,8 @@ class Logical:
         version = moment.session.version  # a discard may close the session when the dump has all been read
         try:
             tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
+            # They hold values of columns, and are never masked.
+            known = None if request.masking else await statistics_of(moment.session)
             with first_failure():
                 async with asyncio.TaskGroup() as group:
                     dumping = group.create_task(self._dump(request.copy, moment, writer, tables))
@@ -81,10 +84,15 @@ class Logical:
         sequences = await writer.write_stream(
             SEQUENCES_PART, _once(msgspec.json.encode(moment.sequences)), media_type="application/json"
         )
+        told = (
+            ()
+            if known is None
+            else (await writer.write_stream(STATISTICS_PART, _once(known), media_type=STATISTICS_TYPE),)
+        )
         reporter.report(done=done, total=done)  # what it was to be was an estimate
         return Copied(
             copy_format=PARALLEL_FORMAT if rows else COPY_FORMAT,
-            parts=(database, sequences, *rows),
+            parts=(database, sequences, *told, *rows),
             engine="postgresql",
             engine_version=version,
             method=LOGICAL,
@@ -113,16 +121,15 @@ class Logical:
         finally:
             await self._moments.end_reading(moment)
 
-    async def _restore_tables(self, server: Server, database: str, reader: CopyReader, *, copy: str) -> None:
+    async def _restore_tables(self, target: Target, reader: CopyReader) -> None:
         restoring = TablesFirst(
-            Target(server, database, application_of(copy)),
+            target,
             pg_restore=self._settings.bin_dir / "pg_restore",
             scratch=self._settings.state_dir,
             connections=self._settings.parallel.connections,
             big_bytes=self._settings.parallel.big_bytes,
         )
-        with first_failure():
-            await restoring.restore(reader, database_part=DATABASE_PART)
+        await restoring.restore(reader, database_part=DATABASE_PART)
 
     async def _lost(self, copy: str) -> CalqueError:
         await self._moments.lost(copy)
@@ -146,26 +153,28 @@ class Logical:
             done += count
             reporter.report(done=done, total=total)
 
-        database = database_of(service_id)
-        if DIRECTORY_PART in parts:
-            await self._restore_tables(server, database, reader, copy=grant.copy)
-            await self._set_sequences(server, database, CopyReader(grant))
-            return total
-        await restore_dump(
-            reader.read_stream(DATABASE_PART),
-            Target(server, database, application_of(grant.copy)),
-            pg_restore=self._settings.bin_dir / "pg_restore",
-            scratch=self._settings.state_dir,
-        )
-        if SEQUENCES_PART in parts:
-            await self._set_sequences(server, database, CopyReader(grant))
+        target = Target(server, database_of(service_id), application_of(grant.copy))
+        with first_failure():
+            if DIRECTORY_PART in parts:
+                await self._restore_tables(target, reader)
+            else:
+                await restore_dump(
+                    reader.read_stream(DATABASE_PART),
+                    target,
+                    pg_restore=self._settings.bin_dir / "pg_restore",
+                    scratch=self._settings.state_dir,
+                )
+            if SEQUENCES_PART in parts:
+                await self._set_sequences(target, CopyReader(grant))
+            told = CopyReader(grant).read_stream(STATISTICS_PART) if STATISTICS_PART in parts else None
+            await make_known(target, told, connections=self._settings.parallel.connections)
         return total
 
-    async def _set_sequences(self, server: Server, database: str, reader: CopyReader) -> None:
+    async def _set_sequences(self, target: Target, reader: CopyReader) -> None:
         """Put the sequences where they stood at the moment: the dump read them later."""
         text = b"".join([bytes(block) async for block in reader.read_stream(SEQUENCES_PART)])
         sequences = msgspec.json.decode(text, type=list[SequenceValue])
-        async with server.session(database=database) as session, session.transaction():
+        async with target.server.session(database=target.database) as session, session.transaction():
             for sequence in sequences:
                 await session.run(
                     "SELECT setval(%s::regclass, %s, %s)", (sequence.name, sequence.last_value, sequence.is_called)

@@ -1,5 +1,5 @@
 """Files of a copy become files of a cluster: written in a thread while the next ones arrive, the big ones made durable
-as soon as they are complete.
+while they grow. From a repository on the same machine they come into that thread without a detour.
 
 Nobody but the broker can look into the directory before it is handed over, so nothing can be put in the way; a key that
 would lead elsewhere is refused.
@@ -11,18 +11,23 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from brokers.postgres.physical.account import Account
+from brokers.sdk.copystream_near import Received, check
 from brokers.sdk.digests import Buffer
 from brokers.sdk.errors import permanent_error
+from brokers.sdk.frames import Data, EntryBegin, EntryEnd
+from brokers.sdk.near_frames import Whole
 
 BATCH_BYTES = 4 << 20
 _BATCH_STEPS = 1024
 SYNCED_BYTES = 1 << 20
 """Files of this size and more are synced one by one; what is smaller the server syncs together at its start."""
+SYNC_EVERY_BYTES = 32 << 20
+"""Of a big file so much is written before the disk gets it, while more is written."""
 SYNCS_AHEAD = 32
 _KEY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _END = object()
@@ -39,6 +44,7 @@ class Filler:
         self._writing: asyncio.Future[None] | None = None
         self._file = -1
         self._size = 0
+        self._unsynced = 0
         self._directories = {"", *there}
         self._syncs = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._syncing: list[Future[None]] = []
@@ -55,6 +61,23 @@ class Filler:
         async for block in blocks:
             await self._step(block, len(block))
         await self._step(_END, 0)
+
+    def take(self, part: str, events: Iterator[Received]) -> None:
+        """All files of the part, as a repository on the same machine sends them. Blocking."""
+        for event in events:
+            if isinstance(event, Whole):
+                check(part, event)
+                for entry, data in zip(event.entries, event.data, strict=True):
+                    self._begin(_checked(entry.key))
+                    self._put(data)
+                    self._end()
+                event.release()
+            elif isinstance(event, EntryBegin):
+                self._begin(_checked(event.key))
+            elif isinstance(event, Data):
+                self._put(event.data)
+            elif isinstance(event, EntryEnd):
+                self._end()
 
     async def finish(self) -> None:
         """All files are complete; the directory is handed over to the account."""
@@ -108,7 +131,7 @@ class Filler:
             self._file = os.open(self._root / key, flags, 0o600)
         except FileExistsError:
             raise permanent_error("wrong_copy", f"{key!r} is there twice", field="restore") from None
-        self._size = 0
+        self._size = self._unsynced = 0
         if self._account.switch:
             os.fchown(self._file, self._account.user, self._account.group)
 
@@ -117,12 +140,20 @@ class Filler:
         while view:
             view = view[os.write(self._file, view) :]
         self._size += len(block)
+        self._unsynced += len(block)
+        if self._unsynced >= SYNC_EVERY_BYTES:
+            self._unsynced = 0
+            self._sync_soon(os.dup(self._file))
 
     def _end(self) -> None:
         file, self._file = self._file, -1
         if self._size < SYNCED_BYTES:
             os.close(file)
             return
+        self._sync_soon(file)
+
+    def _sync_soon(self, file: int) -> None:
+        """``file`` is closed then."""
         self._room.acquire()
         self._syncing.append(self._syncs.submit(self._sync, file))
 

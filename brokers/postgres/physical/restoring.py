@@ -56,8 +56,9 @@ async def restore(cluster: Cluster, mark: Mark, grant: CopyGrant, *, major: int,
     try:
         if BASE_PART in entries:
             await asyncio.to_thread(filler.make, told.directories)
-            async for entry, blocks in reader.read_entries(BASE_PART):
-                await filler.file(entry.key, blocks)
+            if not await reader.take_entries(BASE_PART, lambda events: filler.take(BASE_PART, events)):
+                async for entry, blocks in reader.read_entries(BASE_PART):
+                    await filler.file(entry.key, blocks)
         else:
             await _unpack(cluster, reader)
         async for entry, blocks in reader.read_entries(LOG_PART):
