@@ -20,13 +20,14 @@ logger = logging.getLogger(__name__)
 
 _NEVER = frozenset({"SUBSCRIPTION", "USER MAPPING", "EVENT TRIGGER", "SUBSCRIPTION TABLE"})
 _EVERYTHING = re.compile(r" FOR (ALL TABLES|TABLES IN SCHEMA)\b")
-_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+"""A name as it stands in a statement."""
 _GIVEN = re.compile(r" (?:TO|FROM) pg_\w+(?: WITH GRANT OPTION)?$")
-_GRANT = re.compile(rf"(?P<what>.*) (?P<to>TO|FROM) (?P<role>{_NAME})(?P<rest> WITH GRANT OPTION)?", re.DOTALL)
-_FOR_ROLE = re.compile(rf"ALTER DEFAULT PRIVILEGES FOR ROLE (?P<role>{_NAME})(?P<rest> .*)", re.DOTALL)
+_GRANT = re.compile(rf"(?P<what>.*) (?P<to>TO|FROM) (?P<role>{NAME})(?P<rest> WITH GRANT OPTION)?", re.DOTALL)
+_FOR_ROLE = re.compile(rf"ALTER DEFAULT PRIVILEGES FOR ROLE (?P<role>{NAME})(?P<rest> .*)", re.DOTALL)
 _POLICY = re.compile(
-    rf"(?P<head>CREATE POLICY {_NAME} ON {_NAME}\.{_NAME}(?: AS RESTRICTIVE)?(?: FOR [A-Z]+)?)"
-    rf" TO (?P<roles>{_NAME}(?:, {_NAME})*)(?P<rest>.*)",
+    rf"(?P<head>CREATE POLICY {NAME} ON {NAME}\.{NAME}(?: AS RESTRICTIVE)?(?: FOR [A-Z]+)?)"
+    rf" TO (?P<roles>{NAME}(?:, {NAME})*)(?P<rest>.*)",
     re.DOTALL,
 )
 
@@ -55,7 +56,7 @@ def carrying(contents: Sequence[Entry], *, role: str) -> Carrying:
                 statements += _grants(entry, role)
         elif entry.kind == "POLICY" and (found := _POLICY.match(entry.statement)):
             skipped.add(entry.number)
-            roles = [_role(name, entry, role) for name in re.findall(_NAME, found["roles"])]
+            roles = [_role(name, entry, role) for name in re.findall(NAME, found["roles"])]
             if here := ", ".join(name for name in roles if name):
                 statements.append(f"{found['head']} TO {here}{found['rest']}")
                 ours.add(entry.number)

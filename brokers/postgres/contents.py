@@ -26,6 +26,13 @@ class Entry(NamedTuple):
     owner: str = ""
 
 
+class Contents(list[Entry]):
+    """All entries of an archive. ``server_version`` is that of the server that was dumped, ``16.14`` say; empty when
+    the archive does not say."""
+
+    server_version = ""
+
+
 class Short(Exception):
     """Not enough has come yet."""
 
@@ -67,7 +74,7 @@ class ArchiveReader:
         return None if size < 0 else self.take(size).decode("utf-8", "surrogateescape")
 
 
-def read_contents(reader: ArchiveReader) -> list[Entry]:
+def read_contents(reader: ArchiveReader) -> Contents:
     """All entries; ``reader`` is left behind them. Raises :class:`Short`, :class:`NotUnderstood`."""
     if reader.take(5) != _MAGIC:
         raise NotUnderstood("it does not begin as one")
@@ -82,9 +89,10 @@ def read_contents(reader: ArchiveReader) -> list[Entry]:
         raise NotUnderstood("it is compressed")
     for _ in range(7):  # the time of the dump
         reader.int()
-    for _ in range(3):  # the database, the versions
-        reader.text()
-    entries: list[Entry] = []
+    reader.text()  # the database
+    entries = Contents()
+    entries.server_version = reader.text() or ""
+    reader.text()  # pg_dump's
     section = ""
     for _ in range(reader.int()):
         entry = _entry(reader, minor=minor, offset_size=offset_size)
@@ -121,7 +129,7 @@ def _entry(reader: ArchiveReader, *, minor: int, offset_size: int) -> Entry:
     )
 
 
-def contents_of(path: Path) -> list[Entry]:
+def contents_of(path: Path) -> Contents:
     """The entries of an archive in a file. Raises :class:`NotUnderstood`, OSError."""
     with path.open("rb") as file:
         head = bytearray()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import msgspec
 
@@ -158,12 +159,13 @@ class Logical:
             if DIRECTORY_PART in parts:
                 await self._restore_tables(target, reader)
             else:
-                await restore_dump(
-                    reader.read_stream(DATABASE_PART),
-                    target,
-                    pg_restore=self._settings.bin_dir / "pg_restore",
-                    scratch=self._settings.state_dir,
-                )
+                async with aclosing(reader.read_stream(DATABASE_PART)) as blocks:
+                    await restore_dump(
+                        blocks,
+                        target,
+                        pg_restore=self._settings.bin_dir / "pg_restore",
+                        scratch=self._settings.state_dir,
+                    )
             if SEQUENCES_PART in parts:
                 await self._set_sequences(target, CopyReader(grant))
             told = CopyReader(grant).read_stream(STATISTICS_PART) if STATISTICS_PART in parts else None

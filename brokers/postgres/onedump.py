@@ -9,6 +9,7 @@ from pathlib import Path
 
 from brokers.postgres.carrying import Carrying, apply, carrying
 from brokers.postgres.contents import ArchiveReader, NotUnderstood, Short, read_contents
+from brokers.postgres.fitting import require_all
 from brokers.postgres.parallel.restoring import Target
 from brokers.postgres.programs import Program, ProgramFailed
 from brokers.sdk.digests import Buffer
@@ -33,6 +34,8 @@ async def restore_dump(blocks: AsyncIterator[Buffer], target: Target, *, pg_rest
         except NotUnderstood:  # pg_restore may know better, and says what is wrong with it if it doesn't
             pass
         else:
+            async with target.server.session(database=target.database) as session:
+                await require_all(contents, session, role=target.database)
             carried = carrying(contents, role=target.database)
             kept = [entry.number for entry in carried.kept(contents)] if carried.skipped else None
         break

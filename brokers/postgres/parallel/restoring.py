@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brokers.postgres.carrying import apply, carrying
-from brokers.postgres.contents import Entry, NotUnderstood, contents_of
+from brokers.postgres.contents import Contents, Entry, NotUnderstood, contents_of
 from brokers.postgres.copywire import message_of
+from brokers.postgres.fitting import require_all
 from brokers.postgres.names import quoted
 from brokers.postgres.parallel.copying import DIRECTORY_PART, directory_of
 from brokers.postgres.parallel.framing import Unframer
@@ -60,6 +61,8 @@ class TablesFirst:
                 dump.write(block)
             dump.flush()
             contents = _contents(Path(dump.name))
+            async with self._target.server.session(database=self._target.database) as session:
+                await require_all(contents, session, role=self._target.database)
             carried = carrying(contents, role=self._target.database)
             kept = carried.kept(contents)
             steps = Steps(_jobs(directory.parts), kept, big_bytes=self._big_bytes)
@@ -146,7 +149,7 @@ class TablesFirst:
             await program.stop()
 
 
-def _contents(dump: Path) -> list[Entry]:
+def _contents(dump: Path) -> Contents:
     try:
         return contents_of(dump)
     except NotUnderstood as why:
