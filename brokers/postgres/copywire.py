@@ -32,6 +32,8 @@ PAUSE_SECONDS = 0.002
 SILENCE_SECONDS = 1.0
 """Bytes that look like the end of a statement that failed are it when nothing follows for so long."""
 TAIL_BYTES = 1024
+GIVE_UP_SECONDS = 2.0
+"""How long the server may take to say that it has given up a COPY whose source failed."""
 _HEADER = struct.Struct(">cI")
 _READY = b"Z\0\0\0\x05"
 _COPY_DONE = _HEADER.pack(b"c", 4)
@@ -60,7 +62,7 @@ class CopyWire:
         self._socket.setblocking(False)
         self._came = bytearray()
         """What came and was not taken yet, outside of rows."""
-        self._waiting = False
+        self._waiting = 0
         self._closed = False
 
     def close(self) -> None:
@@ -72,8 +74,8 @@ class CopyWire:
             self._shut()
 
     def _let_go(self) -> None:
-        self._waiting = False
-        if self._closed:
+        self._waiting -= 1
+        if self._closed and not self._waiting:
             self._socket.close()
 
     def _shut(self) -> None:
@@ -85,7 +87,7 @@ class CopyWire:
         """While the event loop watches the socket it must not be closed: its number could be another's."""
         if self._closed:
             raise WireFailed("the connection was closed")
-        self._waiting = True
+        self._waiting += 1
         try:
             yield
         except OSError as error:
@@ -110,33 +112,60 @@ class CopyWire:
                     break
                 # What is there is received without a pause: others on the event loop must have their turn.
                 await asyncio.sleep(PAUSE_SECONDS if len(piece) < SHORT_BYTES < total else 0)
-            piece = await self._receive(SILENCE_SECONDS if run.looks_failed else None)
-            if not piece:
-                raise run.failure()
+            came = await self._receive(SILENCE_SECONDS if run.looks_failed else None)
+            if came is None:
+                if refused := run.refusal():
+                    raise refused
+            elif not came:
+                raise run.refusal() or WireFailed("the server closed the connection amid the rows of a table")
+            piece = came or b""  # rows that look like an end, and a server that takes its time
         if block := run.rest():
             yield block
 
     async def send(self, statement: str, messages: AsyncIterator[Buffer]) -> None:
-        """Send a run of CopyData messages as the data of a ``COPY ... FROM STDIN``. Raises :class:`WireFailed`, or
-        what ``messages`` raises; the session can be used on after both."""
+        """Send a run of CopyData messages as the data of a ``COPY ... FROM STDIN``. Raises :class:`WireFailed` with a
+        state, after which the session can be used on, or what ``messages`` raises; after that it can if they ended
+        with a whole message."""
         await self._send(_query(statement))
         await self._begin(b"G")
+        # Listened to meanwhile: a server that can't say what it has to say takes no more rows.
+        answer = asyncio.ensure_future(self._until_ready())
         try:
             async for block in messages:
                 await self._send(block)
-                if self._answered():
+                if answer.done():
                     break
                 await asyncio.sleep(0)
-        except (WireFailed, asyncio.CancelledError):
+            else:
+                await self._send(_COPY_DONE)
+            early = answer.done()
+            refused = await asyncio.shield(answer)
+        except WireFailed as failed:
+            self._shut()
+            await asyncio.wait({answer})
+            why = answer.exception()
+            raise (why if isinstance(why, WireFailed) and why.state else failed) from None
+        except asyncio.CancelledError:
             self._shut()
             raise
         except Exception:
-            with contextlib.suppress(WireFailed):
-                await self._send(_message(b"f", b"the rows can't be read any more\0"))
-                await self._finish()
+            await self._give_up(answer)
             raise
-        await self._send(_COPY_DONE)
-        await self._finish()
+        finally:
+            await asyncio.wait({answer})
+            answer.exception()  # looked at, so that what nobody waits for is not told as forgotten
+        if refused is not None:
+            raise refused
+        if early:
+            raise WireFailed("the server ended a COPY that was not at its end", state="08P01")
+
+    async def _give_up(self, answer: asyncio.Future[WireFailed | None]) -> None:
+        """Have the server forget the rows. Amid a message it does not understand that: the connection is ended."""
+        with contextlib.suppress(WireFailed):
+            await self._send(_message(b"f", b"the rows can't be read any more\0"))
+        await asyncio.wait({answer}, timeout=GIVE_UP_SECONDS)
+        if not answer.done():
+            self._shut()
 
     async def _begin(self, kind: bytes) -> None:
         """Wait until the server is ready to copy."""
@@ -147,10 +176,6 @@ class CopyWire:
             if message.kind == b"E":
                 await self._until_ready()
                 raise _failure(message.body)
-
-    async def _finish(self) -> None:
-        if refused := await self._until_ready():
-            raise refused
 
     async def _until_ready(self) -> WireFailed | None:
         """What the server says until it is ready for the next statement: its first error."""
@@ -178,27 +203,18 @@ class CopyWire:
             raise WireFailed("the server closed the connection")
         self._came += piece
 
-    async def _receive(self, seconds: float | None = None) -> bytes:
-        """What comes; nothing at the end of the connection, or when nothing came for ``seconds``."""
+    async def _receive(self, seconds: float | None = None) -> bytes | None:
+        """What comes; nothing at the end of the connection, ``None`` when nothing came for ``seconds``."""
         with self._using():
             try:
                 async with asyncio.timeout(seconds):
                     return await asyncio.get_running_loop().sock_recv(self._socket, RECEIVE_BYTES)
             except TimeoutError:
-                return b""
+                return None
 
     async def _send(self, block: Buffer) -> None:
         with self._using():
             await asyncio.get_running_loop().sock_sendall(self._socket, block)
-
-    def _answered(self) -> bool:
-        """Whether the server says something while it is sent rows: that it won't have them."""
-        with self._using():
-            try:
-                self._socket.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
-                return False
-        return True
 
 
 class _Run:
@@ -237,8 +253,8 @@ class _Run:
         """What came before the end and is in no block yet."""
         return b"".join(self._pieces)
 
-    def failure(self) -> WireFailed:
-        """Nothing more comes: what the server said last."""
+    def refusal(self) -> WireFailed | None:
+        """Nothing more comes: what the server said last, if it says that it failed."""
         said = b"".join(self._pieces)
         end = len(said) - 6 if said[-6:-1] == _READY else len(said)
         at = said.rfind(b"E", 0, end)
@@ -246,7 +262,7 @@ class _Run:
             if at + 1 + int.from_bytes(said[at + 1 : at + 5], "big") == end and said[at + 5 : at + 6] == b"S":
                 return _failure(said[at + 5 : end])
             at = said.rfind(b"E", 0, at)
-        return WireFailed("the server closed the connection amid the rows of a table")
+        return None
 
     def _find_end(self) -> None:
         """The answer to the COPY, then that to the other statement, then that the server is ready."""

@@ -119,7 +119,7 @@ class BrokerProcess:
             await asyncio.sleep(0.02)
         return outcome
 
-    async def run(self, operation: str, request: Change, result: type[R], *, seconds: float = 60) -> R:
+    async def run(self, operation: str, request: Change, result: type[R], *, seconds: float = 240) -> R:
         """The result of a long operation that succeeds."""
         outcome = await self.begin(operation, request)
         if outcome.state == "running":

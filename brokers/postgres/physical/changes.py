@@ -21,18 +21,19 @@ _POLL_SECONDS = 0.1
 _FIRST_VERSION = 170000
 _SUMMARIZES = "SELECT current_setting('summarize_wal') = 'on'"
 _SUMMARIZED = "SELECT summarized_lsn >= %s::pg_lsn FROM pg_get_wal_summarizer_state()"
-_BETWEEN = "s.tli = %(line)s AND s.end_lsn > %(since)s::pg_lsn AND s.start_lsn < %(until)s::pg_lsn"
-_SUMMARIES = f"""
-    SELECT start_lsn::text, end_lsn::text FROM pg_available_wal_summaries() s WHERE {_BETWEEN} ORDER BY start_lsn
-"""  # noqa: S608 - nothing of anybody's
-_TOUCHED = f"""
+_SUMMARIES = """
+    SELECT start_lsn::text, end_lsn::text FROM pg_available_wal_summaries() s
+    WHERE s.tli = %(line)s AND s.end_lsn > %(since)s::pg_lsn AND s.start_lsn < %(until)s::pg_lsn ORDER BY start_lsn
+"""
+# Those that were found to be without a gap: one that was removed meanwhile is an error.
+_TOUCHED = """
     SELECT c.reldatabase::bigint, c.relfilenode::bigint, c.relblocknumber / z.blocks AS segment, c.is_limit_block
-    FROM pg_available_wal_summaries() s
-    CROSS JOIN LATERAL pg_wal_summary_contents(s.tli, s.start_lsn, s.end_lsn) c
+    FROM unnest(%(starts)s::pg_lsn[], %(ends)s::pg_lsn[]) s (start_lsn, end_lsn)
+    CROSS JOIN LATERAL pg_wal_summary_contents(%(line)s, s.start_lsn, s.end_lsn) c
     CROSS JOIN (SELECT setting::bigint AS blocks FROM pg_settings WHERE name = 'segment_size') z
-    WHERE {_BETWEEN} AND c.relforknumber = 0
+    WHERE c.relforknumber = 0
     GROUP BY 1, 2, 3, 4
-"""  # noqa: S608 - nothing of anybody's
+"""
 
 
 class Beginning(NamedTuple):
@@ -106,13 +107,15 @@ async def touched(session: Session, *, timeline: int, since: str, until: str) ->
         await asyncio.sleep(_POLL_SECONDS)
     where = {"line": timeline, "since": since, "until": until}
     reached = _number(since)
-    for start, end in await session.rows(_SUMMARIES, where):
-        if _number(str(start)) > reached:
+    summaries = [(str(start), str(end)) for start, end in await session.rows(_SUMMARIES, where)]
+    for start, end in summaries:
+        if _number(start) > reached:
             return None  # one between them is gone, or was never made
-        reached = max(reached, _number(str(end)))
+        reached = max(reached, _number(end))
     if reached < _number(until):
         return None
-    return Touched((int(d), int(n), int(s), bool(anew)) for d, n, s, anew in await session.rows(_TOUCHED, where))
+    found = {"line": timeline, "starts": [start for start, _ in summaries], "ends": [end for _, end in summaries]}
+    return Touched((int(d), int(n), int(s), bool(anew)) for d, n, s, anew in await session.rows(_TOUCHED, found))
 
 
 def _number(position: str) -> int:

@@ -4,11 +4,13 @@ refuses is told as everywhere else."""
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
-from brokers.postgres.copywire import Payloads, message_of
+from brokers.postgres.copywire import SILENCE_SECONDS, CopyWire, Payloads, message_of
 from brokers.postgres.logins import Login
 from brokers.postgres.server import Lost, Server, ServerError, Session
 from schemas.secrets import Secret
@@ -111,6 +113,64 @@ async def test_a_source_that_fails_leaves_a_session_that_works(session: Session)
         await session.copy_in("COPY numbers FROM STDIN", rows())
     await session.run("ROLLBACK")
     assert await session.value("SELECT 1") == 1
+
+
+async def test_a_source_that_fails_amid_a_row_ends_the_copy(session: Session) -> None:
+    async def rows() -> AsyncIterator[bytes]:
+        yield message_of(b"1\n" * 1000) + b"1\n"
+        raise RuntimeError("the repository went away")
+
+    await session.run("CREATE TEMPORARY TABLE numbers (n int) ON COMMIT DROP")
+    with pytest.raises(RuntimeError, match="went away"):
+        async with asyncio.timeout(60):
+            await session.copy_in("COPY numbers FROM STDIN", rows())
+
+
+async def test_a_server_that_talks_while_it_takes_rows_gets_all_of_them(session: Session) -> None:
+    await session.run("SET client_min_messages = error")  # INFO is sent whatever is set
+    await session.run(
+        "CREATE FUNCTION pg_temp.told(n int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS "
+        "$$ BEGIN RAISE INFO 'seen: % %', n, repeat('x', 200); RETURN true; END $$"
+    )
+    await session.run("CREATE TEMPORARY TABLE numbers (n int CHECK (pg_temp.told(n))) ON COMMIT DROP")
+    count = 60_000  # 13 MB of messages, more than the sockets hold
+
+    async def rows() -> AsyncIterator[bytes]:
+        row = message_of(b"12345\n") + b"12345\n"
+        for _ in range(60):
+            yield row * (count // 60)
+
+    async with asyncio.timeout(120):
+        await session.copy_in("COPY numbers FROM STDIN", rows())
+    assert await session.value("SELECT count(*) FROM numbers") == count
+
+
+async def test_rows_that_look_like_an_end_before_a_pause_are_rows() -> None:
+    ours, its = socket.socketpair()
+    its.setblocking(False)
+    wire, loop = CopyWire(ours.fileno()), asyncio.get_running_loop()
+    row = b"x" * 100_000 + b"Z\0\0\0\x05E"
+
+    async def answer() -> None:
+        word = re.findall(rb"SELECT '(.*)'", await loop.sock_recv(its, 10_000))[0]
+        await loop.sock_sendall(its, b"H\0\0\0\x07\0\0\0" + message_of(row) + row)
+        await asyncio.sleep(1.5 * SILENCE_SECONDS)
+        end = b"c\0\0\0\x04C\0\0\0\x0bCOPY 1\0" + b"D" + (10 + len(word)).to_bytes(4, "big") + b"\0\x01"
+        end += len(word).to_bytes(4, "big") + word + b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05T"
+        for at in range(len(end)):  # cut at every byte
+            await loop.sock_sendall(its, end[at : at + 1])
+            await asyncio.sleep(0)
+
+    answering = asyncio.create_task(answer())
+    try:
+        async with asyncio.timeout(60):
+            payloads = Payloads()
+            assert b"".join([payloads.feed(block) async for block in wire.rows("COPY odd TO STDOUT")]) == row
+    finally:
+        await answering
+        wire.close()
+        ours.close()
+        its.close()
 
 
 async def test_who_reads_from_a_session_that_is_closed_has_lost_it(session: Session) -> None:
