@@ -12,6 +12,7 @@ import msgspec
 from brokers.s3 import control as s3_control
 from brokers.s3 import refusals
 from brokers.s3.control import Control, in_thread
+from brokers.s3.filling import fill
 from brokers.s3.listing import listed, server_time
 from brokers.s3.listings import Listings, Moment
 from brokers.s3.names import access_key_of, bucket_of, identity_of
@@ -329,8 +330,7 @@ class S3Broker(Broker):
         total = part.size
         reporter.report(done=0, total=total)
         async with Wire(self._control.place, bucket) as wire, Writing(wire) as writing:
-            async for head, blocks in reader.read_entries(OBJECTS_PART):
-                await writing.add(head.key, head.metadata, head.size, blocks)
+            await fill(writing, reader, OBJECTS_PART)
         return total
 
     async def _abandon(self, bucket: str, *, seconds: float) -> None:

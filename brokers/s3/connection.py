@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from brokers.s3.answers import Answer, AnswerReader, Malformed
+from brokers.sdk.digests import Buffer
 
 SLICE_BYTES = 256 << 10
 
@@ -28,8 +30,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def keep(self) -> bool:
-        """Whether another request may be sent after this one."""
-        return self._transport is not None and not self._given_up and self._reader.keep and self._reader.clean
+        """Whether another request may be sent after this one: nothing is left over from it, in either direction."""
+        return (
+            self._transport is not None
+            and not self._given_up
+            and self._reader.keep
+            and self._reader.clean
+            and not self._transport.get_write_buffer_size()
+        )
 
     @property
     def waiting(self) -> bool:
@@ -44,7 +52,8 @@ class Connection(asyncio.BufferedProtocol):
         self._fail(Broken(str(reason or "the connection was closed")))
 
     def ask(self, head: bytes, *, without_body: bool = False) -> asyncio.Future[Answer]:
-        """Send a request that has no body; its answer comes. ``without_body``: as to HEAD."""
+        """Send a request that has no body, or the one that stands behind its head; its answer comes.
+        ``without_body``: as to HEAD."""
         if self._transport is None or self._answer is not None or not self.keep:
             raise Broken("the connection is not free")
         self._answer = self._loop.create_future()
@@ -53,18 +62,21 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(head)
         return self._answer
 
-    async def send(self, head: bytes, body: bytes | bytearray | memoryview) -> Answer:
-        """Send a request with a body, and wait for its answer."""
-        view = memoryview(body)
-        answer = self.ask(head + view[:SLICE_BYTES])
-        for at in range(SLICE_BYTES, len(view), SLICE_BYTES):
-            if answer.done() or self._transport is None:
-                self._given_up = True  # the server did not want the rest
-                break
-            self._transport.write(view[at : at + SLICE_BYTES])
-            self.active = self._loop.time()
-            if self._resumed is not None:
-                await self._resumed
+    async def send(self, head: bytes, pieces: Sequence[Buffer]) -> Answer:
+        """Send a request with a body, which is the pieces, and wait for its answer."""
+        if len(pieces) == 1 and len(pieces[0]) <= SLICE_BYTES:
+            return await self.ask(b"".join((head, pieces[0])))
+        answer = self.ask(head)
+        for piece in pieces:
+            view = memoryview(piece)
+            for at in range(0, len(view), SLICE_BYTES):
+                if answer.done() or self._transport is None:
+                    self._given_up = True  # the server did not want the rest
+                    return await answer
+                self._transport.write(view[at : at + SLICE_BYTES])
+                self.active = self._loop.time()
+                if self._resumed is not None:
+                    await self._resumed
         return await answer
 
     # --- called by the transport

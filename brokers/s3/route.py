@@ -52,6 +52,12 @@ class Route(NamedTuple):
         """What the proxy for plain HTTP wants to see in each request."""
         return self.proxy.authorization if self.proxy is not None and self.tls is None else ""
 
+    @property
+    def guarded(self) -> bool:
+        """Whether nobody can change on its way what is sent: it goes through TLS, or does not leave this machine. What
+        is signed of a request without its body is enough then, as Amazon's own programs have it with TLS."""
+        return self.tls is not None or (self.proxy is None and _is_loopback(self.address))
+
     async def connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
         """Raises OSError."""
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -166,6 +172,13 @@ def _proxy(scheme: str, address: str, port: int) -> Proxy | None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
     return Proxy(parts.hostname, found or 80, authorization)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_address(host: str) -> bool:

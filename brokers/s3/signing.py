@@ -11,6 +11,8 @@ from urllib.parse import quote
 from brokers.s3.places import Keys
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+UNSIGNED = "UNSIGNED-PAYLOAD"
+"""Stands in place of the digest of a body that is not signed."""
 _SIGNED = "host;x-amz-content-sha256;x-amz-date"
 _TYPE = "content-type"
 
@@ -51,8 +53,8 @@ class Signer:
     ) -> bytes:
         """The head of a request. ``path`` and ``query`` are spelled as they are sent; ``headers`` have names in small
         letters, and those that S3 wants signed are: what begins with ``x-amz-``, and the type; ``sha256`` is that of
-        the body; ``prefix`` stands before the path when the request goes to a proxy. Raises ValueError when a header
-        can't be sent."""
+        the body, or :data:`UNSIGNED`; ``prefix`` stands before the path when the request goes to a proxy. Raises
+        ValueError when a header can't be sent."""
         moment = self._moment()
         own = [(name, value) for name, value in headers.items() if name.startswith("x-amz-") or name == _TYPE]
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

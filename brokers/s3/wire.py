@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from brokers.s3.answers import Answer
-from brokers.s3.connection import Broken, Connection
+from brokers.s3.connection import SLICE_BYTES, Broken, Connection
 from brokers.s3.places import Place
 from brokers.s3.refusals import BUSY, Unreachable, refusal
 from brokers.s3.route import route_to
-from brokers.s3.signing import EMPTY_SHA256, Signer, query_of, quoted
+from brokers.s3.signing import EMPTY_SHA256, UNSIGNED, Signer, query_of, quoted
+from brokers.sdk.digests import Buffer
 
 ATTEMPTS = 5
 BUSY_ATTEMPTS = 8
@@ -30,8 +31,11 @@ MOST_BACKOFF_SECONDS = 20.0
 _SLOW_DOWN = frozenset({429, 503})
 _RENEWED = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "TokenRefreshRequired"})
 """What keys are refused with that were replaced meanwhile."""
+_NOT_UNSIGNED = frozenset({400, 403, 501})
+"""Statuses with which a body is refused that is not signed."""
 
-Body = bytes | bytearray | memoryview
+Body = Buffer | tuple[Buffer, ...]
+"""What is sent: one piece or several, one behind the other."""
 
 
 class Wire:
@@ -48,6 +52,7 @@ class Wire:
         self._all: set[Connection] = set()
         self._watch: asyncio.TimerHandle | None = None
         self._slow_until = 0.0
+        self._signs_bodies = not self.route.guarded
 
     async def __aenter__(self) -> Wire:
         self._watch = self._loop.call_later(WATCH_SECONDS, self._look_after)
@@ -75,7 +80,8 @@ class Wire:
     ) -> Answer:
         """A good answer (2xx). Raises :class:`Refused`, and :class:`Unreachable` when none came."""
         path, words = self._path(key), query_of(query) if query else ""
-        sha256 = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
+        pieces = body if isinstance(body, tuple) else (body,) if body else ()
+        sha256, length = self._digest(pieces, method), sum(map(len, pieces))
         given, attempt, busy = dict(headers) if headers else {}, 0, 0
         while True:
             if (wait := self._slow_until - self._loop.time()) > 0:
@@ -85,8 +91,8 @@ class Wire:
             try:
                 if connection is None:
                     connection = await self._connect()
-                head = self._head(method, path, words, given, sha256, len(body))
-                answer = await self._exchange(connection, method, head, body)
+                head = self._head(method, path, words, given, sha256, length)
+                answer = await self._exchange(connection, method, head, pieces)
             except (OSError, TimeoutError) as error:
                 if not fresh and isinstance(error, Broken):
                     continue  # the server had ended it; the next one is another, or new
@@ -106,17 +112,41 @@ class Wire:
                 if slow:
                     self._slow_down(answer, busy)
                 await self._back_off(busy)
+            elif sha256 == UNSIGNED and refused.status in _NOT_UNSIGNED:
+                self._signs_bodies = True  # a rule may ask for it
+                sha256 = self._digest(pieces, method)
             elif refused.code not in _RENEWED or not self._renew(signer):
                 raise refused
 
-    def begin(self, key: str, *, query: str, headers: Mapping[str, str]) -> asyncio.Future[Answer] | None:
-        """Send a GET on a connection that is free: the cheap way for the many. ``None`` when none is free; what comes
-        may be an error, or raise :class:`Broken`: then ask again with :meth:`ask`."""
+    def begin(
+        self, key: str, *, query: str = "", headers: Mapping[str, str], body: Buffer | None = None
+    ) -> asyncio.Future[Answer] | None:
+        """Send a GET, or with a body a PUT, on a connection that is free: the cheap way for the many. ``None`` when
+        none is free, or the body is no small one; what comes may be an error, or raise :class:`Broken`: then ask again
+        with :meth:`ask`. The body is not looked at any more once this returns."""
+        if body is not None and len(body) > SLICE_BYTES:
+            return None
         if self._slow_until > self._loop.time() or (connection := self._kept()) is None:
             return None
-        answer = connection.ask(self._head("GET", self._path(key), query, headers, EMPTY_SHA256, 0))
+        path = self._path(key)
+        if body is None:
+            answer = connection.ask(self._head("GET", path, query, headers, EMPTY_SHA256, 0))
+        else:
+            head = self._head("PUT", path, query, headers, self._digest((body,), "PUT"), len(body))
+            answer = connection.ask(b"".join((head, body)))
         answer.add_done_callback(lambda done: self._free(connection, done))
         return answer
+
+    def _digest(self, pieces: Sequence[Buffer], method: str) -> str:
+        """What is signed of a body: nothing of content that is guarded on its way."""
+        if not any(pieces):
+            return EMPTY_SHA256
+        if method == "PUT" and not self._signs_bodies:
+            return UNSIGNED
+        hasher = hashlib.sha256()
+        for piece in pieces:
+            hasher.update(piece)
+        return hasher.hexdigest()
 
     def _head(self, method: str, path: str, query: str, headers: Mapping[str, str], sha256: str, length: int) -> bytes:
         route = self.route
@@ -164,10 +194,10 @@ class Wire:
         connection.close()
         self._all.discard(connection)
 
-    async def _exchange(self, connection: Connection, method: str, head: bytes, body: Body) -> Answer:
+    async def _exchange(self, connection: Connection, method: str, head: bytes, pieces: Sequence[Buffer]) -> Answer:
         try:
-            if body:
-                answer = await connection.send(head, body)
+            if pieces:
+                answer = await connection.send(head, pieces)
             else:
                 answer = await connection.ask(head, without_body=method == "HEAD")
         except BaseException:

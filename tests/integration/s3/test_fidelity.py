@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from boto3.s3.transfer import TransferConfig
 from schemas.brokers import Attach, Attachable, Copied, CopyData, CopyGrant, Existing, PrepareCopy, Prepared
 from schemas.ids import new_id
 from schemas.secrets import Secret
+from tests.integration.filesystem.certificates import Authority
 from tests.integration.filesystem.site import Site
 from tests.integration.s3.rclone import ACCESS_KEY, SECRET_KEY, Rclone, second_server
 from tests.integration.s3.services import S3, Bucket
@@ -68,6 +70,9 @@ async def fill(app: Bucket) -> None:
     await asyncio.to_thread(app.client.upload_fileobj, io.BytesIO(big), app.name, "big", ExtraArgs=extra)
     five = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
     await asyncio.to_thread(app.client.upload_fileobj, io.BytesIO(big[: 11 << 20]), app.name, "by five", Config=five)
+    await app.put("of middling size", big[: 900 << 10])
+    one = TransferConfig(multipart_threshold=1, multipart_chunksize=5 << 20)
+    await asyncio.to_thread(app.client.upload_fileobj, io.BytesIO(b"one"), app.name, "in one part", Config=one)
 
 
 async def save(broker: S3, repository: Site, service_id: str, copy: str, *, parent: str = "") -> CopyGrant:
@@ -97,23 +102,37 @@ def head(bucket: Bucket, key: str) -> dict[str, Any]:
     }
 
 
-async def test_a_bucket_with_everything_is_restored_as_it_was(broker: S3, repository: Site, rclone: Rclone) -> None:
+@pytest.fixture
+async def close(tmp_path: Path) -> AsyncIterator[Site]:
+    """A repository on the machine of the broker, which brokers may come to without TLS."""
+    async with Site("close", directory=tmp_path, authority=Authority(tmp_path), near=True) as site:
+        yield site
+
+
+async def test_a_bucket_with_everything_is_restored_as_it_was(broker: S3, close: Site, rclone: Rclone) -> None:
+    """Out of a repository on the same machine, and out of any."""
     source = (await broker.provision("all")).resource["bucket"]
     await fill(broker.as_admin(source))
-    grant = await save(broker, repository, "all", "copy-all")
-    target = (await broker.provision("all-2", restore=grant)).resource["bucket"]
-
-    before, after = broker.as_admin(source), broker.as_admin(target)
-    await rclone.same(f"own:{source}", f"own:{target}")
-    assert await rclone.listed(f"own:{target}") == await rclone.listed(f"own:{source}")
-    assert await after.content() == await before.content()
-    assert tags(after, "tagged") == TAGS
-    assert tags(after, "big") == {"size": "big"}
-    assert etags(after) == etags(before)
-    assert {key: etag[33:-1] for key, etag in etags(after).items() if "-" in etag} == {"big": "-3", "by five": "-3"}
-    assert head(after, "told") == head(before, "told")
-    assert head(after, "told")["Metadata"] == {"owner": "me and you", "n": "1"}
-    assert after.client.get_bucket_versioning(Bucket=target)["Status"] == "Enabled"
+    await save(broker, close, "all", "copy-all")
+    before = broker.as_admin(source)
+    content, listed = await before.content(), await rclone.listed(f"own:{source}")
+    for close.told_near in (True, False):
+        grant, service = close.open_read("copy-all"), f"all-{close.told_near}"
+        provisioned = await broker.provision(service, restore=grant)
+        assert provisioned.restored_bytes == sum(map(len, content.values()))
+        target = provisioned.resource["bucket"]
+        after = broker.as_admin(target)
+        await rclone.same(f"own:{source}", f"own:{target}")
+        assert await rclone.listed(f"own:{target}") == listed
+        assert await after.content() == content
+        assert tags(after, "tagged") == TAGS
+        assert tags(after, "big") == {"size": "big"}
+        assert etags(after) == etags(before)
+        parts = {key: etag[33:-1] for key, etag in etags(after).items() if "-" in etag}
+        assert parts == {"big": "-3", "by five": "-3", "in one part": "-1"}
+        assert head(after, "told") == head(before, "told")
+        assert head(after, "told")["Metadata"] == {"owner": "me and you", "n": "1"}
+        assert after.client.get_bucket_versioning(Bucket=target)["Status"] == "Enabled"
 
 
 async def test_a_restored_bucket_has_moments_like_any_other(broker: S3, repository: Site) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
 
 from brokers.s3 import attributes
 from brokers.s3.refusals import Refused
+from brokers.s3.signing import UNSIGNED
 from brokers.s3.wire import Wire
-from brokers.s3.writing import Writing
+from brokers.s3.writing import Small, Writing
 from schemas.problems import CalqueError
 from tests.unit.s3.scripted import Scripted, answer, scripted
 
@@ -77,6 +79,57 @@ async def test_metadata_that_no_header_can_hold_are_refused_by_the_name_of_their
 
 async def test_what_the_server_refuses_surfaces_at_the_end() -> None:
     body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
-    async with scripted([answer(body, "403 Forbidden")]) as server:
+    async with scripted([answer(body, "403 Forbidden")], [answer(body, "403 Forbidden")]) as server:
         with pytest.raises(Refused, match="PUT key: no"):
             await write(server, {})
+
+
+def nothing() -> None:
+    """Nobody waits for it."""
+
+
+async def test_small_objects_are_sent_over_connections_that_are_kept_and_tried_again() -> None:
+    """Bytes are let go of once each, when the server has them."""
+    sent: list[str] = []
+
+    def small(key: str) -> Small:
+        return Small(key, {"n": key}, key.encode(), lambda: sent.append(key))
+
+    script: list[list[bytes | None]] = [[answer(b"")], [answer(b"", "503 Slow Down")], [None], *[[answer(b"")]] * 4]
+    async with scripted(*script) as server:
+        async with Wire(server.place, "b") as wire, Writing(wire) as writing:
+            await writing.put_small([small("a")])
+            await writing.put_small([small("b")])
+            await writing.put_small([small("c"), small("d")])
+        bodies = {each.body for each in server.seen}
+    assert sorted(sent) == ["a", "b", "c", "d"]
+    assert bodies == {b"a", b"b", b"c", b"d"}
+    assert all(each.line == f"PUT /b/{each.body.decode()} HTTP/1.1" for each in server.seen)
+    assert all(each.headers["x-amz-meta-n"] == each.body.decode() for each in server.seen)
+
+
+async def test_a_small_object_that_is_refused_ends_all_of_them() -> None:
+    body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+    async def write_both(server: Scripted) -> None:
+        async with Wire(server.place, "b") as wire, Writing(wire) as writing:
+            await writing.put_small([Small("a", {}, b"a", nothing)])
+            await writing.put_small([Small("b", {}, b"b", nothing)])
+
+    async with scripted(*[[answer(body, "403 Forbidden")]] * 9) as server:
+        with pytest.raises(Refused, match=r"PUT [ab]: no"):
+            await write_both(server)
+
+
+async def test_content_is_signed_unless_its_way_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = answer(b"<Error><Code>AccessDenied</Code><Message>sign</Message></Error>", "403 Forbidden")
+    async with scripted([answer(b"")], [body], [answer(b"")], [answer(b"")], [answer(b"")]) as server:
+        async with Wire(server.place, "b") as wire:
+            for _ in range(3):
+                await wire.ask("PUT", "key", body=(b"con", b"tent"))
+        monkeypatch.setattr("brokers.s3.route._is_loopback", lambda _: False)
+        async with Wire(server.place, "b") as wire:
+            await wire.ask("PUT", "key", body=b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    assert [each.headers["x-amz-content-sha256"] for each in server.seen] == [UNSIGNED, UNSIGNED, *[digest] * 3]
+    assert {each.body for each in server.seen} == {b"content"}
