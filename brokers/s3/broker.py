@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from brokers.s3 import archive, refusals
 from brokers.s3 import control as s3_control
-from brokers.s3 import refusals
 from brokers.s3.control import Control, in_thread
 from brokers.s3.filling import fill
 from brokers.s3.listing import listed, server_time
 from brokers.s3.listings import Listings, Moment
 from brokers.s3.names import access_key_of, bucket_of, identity_of
+from brokers.s3.offers import COPY_FORMAT, PLANS, check
 from brokers.s3.places import ExistingBucket, Place, existing_bucket, own_place
 from brokers.s3.reading import VersionGone, entries
 from brokers.s3.settings import S3Settings
@@ -53,13 +54,11 @@ from schemas.brokers import (
     Unbind,
 )
 from schemas.problems import CalqueError, Problem, invalid, not_found, permanent
-from schemas.values import CopyPart, Plan
+from schemas.values import CopyPart
 
 logger = logging.getLogger(__name__)
 
-COPY_FORMAT = "s3-objects"
 OBJECTS_PART = "objects"
-PLANS = (Plan(name="small", description="a versioned bucket of its own on the shared server"),)
 ABANDON_SECONDS = 60.0
 STOPPING_ABANDON_SECONDS = 2.0
 
@@ -117,7 +116,7 @@ class S3Broker(Broker):
 
     async def provision(self, request: Provision, reporter: Reporter) -> Provisioned:
         """A bucket, blank or restored. Half of one, from a run that was cut off, is removed and made anew."""
-        _check(request)
+        check(request)
         bucket = bucket_of(request.service_id)
         tags = await in_thread(self._control.tags, bucket)
         if tags is None or tags.get(_STATE) != "ready":
@@ -185,21 +184,26 @@ class S3Broker(Broker):
         await in_thread(self._control.revoke, identity_of(request.service_id, request.binding_id))
         return Done()
 
-    async def stage_copy(self, _request: StageCopy, _reporter: Reporter) -> Done:
-        """Nothing is copied ahead yet."""
+    async def stage_copy(self, request: StageCopy, reporter: Reporter) -> Done:
+        """What lies in an archive is brought back, if the settings say so: nobody waits yet."""
+        if self._own.archived == "restore":
+            async with self._bucket(request) as (place, bucket, control), Wire(place, bucket) as wire:
+                versions = await listed(wire, versioned=await _versioned(control, request, bucket), before=None)
+                await archive.bring_back(wire, versions, settings=self._own, reporter=reporter)
         return Done()
 
     async def prepare_copy(self, request: PrepareCopy) -> Prepared:
         """A listing of the newest versions, kept on disk."""
-        if found := self._listings.find(request.copy):
-            return found.answer()
+        if known := self._listings.find(request.copy):
+            return known.answer()
         async with self._bucket(request) as (place, bucket, control):
-            versioned = await in_thread(control.look if request.existing else control.versioned, bucket)
+            versioned = await _versioned(control, request, bucket)
             address = f"{place.endpoint}/{bucket}"
             before = await in_thread(self._listings.latest, request.service_id, address) if versioned else None
             async with Wire(place, bucket) as wire:
                 at = await server_time(wire)
-                versions = await listed(wire, versioned=versioned, before=before)
+                found = await listed(wire, versioned=versioned, before=before)
+                versions, left_out = await archive.readable(wire, found, settings=self._own)
         kept = await in_thread(
             self._listings.keep,
             copy=request.copy,
@@ -209,6 +213,7 @@ class S3Broker(Broker):
             versioned=versioned,
             at=at,
             hold_seconds=request.hold_seconds,
+            left_out=left_out,
         )
         return kept.answer()
 
@@ -254,7 +259,7 @@ class S3Broker(Broker):
             return await writer.write_entries(OBJECTS_PART, entries(wire, versions, known=known))
 
     @asynccontextmanager
-    async def _bucket(self, request: PrepareCopy | CopyData) -> AsyncIterator[tuple[Place, str, Control]]:
+    async def _bucket(self, request: StageCopy | PrepareCopy | CopyData) -> AsyncIterator[tuple[Place, str, Control]]:
         """Where the bucket of a data service is, its name, and calls to its server."""
         if request.existing is None:
             await self._require(request.service_id)
@@ -351,6 +356,10 @@ class S3Broker(Broker):
         return tuple(found)
 
 
+async def _versioned(control: Control, request: StageCopy | PrepareCopy, bucket: str) -> bool:
+    return await in_thread(control.look if request.existing else control.versioned, bucket)
+
+
 def _about_existing(problem: Problem) -> Problem:
     if problem.code == "unauthorised":
         return permanent(
@@ -373,17 +382,3 @@ def _description(kind: str, name: str, tags: dict[str, str]) -> ResourceDescript
         name=name,
         labels={**labels, "service_id": service_id},
     )
-
-
-def _check(request: Provision) -> None:
-    if request.type != "objectstore":
-        raise CalqueError(invalid("type", f"S3 offers no {request.type}", "ask for an objectstore"))
-    if request.plan not in {plan.name for plan in PLANS}:
-        offered = ", ".join(plan.name for plan in PLANS)
-        raise CalqueError(invalid("plan", f"there is no plan {request.plan!r}", f"choose one of: {offered}"))
-    if request.parameters:
-        raise CalqueError(invalid("parameters", f"{', '.join(sorted(request.parameters))}: S3 takes none"))
-    if request.restore is not None and request.copy_format != COPY_FORMAT:
-        raise CalqueError(
-            invalid("copy_format", f"{request.copy_format!r} can't be restored here", f"use {COPY_FORMAT}")
-        )

@@ -10,6 +10,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import boto3
@@ -26,6 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 POLICY = "bucket"
+_REMOVERS = 4
+_REMOVED_AT_ONCE = 200
 # No right over versions that are not the newest, nor over versioning itself: a prepared moment relies on them.
 # Only actions that both Amazon and SeaweedFS know; SeaweedFS has no Deny.
 _ACTIONS = (
@@ -168,11 +171,19 @@ class Control:
         uploads = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
         for upload in (found for page in uploads for found in page.get("Uploads", ())):
             self._s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-            objects = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
-            if objects:
-                self._s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        client = self._s3
+
+        def remove(objects: list[dict[str, str]]) -> None:
+            client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+
+        with ThreadPoolExecutor(_REMOVERS, thread_name_prefix="s3-remove") as removers:
+            removing: list[Future[None]] = []
+            for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+                found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+                objects = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+                removing += [removers.submit(remove, some) for some in _batches(objects, _REMOVED_AT_ONCE)]
+            for each in removing:
+                each.result()
 
     # --- identities
 
@@ -292,6 +303,10 @@ def explain(error: BaseException) -> Problem | None:
     if isinstance(error, botocore.exceptions.BotoCoreError):
         return permanent("s3", f"S3: {type(error).__name__}")
     return None
+
+
+def _batches(objects: list[dict[str, str]], most: int) -> Iterator[list[dict[str, str]]]:
+    return (objects[at : at + most] for at in range(0, len(objects), most))
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:

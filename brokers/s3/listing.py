@@ -17,6 +17,7 @@ from brokers.s3.pages import (
     Body,
     Unreadable,
     Version,
+    archive_of,
     following_page,
     objects_page,
     sorted_by_key,
@@ -98,7 +99,7 @@ async def versions_since(wire: Wire, before: Listed) -> list[Version]:
         then = known.get(now.key)
         same = then is not None and (then.size, then.etag, then.modified) == (now.size, now.etag, now.modified)
         if then is not None and same and then.kept and _instant(now.modified) < settled:
-            found.append(then)
+            found.append(then._replace(archive=now.archive))  # rules move objects, which changes nothing else
         else:
             changed.append(now)
     if len(changed) > CHANGED_SHARE * (len(found) + len(changed)):
@@ -130,7 +131,8 @@ async def _newest(wire: Wire, version: Version) -> Version | None:
     told = headers.get("last-modified", "")
     modified = version.modified if _instant(version.modified) == _instant(told) else told
     name = headers.get("x-amz-version-id", "null")
-    return Version(version.key, name, int(headers.get("content-length", "0")), headers.get("etag", ""), modified)
+    size, archive = int(headers.get("content-length", "0")), archive_of(headers.get("x-amz-storage-class", ""))
+    return Version(version.key, name, size, headers.get("etag", ""), modified, archive)
 
 
 def _instant(modified: str) -> float:

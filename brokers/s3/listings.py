@@ -40,11 +40,12 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     expires: float = 0.0
     listing: str = ""
     size: int = 0
+    left_out: tuple[str, ...] = ()
     lost: str = ""
 
     def answer(self) -> Prepared:
         """What was answered when it was prepared."""
-        return Prepared(moment=self.moment, level=self.level, estimated_bytes=self.size)
+        return Prepared(moment=self.moment, level=self.level, estimated_bytes=self.size, left_out=self.left_out)
 
 
 class Listed(NamedTuple):
@@ -130,6 +131,7 @@ class Listings:
         versioned: bool,
         at: float,
         hold_seconds: float,
+        left_out: tuple[str, ...] = (),
     ) -> Moment:
         """Fix the moment of ``copy``, whose list was begun ``at`` by the server's clock. ``bucket`` is its address: an
         attached data service may get another one. Raises ``moment_lost`` when the moment was discarded meanwhile."""
@@ -153,6 +155,7 @@ class Listings:
                 expires=now + hold_seconds,
                 listing=digest,
                 size=sum(version.size for version in versions),
+                left_out=left_out,
             )
             self._save(moment)
             latest = _Latest(service_id, digest, at)

@@ -13,6 +13,8 @@ Body = bytes | bytearray
 MANGLED = "\ufffd"
 """What stands for a character that XML can't hold, in a listing whose keys are not quoted."""
 _DIGITS = 20
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _LISTING = re.compile(r"List\w*Result")
 
 
@@ -23,13 +25,19 @@ class Unreadable(ValueError):
 class Version(NamedTuple):
     """The newest version of one object. ``version`` is ``null`` for one that was made while the bucket kept none, and
     empty in a bucket that keeps none now: then ``etag`` tells whether it is still the same. ``modified`` is as the
-    server spells it."""
+    server spells it. ``archive`` is the storage class of what can't be read as it is."""
 
     key: str
     version: str
     size: int
     etag: str = ""
     modified: str = ""
+    archive: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """How a request names this version."""
+        return {"versionId": self.version} if self.kept else {}
 
     @property
     def kept(self) -> bool:
@@ -88,6 +96,19 @@ def parts_of(tags: Sequence[str]) -> bytes:
         part = Xml.SubElement(root, "Part")
         Xml.SubElement(part, "PartNumber").text = str(number)
         Xml.SubElement(part, "ETag").text = tag
+    return Xml.tostring(root)
+
+
+def archive_of(storage_class: str) -> str:
+    """The storage class, if it is one whose objects have to be brought back before they are read."""
+    return storage_class if storage_class in _ARCHIVES else ""
+
+
+def restore_request(*, days: int, tier: str) -> bytes:
+    """What asks for an archived object to be brought back for some days."""
+    root = Xml.Element("RestoreRequest", xmlns=_NAMESPACE)
+    Xml.SubElement(root, "Days").text = str(days)
+    Xml.SubElement(Xml.SubElement(root, "GlacierJobParameters"), "Tier").text = tier
     return Xml.tostring(root)
 
 
@@ -150,4 +171,11 @@ def _version(fields: dict[str, str], version: str) -> Version:
     size = fields.get("Size", "0")
     if not (size.isascii() and size.isdigit() and len(size) < _DIGITS):
         raise Unreadable(f"a listing of S3 has an object of size {size[:40]}")
-    return Version(fields["Key"], version, int(size), fields.get("ETag", ""), fields.get("LastModified", ""))
+    return Version(
+        fields["Key"],
+        version,
+        int(size),
+        fields.get("ETag", ""),
+        fields.get("LastModified", ""),
+        archive_of(fields.get("StorageClass", "")),
+    )

@@ -200,7 +200,11 @@ async def _metadata(wire: Wire, version: Version, answer: Answer) -> dict[str, s
     found = attributes.of_answer(answer.headers)
     if answer.headers.get("x-amz-tagging-count", "0") != "0":
         query = {"tagging": "", **({"versionId": version.version} if version.kept else {})}
-        found[attributes.TAGS] = attributes.tagged(tags_of((await wire.ask("GET", version.key, query=query)).body))
+        try:
+            tags = await wire.ask("GET", version.key, query=query)
+        except Refused as error:
+            raise _failure(version, error) from None
+        found[attributes.TAGS] = attributes.tagged(tags_of(tags.body))
     found[attributes.MARK] = version.mark
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ _KEYS = frozenset(
 _CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _REGION = frozenset({"PermanentRedirect", "301", "AuthorizationHeaderMalformed"})
 _PROXY_WANTS = 407
+_KMS = re.compile(r"\bkms\b", re.IGNORECASE)
+_OWN_KEY = re.compile(r"Server Side Encryption.*(?:correct parameters|customer)|SSE-C\b", re.IGNORECASE | re.DOTALL)
 
 
 class Refused(Exception):
@@ -85,6 +88,12 @@ def explain(error: BaseException) -> Problem | None:
         )
     if error.status == _PROXY_WANTS:
         return permanent("proxy", "the proxy of HTTP_PROXY wants another user or password", field="HTTP_PROXY")
+    if error.code in _KEYS and _KMS.search(error.message):
+        return permanent(
+            "unauthorised",
+            f"S3: {error}",
+            remedy="let the access key use the KMS key that the object is encrypted with: kms:Decrypt",
+        )
     if error.code in _KEYS:
         return permanent(
             "unauthorised",
@@ -103,6 +112,12 @@ def explain(error: BaseException) -> Problem | None:
             f"the endpoint is no S3 API: it points elsewhere{where}",
             field="endpoint",
             remedy="set endpoint to the address of the S3 API itself: keys are not sent on",
+        )
+    if error.status == 400 and _OWN_KEY.search(error.message):
+        return permanent(
+            "own_key",
+            f"{error.asked}: it is encrypted with a key that its owner sends along (SSE-C) and S3 does not keep",
+            remedy="a bucket with such objects can't be copied: write them anew with a key of the server's",
         )
     if error.code == "InvalidObjectState":
         return permanent(

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
-from brokers.s3.pages import parts_of, upload_id
+from brokers.s3.answers import Answer
+from brokers.s3.pages import error_of, parts_of, upload_id
 from brokers.s3.refusals import Refused, Unreachable, refusal
 from brokers.s3.wire import Wire
 from brokers.sdk.digests import Buffer
 
 ABANDON_SECONDS = 2.0
+COMPLETIONS = 3
+LATE = frozenset({"InternalError", "SlowDown", "ServiceUnavailable"})
+"""What an upload may still be completed after."""
 
 
 class Row(Protocol):
@@ -87,11 +91,7 @@ class Upload:
 
     async def _complete(self) -> str:
         try:
-            tags = [await part for part in self._sent]
-            answer = await self._row.wire.ask("POST", self._key, query=self._query, body=parts_of(tags))
-            # It may turn out later than the head of the answer that it can't be done.
-            if b"<Error" in answer.body:
-                raise refusal(answer, f"completing {self._key}")
+            answer = await self._asked_for([await part for part in self._sent])
         except Refused as error:
             if error.code == "NoSuchUpload" and await self._is_there():
                 return ""  # it was completed, and the answer to that was lost
@@ -101,6 +101,17 @@ class Upload:
             await self.abandon()
             raise
         return answer.headers.get("etag", "")
+
+    async def _asked_for(self, tags: list[str]) -> Answer:
+        for left in reversed(range(COMPLETIONS)):
+            answer = await self._row.wire.ask("POST", self._key, query=self._query, body=parts_of(tags))
+            # It may turn out later than the head of the answer that it can't be done.
+            if b"<Error" not in answer.body:
+                return answer
+            late = error_of(answer.body)[0] in LATE
+            if left == 0 or not late:
+                raise refusal(answer._replace(status=500 if late else 400), f"completing {self._key}")
+        raise RuntimeError("an upload is completed at least once")
 
     async def _is_there(self) -> bool:
         """Nobody but us writes into the bucket, so its size tells."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import botocore.config
 import botocore.exceptions
 
 from brokers.repository.objects import ObjectMissing
-from brokers.s3_repository.problems import Place, Refusal, no_keys, problem_of, server_time, unreachable
+from brokers.s3_repository.problems import Place, Refusal, no_keys, no_object_lock, problem_of, server_time, unreachable
 from brokers.s3_repository.settings import BucketSection
 from schemas.problems import CalqueError
 
@@ -27,6 +27,9 @@ _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412"})
 _NO_CONDITIONS = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest", "501"})
 _PAST_THE_END = frozenset({"InvalidRange", "416"})
+_NO_LOCKS = frozenset({"ObjectLockConfigurationNotFoundError", "NotImplemented", "InvalidRequest", "404", "501"})
+_NO_RETENTION = frozenset({"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest"})
+_LOCKED = frozenset({"AccessDenied", "403", "ObjectLocked", "InvalidRequest", "MethodNotAllowed"})
 _BROKEN_BODY = (
     botocore.exceptions.IncompleteReadError,
     botocore.exceptions.ReadTimeoutError,
@@ -74,6 +77,13 @@ class Listed(NamedTuple):
     key: str
     size: int
     modified: float
+
+
+class ObjectVersion(NamedTuple):
+    """One version of an object; ``marker``: of one that was deleted."""
+
+    id: str
+    marker: bool
 
 
 class Upload(NamedTuple):
@@ -204,12 +214,66 @@ class Bucket:
         wish = {"Days": days, "GlacierJobParameters": {"Tier": tier}}
         return self._tolerate({"RestoreAlreadyInProgress"}, "restore_object", {"Key": key, "RestoreRequest": wish})
 
+    # --- locks of objects
+
+    def check_locks(self) -> None:
+        """Raises :class:`CalqueError` unless the bucket was made for locks of objects."""
+        try:
+            answer = self._ask("get_object_lock_configuration", {}, expected=_NO_LOCKS)
+        except _Refused:
+            answer = {}
+        if answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
+            raise CalqueError(no_object_lock(self._place))
+
+    def kept_until(self, key: str, *, version: str | None = None) -> datetime | None:
+        """Until when a version of an object is locked, if it is; the newest one if none is named."""
+        request = {"Key": key} if version is None else {"Key": key, "VersionId": version}
+        try:
+            answer = self._ask("get_object_retention", request, expected=_NO_RETENTION | _MISSING)
+        except _Refused as error:
+            if error.code in _MISSING:
+                raise ObjectMissing(key) from None
+            return None
+        until: datetime | None = answer.get("Retention", {}).get("RetainUntilDate")
+        return until
+
+    def keep(self, key: str, *, mode: str, until: datetime) -> None:
+        """Lock an object."""
+        retention = {"Mode": mode, "RetainUntilDate": until}
+        try:
+            self._ask("put_object_retention", {"Key": key, "Retention": retention}, expected=_MISSING)
+        except _Refused:
+            raise ObjectMissing(key) from None
+
+    def versions(self, key: str) -> Sequence[ObjectVersion]:
+        """All versions of one object, the newest first."""
+        found: list[ObjectVersion] = []
+        request: dict[str, Any] = {"Prefix": key}
+        while True:
+            answer = self._ask("list_object_versions", request)
+            for marker, lines in ((True, "DeleteMarkers"), (False, "Versions")):
+                found += [
+                    ObjectVersion(each["VersionId"], marker) for each in answer.get(lines, ()) if each["Key"] == key
+                ]
+            if not answer.get("IsTruncated") or answer.get("NextKeyMarker", "") > key:
+                return found
+            request["KeyMarker"] = answer["NextKeyMarker"]
+            request["VersionIdMarker"] = answer.get("NextVersionIdMarker", "")
+
+    def delete_version(self, key: str, version: str) -> bool:
+        """Remove one version of an object for good; whether the endpoint lets us."""
+        return self._tolerate(_LOCKED, "delete_object", {"Key": key, "VersionId": version})
+
     # --- requests
 
     def _create(self) -> None:
         region = self._section.region
-        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        self._tolerate({"BucketAlreadyOwnedByYou"}, "create_bucket", where)
+        request: dict[str, Any] = {}
+        if region != "us-east-1":
+            request["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        if self._section.object_lock is not None:
+            request["ObjectLockEnabledForBucket"] = True
+        self._tolerate({"BucketAlreadyOwnedByYou"}, "create_bucket", request)
 
     def _write(self, operation: str, request: Mapping[str, Any], *, only_new: bool) -> None:
         if not only_new:

@@ -25,6 +25,11 @@ RIGHTS = (
     "s3:ListBucket on the bucket; s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload on its objects"
 )
 
+LOCK_RIGHTS = (
+    "with object_lock also s3:GetBucketObjectLockConfiguration and s3:ListBucketVersions on the bucket, "
+    "s3:GetObjectRetention, s3:PutObjectRetention and s3:DeleteObjectVersion on its objects"
+)
+
 
 class Refusal(NamedTuple):
     """An error answer: its code (the status where there is no body), status, message, headers, and what was asked."""
@@ -90,6 +95,26 @@ def problem_of(refusal: Refusal, place: Place, *, now: float) -> Problem:
     if code in BUSY or refusal.status >= 500 or refusal.status == 429:
         return temporary("unavailable", f"S3: {message}", retry_after_seconds=RETRY_SECONDS)
     return permanent("s3", f"S3: {refusal.operation}: {message}")
+
+
+def may_not_delete(name: str) -> Problem:
+    """A version of an object stays, and no lock is the cause."""
+    return permanent(
+        "unauthorised",
+        f"S3 doesn't let these keys delete a version of {name}",
+        field="bucket.access_key_file",
+        remedy=f"grant {RIGHTS}; {LOCK_RIGHTS}",
+    )
+
+
+def no_object_lock(place: Place) -> Problem:
+    """Objects can't be locked in this bucket."""
+    return permanent(
+        "no_object_lock",
+        f"the bucket {place.bucket} at {place.endpoint} does not lock objects",
+        field="bucket.object_lock",
+        remedy="name a bucket that was made with Object Lock, or leave object_lock out",
+    )
 
 
 def unreachable(place: Place, cause: str) -> Problem:

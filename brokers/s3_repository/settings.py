@@ -22,6 +22,8 @@ class BucketSection(Section):
     Without key files the keys come from where Amazon's SDK looks for them: the environment, its own files, the
     machine's role. ``storage_class`` is for packs alone: what is small and read often stays in the bucket's own.
     ``addressing`` says where requests name the bucket: in the path, or (``virtual``) in the host.
+    ``object_lock`` has the bucket itself keep the packs and manifests of images whose copies ``retention`` locks, in
+    this mode: nobody can delete them before their time, with ``GOVERNANCE`` nobody without a right of its own.
     ``restore_days`` and ``restore_tier`` are asked for when a pack has to be brought back from an archive.
     """
 
@@ -35,6 +37,7 @@ class BucketSection(Section):
     secret_key_file: Path | None = None
     ca_file: Path | None = None
     storage_class: str | None = Field(default=None, pattern=r"^[A-Z0-9_-]{1,40}$")
+    object_lock: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
     restore_days: int = Field(default=3, ge=1, le=30)
     restore_tier: Literal["Expedited", "Standard", "Bulk"] = "Standard"
 

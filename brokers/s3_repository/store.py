@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from functools import partial
 
 from brokers.repository.format1.packs import PACKS
-from brokers.repository.objects import ObjectExists, ObjectMissing, StoredObject
+from brokers.repository.objects import ObjectExists, ObjectMissing, ObjectRetained, StoredObject
 from brokers.s3_repository.bucket import Archived, Bucket, Racing, Taken, Unconditional, Upload
-from brokers.s3_repository.problems import archived
+from brokers.s3_repository.problems import archived, may_not_delete
 from brokers.s3_repository.settings import BucketSection
 from brokers.sdk.errors import temporary_error
 from schemas.problems import CalqueError
@@ -40,7 +43,8 @@ logger = logging.getLogger(__name__)
 
 
 class S3Store:
-    """Objects below the prefix of a bucket. Implements :class:`brokers.repository.objects.ObjectStore`."""
+    """Objects below the prefix of a bucket. Implements :class:`brokers.repository.objects.ObjectStore`, and
+    :class:`brokers.repository.retention.RetainingStore` where the bucket locks objects."""
 
     def __init__(self, section: BucketSection) -> None:
         self._section = section
@@ -54,6 +58,8 @@ class S3Store:
     def check(self) -> None:
         """Raises :class:`CalqueError` unless the bucket answers and the keys may use it."""
         self._bucket.check()
+        if self.retains:
+            self._bucket.check_locks()
 
     @property
     def conditional(self) -> bool:
@@ -111,7 +117,41 @@ class S3Store:
                 yield StoredObject(line.key[start:], line.size, line.modified)
 
     def delete(self, name: str) -> None:
+        if self.retains:
+            self._delete_versions(name)
+            return
         self._bucket.delete(self._root + name)
+
+    @property
+    def retains(self) -> bool:
+        """Whether the bucket itself locks objects, as the settings have it."""
+        return self._section.object_lock is not None
+
+    def retain(self, names: Iterable[str], *, until: str) -> None:
+        """See :class:`brokers.repository.retention.RetainingStore`. Raises :class:`ObjectMissing`."""
+        # Whole seconds, as S3 has them: the next one.
+        moment = datetime.fromtimestamp(math.ceil(datetime.fromisoformat(until).timestamp()), UTC)
+        for _ in self._pool.map(partial(self._retain, until=moment), names):
+            continue
+
+    def _retain(self, name: str, *, until: datetime) -> None:
+        key, mode = self._root + name, self._section.object_lock
+        if mode is None:
+            return
+        there = self._bucket.kept_until(key)
+        if there is None or there < until:
+            self._bucket.keep(key, mode=mode, until=until)
+
+    def _delete_versions(self, name: str) -> None:
+        """A bucket that locks objects keeps versions: what is only marked as deleted would stay for ever."""
+        key = self._root + name
+        for version in self._bucket.versions(key):
+            if self._bucket.delete_version(key, version.id):
+                continue
+            until = None if version.marker else self._bucket.kept_until(key, version=version.id)
+            if until is not None:
+                raise ObjectRetained(f"{name} is locked until {until.isoformat()}")
+            raise CalqueError(may_not_delete(name))
 
     def free_bytes(self) -> int | None:
         """Not known: S3 tells nobody."""

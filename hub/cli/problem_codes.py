@@ -55,6 +55,12 @@ ENVIRONMENT: dict[str, Code] = {
     ),
     "full": Code("A disk is full, or too many files are open.", "Free room; `calque doctor` says where."),
     "archived": Code("Data of a copy lies in an archive and is being brought back.", "Wait, for hours with some."),
+    "no_object_lock": Code(
+        "The bucket of a repository was not made with Object Lock.", "Name one that was, or leave object_lock out."
+    ),
+    "own_key": Code(
+        "An object is encrypted with a key that S3 does not keep (SSE-C).", "Write it anew with a key of the server's."
+    ),
     "clock_skew": Code("The clocks of two machines differ too much.", "Set them; let NTP keep them."),
     "storage": Code("The repository's file system refuses.", "See the message; free room, or make it writable."),
     "busy": Code("Somebody else works on the same thing.", _WAIT),

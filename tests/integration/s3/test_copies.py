@@ -4,17 +4,23 @@ import asyncio
 import hashlib
 import io
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
+from brokers.repository.errors import RepositoryError
+from brokers.s3.names import bucket_of
 from bus.connection import Bus
 from schemas.brokers import CopyGrant, DataServiceHealth, Health, PrepareCopy, Prepared, Provisioned
 from schemas.ids import new_id
 from tests.integration.broker_process import eventually
 from tests.integration.filesystem.site import Site
 from tests.integration.s3.services import S3
+from tests.patience import patience
 from tests.servers import NatsServer, run_s3
 
 RANDOM = random.Random(3)
@@ -244,3 +250,50 @@ async def test_cancelling_a_copy_and_another_try(broker: S3, repository: Site) -
     assert (await broker.cancel(request.id)).state in ("cancelled", "succeeded")
     copied = await broker.copy("try", "copy-try", repository.open_write("copy-try"))
     assert copied.parts[0].entries == len(DOCUMENTS)
+
+
+@pytest.mark.full
+async def test_cancelling_in_the_middle_ends_it_and_leaves_nothing(broker: S3, repository: Site) -> None:
+    """At this rate it would go on for longer than the test waits."""
+    slow = 50_000
+    await broker.provision("middle")
+    app = await broker.bucket("middle")
+    await app.fill({"a": b"first", "big": RANDOM.randbytes(1 << 20) * 18, "z": b"last"})
+    await broker.prepare("middle", "copy-middle", hold_seconds=600)
+    grant = msgspec.structs.replace(repository.open_write("copy-middle"), bytes_per_second=slow)
+    copy = broker.copy_request("middle", "copy-middle", grant)
+    assert (await broker.begin("copy", copy)).state == "running"
+    await until(lambda: some_done(broker, copy.id), what="the copy is under way")
+    assert (await broker.cancel(copy.id)).state == "cancelled"
+    with pytest.raises(RepositoryError):
+        repository.repository.commit("copy-middle")
+
+    await broker.copy("middle", "copy-middle", repository.open_write("copy-middle"))
+    repository.repository.commit("copy-middle")
+    grant = msgspec.structs.replace(repository.open_read("copy-middle"), bytes_per_second=slow)
+    restore = broker.provision_request("middle-2", restore=grant)
+    assert (await broker.begin("provision", restore)).state == "running"
+    admin = broker.as_admin(bucket_of("middle-2"))
+    await until(lambda: asyncio.to_thread(_has_objects, admin.client, admin.name), what="the first object is there")
+    assert (await broker.cancel(restore.id)).state == "cancelled"
+    assert await broker.describe("middle-2") == ()
+    assert admin.name not in {each["Name"] for each in admin.client.list_buckets()["Buckets"]}
+
+
+async def until(holds: Callable[[], Awaitable[bool]], *, what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + patience(60)
+    while not await holds():
+        assert asyncio.get_running_loop().time() < deadline, f"never: {what}"
+        await asyncio.sleep(0.02)
+
+
+async def some_done(broker: S3, id: str) -> bool:
+    progress = (await broker.status(id)).progress
+    return progress is not None and progress.done > 0
+
+
+def _has_objects(admin: Any, bucket: str) -> bool:
+    try:
+        return bool(admin.list_objects_v2(Bucket=bucket).get("Contents"))
+    except ClientError:
+        return False

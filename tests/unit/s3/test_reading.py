@@ -109,6 +109,13 @@ async def test_a_version_that_is_gone() -> None:
             await read(server, [Version("a", "v1", 3, ETAG)])
 
 
+async def test_an_object_that_goes_before_its_tags_are_read() -> None:
+    gone = answer(b"<Error><Code>NoSuchVersion</Code></Error>", "404 Not Found")
+    async with scripted(found(b"abc", "x-amz-tagging-count: 1"), [gone]) as server:
+        with pytest.raises(VersionGone, match="'a' is gone"):
+            await read(server, [Version("a", "v1", 3, ETAG)])
+
+
 @pytest.mark.usefixtures("_one_at_a_time")
 async def test_a_connection_that_breaks_in_the_row_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("brokers.s3.wire.BACKOFF_SECONDS", 0.0)

@@ -91,6 +91,40 @@ async def test_an_object_in_an_archive_is_named() -> None:
     assert "old/one" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "message", "problem", "remedy"),
+    [
+        (
+            "InvalidRequest",
+            "400 Bad Request",
+            "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to"
+            " retrieve the object.",
+            "own_key",
+            "write them anew",
+        ),
+        (
+            "AccessDenied",
+            "403 Forbidden",
+            "User: u is not authorized to perform: kms:Decrypt on resource: r",
+            "unauthorised",
+            "kms:Decrypt",
+        ),
+    ],
+)
+async def test_encryption_that_keeps_us_out_is_named(
+    code: str, status: str, message: str, problem: str, remedy: str
+) -> None:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    async with scripted([answer(body, status)]) as server, Wire(server.place, "b") as wire:
+        with pytest.raises(Refused) as refused:
+            await wire.ask("GET", "secret/one")
+    found = explain(refused.value)
+    assert found is not None
+    assert (found.code, found.temporary) == (problem, False)
+    assert "secret/one" in found.message
+    assert remedy in str(found.remedy)
+
+
 async def test_a_server_that_never_answers_is_away() -> None:
     async with scripted(*[[None]] * 5) as server, Wire(server.place, "b") as wire:
         with pytest.raises(Unreachable) as away:

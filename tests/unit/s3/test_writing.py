@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from brokers.s3 import attributes
-from brokers.s3.refusals import Refused
+from brokers.s3.refusals import Refused, explain
 from brokers.s3.signing import UNSIGNED
 from brokers.s3.wire import Wire
 from brokers.s3.writing import Small, Writing
@@ -68,6 +68,34 @@ async def test_an_upload_whose_completion_was_not_heard_of(length: int, there: b
             with pytest.raises(Refused, match="NoSuchUpload"):
                 await write(server, OF_ONE_PART)
     assert [each.line.split(" ")[0] for each in server.seen[4:]] == (["HEAD"] if there else ["HEAD", "DELETE"])
+
+
+@pytest.mark.parametrize(
+    ("code", "times", "temporary"), [("InternalError", 3, True), ("SlowDown", 3, True), ("InvalidPart", 1, False)]
+)
+async def test_a_completion_that_fails_behind_the_head_of_its_answer(code: str, times: int, temporary: bool) -> None:
+    late = answer(f"\n\n<Error><Code>{code}</Code><Message>sorry</Message></Error>".encode())
+    script: list[list[bytes | None]] = [
+        [BEGUN],
+        [PART],
+        *([late] for _ in range(times)),
+        [answer(b"", "204 No Content")],
+    ]
+    async with scripted(*script) as server:
+        with pytest.raises(Refused) as refused:
+            await write(server, OF_ONE_PART)
+    assert server.seen[-1].line.startswith("DELETE ")
+    problem = explain(refused.value)
+    assert problem is not None
+    assert problem.temporary == temporary
+    assert "sorry" in problem.message
+
+
+async def test_a_completion_that_succeeds_at_another_try() -> None:
+    late = answer(b"<Error><Code>InternalError</Code><Message>sorry</Message></Error>")
+    async with scripted([BEGUN], [PART], [late], [DONE]) as server:
+        await write(server, OF_ONE_PART)
+    assert len(server.seen) == 4
 
 
 async def test_metadata_that_no_header_can_hold_are_refused_by_the_name_of_their_object() -> None:
