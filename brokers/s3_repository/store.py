@@ -38,6 +38,7 @@ PARTS_AT_ONCE = 4
 ABANDONED_SECONDS = 24 * 3600.0
 RACE_ATTEMPTS = 6
 RACE_SECONDS = 0.25
+PASSING_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ class S3Store:
         """See :class:`brokers.repository.retention.RetainingStore`. Raises :class:`ObjectMissing`."""
         # Whole seconds, as S3 has them: the next one.
         moment = datetime.fromtimestamp(math.ceil(datetime.fromisoformat(until).timestamp()), UTC)
+        if moment.timestamp() <= self.now() + PASSING_SECONDS:
+            return  # it has passed, or has when S3 is asked: no object is locked until then
         for _ in self._pool.map(partial(self._retain, until=moment), names):
             continue
 

@@ -81,7 +81,8 @@ async def test_the_bucket_keeps_what_is_locked_and_lets_go_of_it_afterwards(lock
         store.put("packs/free", b"3")
         store.retain(["packs/long"], until=told(now + timedelta(hours=2)))
         store.retain(["packs/long"], until=told(now + timedelta(hours=1)))
-        store.retain(["packs/short"], until=told(now))
+        store.retain(["packs/short"], until=told(datetime.now(UTC) + timedelta(seconds=6)))
+        store.retain(["packs/free"], until=told(now))
 
     await asyncio.to_thread(long_and_short)
     until = await asyncio.to_thread(locks.locked, "packs/long")
@@ -111,7 +112,7 @@ async def test_the_bucket_keeps_what_is_locked_and_lets_go_of_it_afterwards(lock
         # Nothing stays that would only be marked as deleted.
         assert await asyncio.to_thread(locks.versions, name) == []
     with pytest.raises(ObjectMissing):
-        await asyncio.to_thread(store.retain, ["packs/free"], until=told(now))
+        await asyncio.to_thread(store.retain, ["packs/free"], until=told(now + timedelta(hours=2)))
 
 
 async def test_a_bucket_that_locks_nothing_is_refused_by_the_name_of_its_setting(s3_server: RunningS3) -> None:

@@ -17,7 +17,6 @@ from brokers.s3.names import bucket_of
 from bus.connection import Bus
 from schemas.brokers import CopyGrant, DataServiceHealth, Health, PrepareCopy, Prepared, Provisioned
 from schemas.ids import new_id
-from tests.integration.broker_process import eventually
 from tests.integration.filesystem.site import Site
 from tests.integration.s3.services import S3
 from tests.patience import patience
@@ -187,18 +186,13 @@ async def test_a_broker_killed_in_a_restore_begins_it_anew(own_broker: S3, repos
     await app.fill(DOCUMENTS)
     grant = await save(own_broker, repository, "killed", "copy-killed")
     request = own_broker.provision_request("killed-2", restore=grant)
-    await own_broker.begin("provision", request)
-    admin = own_broker.as_admin((await own_broker.provision("killed")).resource["bucket"]).client
-
-    def begun() -> bool:
-        return len(admin.list_buckets()["Buckets"]) > 0 and any(
-            _objects(admin, bucket["Name"])
-            for bucket in admin.list_buckets()["Buckets"]
-            if _making(admin, bucket["Name"])
-        )
-
-    await eventually(begun, seconds=10, what="the restore has begun")
+    # So slow that it is still in the middle when it is killed.
+    slow = msgspec.structs.replace(request, restore=msgspec.structs.replace(grant, bytes_per_second=2_000))
+    await own_broker.begin("provision", slow)
+    admin = own_broker.as_admin(bucket_of("killed-2"))
+    await until(lambda: asyncio.to_thread(_has_objects, admin.client, admin.name), what="the restore has begun")
     await own_broker.kill()
+    assert _making(admin.client, admin.name)
     await own_broker.start()
     await own_broker.run("provision", request, Provisioned)
     assert await (await own_broker.bucket("killed-2")).content() == DOCUMENTS
@@ -234,10 +228,6 @@ def _making(admin: object, bucket: str) -> bool:
     except ClientError:
         return False
     return {"Key": "calque.state", "Value": "making"} in tags
-
-
-def _objects(admin: object, bucket: str) -> bool:
-    return bool(admin.list_objects_v2(Bucket=bucket).get("Contents"))  # type: ignore[attr-defined]
 
 
 async def test_cancelling_a_copy_and_another_try(broker: S3, repository: Site) -> None:

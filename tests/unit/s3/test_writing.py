@@ -74,11 +74,11 @@ async def test_an_upload_whose_completion_was_not_heard_of(length: int, there: b
     ("code", "times", "temporary"), [("InternalError", 3, True), ("SlowDown", 3, True), ("InvalidPart", 1, False)]
 )
 async def test_a_completion_that_fails_behind_the_head_of_its_answer(code: str, times: int, temporary: bool) -> None:
-    late = answer(f"\n\n<Error><Code>{code}</Code><Message>sorry</Message></Error>".encode())
+    late: list[bytes | None] = [answer(f"\n\n<Error><Code>{code}</Code><Message>sorry</Message></Error>".encode())]
     script: list[list[bytes | None]] = [
         [BEGUN],
         [PART],
-        *([late] for _ in range(times)),
+        *[late] * times,
         [answer(b"", "204 No Content")],
     ]
     async with scripted(*script) as server:
@@ -144,7 +144,8 @@ async def test_a_small_object_that_is_refused_ends_all_of_them() -> None:
             await writing.put_small([Small("a", {}, b"a", nothing)])
             await writing.put_small([Small("b", {}, b"b", nothing)])
 
-    async with scripted(*[[answer(body, "403 Forbidden")]] * 9) as server:
+    refused: list[bytes | None] = [answer(body, "403 Forbidden")]
+    async with scripted(*[refused] * 9) as server:
         with pytest.raises(Refused, match=r"PUT [ab]: no"):
             await write_both(server)
 
