@@ -123,8 +123,8 @@ async def test_small_objects_are_sent_over_connections_that_are_kept_and_tried_a
     def small(key: str) -> Small:
         return Small(key, {"n": key}, key.encode(), lambda: sent.append(key))
 
-    script: list[list[bytes | None]] = [[answer(b"")], [answer(b"", "503 Slow Down")], [None], *[[answer(b"")]] * 4]
-    async with scripted(*script) as server:
+    taken: list[bytes | None] = [answer(b"")]
+    async with scripted(taken, [answer(b"", "503 Slow Down")], [None], *[taken] * 4) as server:
         async with Wire(server.place, "b") as wire, Writing(wire) as writing:
             await writing.put_small([small("a")])
             await writing.put_small([small("b")])
