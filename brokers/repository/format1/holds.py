@@ -153,6 +153,15 @@ class Holds:
             self._announced.clear()
             self._present.clear()
 
+    def release_own(self) -> None:
+        """Lets go of what was held through this object alone: the copy may be open besides."""
+        with self._lock:
+            for name in self._names:
+                self._objects.delete(name)
+            self._names.clear()
+            self._announced.clear()
+            self._present.clear()
+
     def _hold_existing(self, packs: Iterable[bytes]) -> None:
         asked = set(packs)
         self._put(asked)

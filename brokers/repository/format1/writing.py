@@ -207,7 +207,7 @@ class Writing:
                 self._commits.delete([found.name if there else name])
             return there
         finally:
-            opened.holds.release()
+            opened.holds.release_own()
 
     def _parts_of(self, opened: OpenCopy) -> tuple[Part, ...]:
         if opened.record.parts:

@@ -348,6 +348,18 @@ def test_any_story_in_a_directory() -> None:
     tell(StoryInADirectory, stories=8, deeds=20)
 
 
+def test_a_repair_let_go_of_what_an_open_copy_holds_that_another_process_had_committed_meanwhile() -> None:
+    story = Story()
+    try:
+        story.save("north", "c1", None, None, None)
+        story.tidy("south", "repair", None, None)
+        story.delete("north", "c1", None, None)
+        story.tidy("north", "collect", None, None)
+        story.commit("south", "c1", None, None)
+    finally:
+        story.teardown()
+
+
 @pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_many_stories_in_memory() -> None:
