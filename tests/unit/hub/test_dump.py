@@ -45,6 +45,10 @@ def tables(state: Projections) -> dict[str, Any]:
         ("apps.by_name", state.apps.by_name),
     ):
         found[name] = {value: sorted(keys) for value, keys in index.items()}
+    found["sites.brokers_at"] = {
+        site: sorted(state.sites.brokers_at(site), key=lambda row: (row.registered.kind, row.registered.name))
+        for site, _ in state.sites.brokers
+    }
     return found
 
 
