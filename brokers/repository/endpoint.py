@@ -24,7 +24,7 @@ from brokers.repository.errors import CopyNotFound, InvalidPart, KeptGone
 from brokers.repository.kept import earlier, keep_whole, known_pieces, unfit_by
 from brokers.repository.manifest import Part
 from brokers.repository.near import ReceivedFile, ReceivedFiles
-from brokers.repository.near_sending import send_part
+from brokers.repository.near_sending import send_part, until_sent
 from brokers.repository.opened import ChunkLayout, CopyRepository
 from brokers.repository.summaries import copy_part
 from brokers.repository.tokens import Claims, Purpose, TokenKey, TokenRefused
@@ -270,15 +270,8 @@ class Endpoint:
             if stream is not None:
                 stream.close()
             raise InvalidPart("there is no connection for it, or it has no entries", copy=copy, part=part.name)
-        sending = asyncio.ensure_future(
-            self._run(partial(send_part, self._repository, stream.connection, copy=copy, part=part))
-        )
-        try:
-            await asyncio.shield(sending)
-        finally:
-            stream.end()
-            await asyncio.wait({sending})
-            stream.close()
+        sending = partial(send_part, self._repository, stream.connection, copy=copy, part=part)
+        await until_sent(stream, self._run(sending))
         return web.Response(status=204)
 
     async def _get_known(self, request: web.Request) -> web.StreamResponse:

@@ -9,14 +9,16 @@ import socket
 import stat
 import threading
 from contextlib import suppress
+from typing import NamedTuple
 
 from brokers.repository.placed import PassedBytes
-from brokers.sdk.near import HANDLE_BYTES, count_bytes, files_address
+from brokers.sdk.near import HANDLE_BYTES, count_bytes, files_address, user_of
 
 RECEIVE_SECONDS = 10.0
 CLAIM_SECONDS = 60.0
 """How long a file waits for the request that speaks of it."""
 MOST_WAITING = 64
+"""Of one user: anybody on this machine may connect, and nobody takes the place of others."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +64,21 @@ class ReceivedStream:
         self.connection.close()
 
 
+class _Waiting(NamedTuple):
+    """What came, and the user who sent it."""
+
+    user: int
+    what: ReceivedFile | ReceivedStream
+
+
 class ReceivedFiles:
     """Files that wait for the requests that speak of them, and connections that wait for what is to be read."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
-        self._receiving: set[asyncio.Task[None]] = set()
-        self._waiting: dict[str, ReceivedFile | ReceivedStream] = {}
+        self._receiving: dict[asyncio.Task[None], int] = {}
+        self._waiting: dict[str, _Waiting] = {}
 
     def start(self, name: str) -> None:
         """Listens below the name. Raises OSError."""
@@ -99,57 +108,61 @@ class ReceivedFiles:
     def take(self, handle: str) -> ReceivedFile | None:
         """The file of this handle, once."""
         found = self._waiting.get(handle)
-        if not isinstance(found, ReceivedFile):
+        if found is None or not isinstance(found.what, ReceivedFile):
             return None
         del self._waiting[handle]
-        return found
+        return found.what
 
     def take_stream(self, handle: str) -> ReceivedStream | None:
         """The connection of this handle, once."""
         found = self._waiting.get(handle)
-        if not isinstance(found, ReceivedStream):
+        if found is None or not isinstance(found.what, ReceivedStream):
             return None
         del self._waiting[handle]
-        return found
+        return found.what
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
                 connection, _ = await loop.sock_accept(listening)
+                user = user_of(connection)
             except OSError as error:
                 logger.warning("no open file could be taken: %s", error)
                 await asyncio.sleep(1.0)
                 continue
-            task = asyncio.create_task(self._receive(connection))
-            self._receiving.add(task)
-            task.add_done_callback(self._receiving.discard)
+            users = [*self._receiving.values(), *(each.user for each in self._waiting.values())]
+            if users.count(user) >= MOST_WAITING:
+                connection.close()
+                continue
+            task = asyncio.create_task(self._receive(connection, user))
+            self._receiving[task] = user
+            task.add_done_callback(self._receiving.pop)
 
-    async def _receive(self, connection: socket.socket) -> None:
+    async def _receive(self, connection: socket.socket, user: int) -> None:
+        """On the event loop: whoever connects and sends nothing holds no thread."""
         found: tuple[str, int | None] | None = None
-        receiving = asyncio.ensure_future(asyncio.to_thread(_received, connection))
         try:
-            found = await asyncio.shield(receiving)
+            async with asyncio.timeout(RECEIVE_SECONDS):
+                while found is None:
+                    await _readable(connection)
+                    with suppress(BlockingIOError):
+                        found = _received(connection)
         except OSError as error:
             logger.info("no open file came: %s", error)
-        except asyncio.CancelledError:
-            # The thread ends at once when nothing can come any more.
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            await asyncio.wait({receiving})
-            if not receiving.cancelled() and receiving.exception() is None:
-                _forget(receiving.result())
-            connection.close()
-            raise
-        if found is None or len(self._waiting) >= MOST_WAITING or found[0] in self._waiting:
-            _forget(found)
-            connection.close()
+        finally:
+            if found is None:
+                connection.close()
+        if found is None:
             return
         handle, descriptor = found
-        if descriptor is None:
-            self._waiting[handle] = ReceivedStream(connection)
-        else:
-            self._waiting[handle] = ReceivedFile(descriptor, connection)
+        if handle in self._waiting:
+            if descriptor is not None:
+                os.close(descriptor)
+            connection.close()
+            return
+        what = ReceivedStream(connection) if descriptor is None else ReceivedFile(descriptor, connection)
+        self._waiting[handle] = _Waiting(user, what)
         asyncio.get_running_loop().call_later(CLAIM_SECONDS, self._drop, handle)
         try:
             connection.send(b"k")
@@ -159,27 +172,33 @@ class ReceivedFiles:
     def _drop(self, handle: str) -> None:
         found = self._waiting.pop(handle, None)
         if found is not None:
-            found.close()
+            found.what.close()
 
 
-def _forget(found: tuple[str, int | None] | None) -> None:
-    if found is not None and found[1] is not None:
-        os.close(found[1])
+async def _readable(connection: socket.socket) -> None:
+    """Waits until something came, or the other end is closed."""
+    loop = asyncio.get_running_loop()
+    came = loop.create_future()
+    loop.add_reader(connection, lambda: None if came.done() else came.set_result(None))
+    try:
+        await came
+    finally:
+        loop.remove_reader(connection)
 
 
-def _received(connection: socket.socket) -> tuple[str, int | None] | None:
-    """The handle and the descriptor, if they are what they should be; none with a connection to be written to."""
-    connection.settimeout(RECEIVE_SECONDS)
+def _received(connection: socket.socket) -> tuple[str, int | None]:
+    """The handle and the descriptor; none with a connection to be written to. Raises BlockingIOError while nothing
+    came, another OSError when it is not what it should be."""
     said, descriptors, _, _ = socket.recv_fds(connection, HANDLE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-    connection.setblocking(False)
     try:
         handle = said.decode("ascii", "replace")
-        right = len(handle) == HANDLE_BYTES and handle.isalnum()
-        if right and not descriptors:
+        if len(handle) != HANDLE_BYTES or not handle.isalnum():
+            raise ConnectionError("what was said is no handle")
+        if not descriptors:
             return handle, None
-        if right and stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
-            return handle, descriptors.pop()
-        return None
+        if not stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
+            raise ConnectionError("what was passed is no regular file")
+        return handle, descriptors.pop()
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+from collections.abc import Coroutine
+from typing import Any
 
 from brokers.repository.endpoint_errors import storage_problem
 from brokers.repository.manifest import Part
+from brokers.repository.near import ReceivedStream
 from brokers.repository.opened import CopyRepository
 from brokers.repository.partreader import WholeEntries
 from brokers.sdk.frames import Data, Failure, data_header, encode
@@ -36,3 +40,21 @@ def send_part(repository: CopyRepository, connection: socket.socket, *, copy: st
     except OSError as error:
         problem = storage_problem(error).problem
         connection.sendall(encode(Failure(problem.code, problem.message, problem.temporary)))
+
+
+async def until_sent(stream: ReceivedStream, sending: Coroutine[Any, Any, None]) -> None:
+    """Waits for a thread that sends on the connection, and closes that when it is through, however this ends: before,
+    the number of its descriptor must not be another's. When cancelled, the thread fails soon."""
+    task = asyncio.create_task(sending)
+
+    def close(_: object) -> None:
+        stream.close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.info("what a reader asked for was not sent: %s", error)
+
+    task.add_done_callback(close)
+    try:
+        await asyncio.shield(task)
+    finally:
+        stream.end()
+        await asyncio.wait({task})

@@ -168,10 +168,10 @@ class WholeEntries(NamedTuple):
 def read_batches(
     part: Part, source: ChunkSource, *, copy: str
 ) -> Iterator[WholeEntries | EntryBegin | Data | EntryEnd | End]:
-    """A part with entries as `read_events` gives it, small entries together. The digests of those are left to whoever
-    gets them: their lines say them. Raises CorruptChunk or CorruptPart."""
+    """A part with entries as `read_events` gives it, small entries together. The digests of entries are left to whoever
+    gets them: their lines, and the ends of big ones, say them. Raises CorruptChunk or CorruptPart."""
     size, count, entries = 0, 0, 0
-    hasher, entry_hasher = Hasher(), Hasher()
+    hasher = Hasher()
     entry: IndexEntry | None = None
     entry_size = 0
     lines, data, gathered = bytearray(), list[bytes](), 0
@@ -182,25 +182,22 @@ def read_batches(
                 if lines:
                     yield WholeEntries(bytes(lines), data)
                     lines, data, gathered = bytearray(), [], 0
-                entry_hasher = Hasher()
                 yield EntryBegin(item.key, item.size, item.metadata)
         elif item is not None:
             count += 1
             entry_size += len(item)
             if entry is not None and entry.size > SMALL_BYTES:
-                entry_hasher.update(item)
                 yield Data(item)
             else:
                 data.append(item)
         elif entry is not None:
-            big = entry.size > SMALL_BYTES
-            if entry_size != entry.size or (big and entry_hasher.hex() != entry.digest):
+            if entry_size != entry.size:
                 raise CorruptPart(f"entry {entry.key!r} is not what was written", copy=copy, part=part.name)
             line = entry_line(key=entry.key, size=entry.size, metadata=entry.metadata, digest=entry.digest)
             hasher.update(line)
             size += entry.size
             entries += 1
-            if big:
+            if entry.size > SMALL_BYTES:
                 yield EntryEnd(entry.size, entry.digest)
                 continue
             lines += line

@@ -63,8 +63,24 @@ async def take_in_thread(grant: CopyGrant, part: str, take: Take, *, progress: C
             with suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
             asking.cancel()
-            await asyncio.gather(asking, taking, return_exceptions=True)
+            await _ended({asking, taking})
     return True
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Returns when all have ended, however often we are cancelled meanwhile: a thread that still read would do so from
+    a descriptor that is closed, or another's by then."""
+    cancelled = False
+    while any(not task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            cancelled = True
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at: what is wrong is told already
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def _ask(grant: CopyGrant, part: str, handle: str) -> None:

@@ -54,11 +54,16 @@ def count_bytes(count: int) -> bytes:
     return _COUNT.pack(count)
 
 
-def trusted(connection: socket.socket) -> bool:
-    """Whether the process at the other end runs as root or as we do."""
+def user_of(connection: socket.socket) -> int:
+    """Who runs the process at the other end, as the kernel says."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(raw)
-    return user in (0, os.geteuid())
+    return int(user)
+
+
+def trusted(connection: socket.socket) -> bool:
+    """Whether the process at the other end runs as root or as we do."""
+    return user_of(connection) in (0, os.geteuid())
 
 
 class NearConnector(aiohttp.UnixConnector):
@@ -153,6 +158,8 @@ async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], N
     handle, connection = await _connected(name, descriptor)
     file = PassedFile(connection, handle, progress)
     listening = asyncio.create_task(file.listen())
+    # Not here: whoever waits below may be cancelled, and while somebody listens its number must not be another's.
+    listening.add_done_callback(lambda _: connection.close())
     try:
         yield file
         # What is still on its way to us is read: it is the end of the progress.
@@ -162,7 +169,6 @@ async def passed_file(name: str, descriptor: int, *, progress: Callable[[int], N
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        connection.close()
 
 
 @asynccontextmanager
@@ -186,7 +192,9 @@ async def _connected(name: str, descriptor: int | None) -> tuple[str, socket.soc
     """A connection to the repository at this name, that brought the file along if there is one, and the handle that
     requests name it by. Raises ``OSError``."""
     handle = secrets.token_hex(HANDLE_BYTES // 2)
-    passing = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, descriptor))
+    # Of its own: when we are cancelled the thread goes on, and by then the caller's number may be another file's.
+    own = None if descriptor is None else os.dup(descriptor)
+    passing = asyncio.ensure_future(asyncio.to_thread(_pass, files_address(name), handle, own))
     try:
         return handle, await asyncio.shield(passing)
     except asyncio.CancelledError:
@@ -195,13 +203,18 @@ async def _connected(name: str, descriptor: int | None) -> tuple[str, socket.soc
 
 
 def _pass(where: str, handle: str, descriptor: int | None) -> socket.socket:
-    connection = _connect(where)
+    """Closes the descriptor."""
     try:
-        socket.send_fds(connection, [handle.encode()], [] if descriptor is None else [descriptor])
-        if not connection.recv(1):
-            raise ConnectionResetError("the repository took no file")
-        connection.setblocking(False)
-    except BaseException:
-        connection.close()
-        raise
+        connection = _connect(where)
+        try:
+            socket.send_fds(connection, [handle.encode()], [] if descriptor is None else [descriptor])
+            if not connection.recv(1):
+                raise ConnectionResetError("the repository took no file")
+            connection.setblocking(False)
+        except BaseException:
+            connection.close()
+            raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
     return connection

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from brokers.sdk.copystream_near import Received, check
 from brokers.sdk.digests import Buffer
-from brokers.sdk.frames import Data, EntryBegin, EntryEnd, KnownEntry
+from brokers.sdk.frames import Data, EntryBegin, EntryEnd
 from brokers.sdk.near_frames import Whole
 from brokers.volume.linux import BLOCK_BYTES
 from brokers.volume.reading import BATCH_BYTES, BATCH_ENTRIES, SMALL_BYTES
@@ -45,6 +45,7 @@ async def fill(restorer: Restorer, entries: AsyncIterator[tuple[EntryBegin, Asyn
         await in_thread(lambda _: restorer.complete())
     finally:
         await writer.stop()
+        await in_thread(lambda _: restorer.leave())
 
 
 def fill_here(restorer: Restorer, part: str, events: Iterator[Received]) -> None:
@@ -62,34 +63,39 @@ def fill_here(restorer: Restorer, part: str, events: Iterator[Received]) -> None
         for event in events:
             if isinstance(event, Whole):
                 wait(most=WRITERS)
-                if any(entry.metadata.get("type") == "hardlink" for entry in event.entries):
+                kinds = {entry.metadata.get("type") for entry in event.entries}
+                if "hardlink" in kinds:
                     # What they lead to has to be there.
                     wait(most=0)
-                    _write_whole(restorer, part, event, made=())
+                    _write_whole(restorer, part, event, directories=True)
                     continue
-                made = [entry for entry in event.entries if entry.metadata.get("type") == "directory"]
-                restorer.add((entry, b"") for entry in made)
-                writing.append(writers.submit(_write_whole, restorer, part, event, made=made))
+                if "directory" in kinds:
+                    restorer.add((entry, b"") for entry in event.entries if entry.metadata.get("type") == "directory")
+                writing.append(writers.submit(_write_whole, restorer, part, event, directories=False))
             elif isinstance(event, EntryBegin):
                 head, file = event, restorer.begin(event)
             elif isinstance(event, Data) and file is not None:
-                file.write(memoryview(event.data))
+                restorer.write(file, event.data)
             elif isinstance(event, EntryEnd) and head is not None and file is not None:
                 finishing, file = file, None
                 restorer.finish(head, finishing)
         wait(most=0)
+        restorer.complete()
     finally:
         writers.shutdown(cancel_futures=True)
         if file is not None:
             os.close(file.descriptor)
-    restorer.complete()
+        restorer.leave()
 
 
-def _write_whole(restorer: Restorer, part: str, whole: Whole, *, made: Sequence[KnownEntry]) -> None:
-    """Make entries, but for those that are made already."""
+def _write_whole(restorer: Restorer, part: str, whole: Whole, *, directories: bool) -> None:
+    """Make entries, with the directories among them or without."""
     check(part, whole)
-    there = {id(entry) for entry in made}
-    restorer.add((entry, data) for entry, data in zip(whole.entries, whole.data, strict=True) if id(entry) not in there)
+    restorer.add(
+        (entry, data)
+        for entry, data in zip(whole.entries, whole.data, strict=True)
+        if directories or entry.metadata.get("type") != "directory"
+    )
     whole.release()
 
 
@@ -128,10 +134,10 @@ async def _big(restorer: Restorer, head: EntryBegin, blocks: AsyncIterator[Buffe
         gathered += block
         if len(gathered) >= BLOCK_BYTES:
             ready, gathered = bytes(gathered), bytearray()
-            await _write(file, ready)
-    await _write(file, bytes(gathered))
+            await _write(restorer, file, ready)
+    await _write(restorer, file, bytes(gathered))
     await in_thread(lambda _: restorer.finish(head, file))
 
 
-async def _write(file: OpenFile, data: bytes) -> None:
-    await in_thread(lambda _: file.write(data))
+async def _write(restorer: Restorer, file: OpenFile, data: bytes) -> None:
+    await in_thread(lambda _: restorer.write(file, data))

@@ -13,15 +13,16 @@ import stat
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
+from brokers.sdk.digests import Buffer
 from brokers.sdk.frames import EntryBegin, KnownEntry
 from brokers.volume.attributes import mode_in, number, segments_in, xattrs_in
-from brokers.volume.linux import Segment, open_directory, sync_filesystem, write_fully
+from brokers.volume.flushing import Flusher
+from brokers.volume.linux import Segment, open_directory, write_fully
 from brokers.volume.paths import Parts, WrongCopy, decode, parts_of
 
 _SET_IDS = 0o6000
@@ -29,6 +30,8 @@ _PLAIN_BITS = 0o777
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 Head = EntryBegin | KnownEntry
 _LENGTH = struct.Struct(">I")
+_ENTRY_BYTES = 4096
+"""What an entry writes besides its bytes: that much of metadata, more or less."""
 _FAULTS = frozenset(
     {
         errno.EEXIST,
@@ -67,6 +70,25 @@ class OpenFile:
             view = view[len(piece) :]
 
 
+class _Folder:
+    """A directory that is open for the files of one thread. ``prefix``: what their keys begin with; ``made``: owner,
+    group and mode that a new file there gets, by the mode that was asked for."""
+
+    def __init__(self, descriptor: int, *, prefix: str, parts: Parts) -> None:
+        self.descriptor = descriptor
+        self.prefix = prefix
+        self.parts = parts
+        self._made: dict[int, tuple[int, int, int]] = {}
+
+    def made(self, descriptor: int, asked: int) -> tuple[int, int, int]:
+        """What a file has that was just made: what depends on the directory alone is asked once."""
+        found = self._made.get(asked)
+        if found is None:
+            info = os.fstat(descriptor)
+            found = self._made[asked] = (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode))
+        return found
+
+
 class Restorer:
     """Fills the empty directory ``tree``. ``notes`` is a file of its own, outside. Calls block; one at a time, but for
     :meth:`add` of what is no directory: several threads may do that, once the directories are there."""
@@ -76,104 +98,131 @@ class Restorer:
         self._notes_file = notes
         self._owners = os.geteuid() == 0
         self._root = -1
-        self._parents: dict[int, tuple[Parts, int]] = {}
-        self._filling: OpenFile | None = None
+        self._folders: dict[int, _Folder] = {}
 
     def __enter__(self) -> Restorer:
         self._root = os.open(self._tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._flusher = Flusher(self._root)
         self._notes = self._notes_file.open("w+b")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
+        self.leave()
         self._notes.close()
         self._notes_file.unlink(missing_ok=True)
         os.close(self._root)
 
-    def add(self, entries: Iterable[tuple[Head, bytes | memoryview]]) -> None:
+    def add(self, entries: Iterable[tuple[Head, Buffer]]) -> None:
         """Make entries whose bytes are all there. Raises :class:`WrongCopy`, ``OSError``."""
+        size = 0
         for head, data in entries:
-            with self._blamed(head):
+            try:
                 self._make(head, data)
+            except (WrongCopy, OSError) as error:
+                raise _blamed(head, error) from None
+            size += len(data) + _ENTRY_BYTES
+        self._flusher.wrote(size)
 
     def begin(self, head: EntryBegin) -> OpenFile:
         """Begin a regular file whose bytes follow; :meth:`finish` must come before the next entry."""
-        with self._blamed(head):
+        try:
             if head.metadata.get("type") != "file":
                 raise WrongCopy("only files have this much data")
-            self._filling = self._open(head)
-            return self._filling
+            return self._open(head)
+        except (WrongCopy, OSError) as error:
+            raise _blamed(head, error) from None
+
+    def write(self, file: OpenFile, data: Buffer) -> None:
+        """The next bytes of such a file."""
+        file.write(data)
+        self._flusher.wrote(len(data))
 
     def finish(self, head: EntryBegin, file: OpenFile) -> None:
         """The file is whole."""
-        self._filling = None
-        with self._blamed(head):
+        try:
             self._close(head, file)
+        except (WrongCopy, OSError) as error:
+            raise _blamed(head, error) from None
 
     def complete(self) -> None:
         """Everything was added: set what directories must be given last, children before parents, and make all of
         it durable."""
-        self._leave()
+        self._close_folders()
         for head in self._directories():
-            with self._blamed(head):
+            try:
                 descriptor = open_directory(self._root, parts_of(head.key))
                 try:
                     self._set(descriptor, head.metadata)
                 finally:
                     os.close(descriptor)
-        sync_filesystem(self._root)
+            except (WrongCopy, OSError) as error:
+                raise _blamed(head, error) from None
+        self._flusher.finish()
 
-    @contextmanager
-    def _blamed(self, head: Head) -> Iterator[None]:
-        try:
-            yield
-        except WrongCopy as error:
-            raise WrongCopy(f"entry {head.key[:200]!r}: {error}") from None
-        except OSError as error:
-            if error.errno not in _FAULTS:
-                raise
-            raise WrongCopy(f"entry {head.key[:200]!r} can't be made: {error.strerror}") from None
+    def leave(self) -> None:
+        """Nothing more is added, and no thread adds any more: end what is done beside it. May wait for the disk."""
+        self._close_folders()
+        self._flusher.stop()
 
-    def _make(self, head: Head, data: bytes | memoryview) -> None:
-        kind = head.metadata.get("type")
+    def _make(self, head: Head, data: Buffer) -> None:
+        metadata = head.metadata
+        kind = metadata.get("type")
         if kind == "file":
-            file = self._open(head)
-            try:
-                file.write(data)
-            except BaseException:
-                os.close(file.descriptor)
-                raise
-            self._close(head, file)
+            if "segments" in metadata:
+                self._sparse(head, data)
+            else:
+                self._file(head, data)
             return
         if data:
             raise WrongCopy(f"a {kind} has no data")
-        parts = parts_of(head.key)
         if kind == "directory":
-            self._directory(parts, head)
+            self._directory(parts_of(head.key), head)
             return
-        directory, name = self._place(parts)
+        folder, name = self._place(head.key)
+        directory = folder.descriptor
         if kind == "symlink":
-            os.symlink(decode(head.metadata.get("target", "")), name, dir_fd=directory)
-            self._set_link(directory, name, head.metadata)
+            os.symlink(decode(metadata.get("target", "")), name, dir_fd=directory)
+            self._set_link(directory, name, metadata)
         elif kind == "hardlink":
-            self._hardlink(directory, name, head.metadata)
+            self._hardlink(directory, name, metadata)
         elif kind == "fifo":
             os.mkfifo(name, mode=0o600, dir_fd=directory)
             descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
             try:
                 # it can't be opened without a reader; this path leads to what was just made and nowhere else
-                self._set(f"/proc/self/fd/{descriptor}", head.metadata)
+                self._set(f"/proc/self/fd/{descriptor}", metadata)
             finally:
                 os.close(descriptor)
         else:
             raise WrongCopy(f"its type {kind!r} is unknown")
 
+    def _file(self, head: Head, data: Buffer) -> None:
+        """With as few calls as can be: most entries of most trees are such files."""
+        asked = mode_in(head.metadata) & _PLAIN_BITS
+        folder, name = self._place(head.key)
+        descriptor = os.open(name, _NEW, asked, dir_fd=folder.descriptor)
+        try:
+            if data and (count := os.write(descriptor, data)) != len(data):
+                write_fully(descriptor, memoryview(data)[count:], at=count)
+            self._set_file(descriptor, head.metadata, found=folder.made(descriptor, asked))
+        finally:
+            os.close(descriptor)
+
+    def _sparse(self, head: Head, data: Buffer) -> None:
+        file = self._open(head)
+        try:
+            file.write(data)
+        except BaseException:
+            os.close(file.descriptor)
+            raise
+        self._close(head, file)
+
     def _directory(self, parts: Parts, head: Head) -> None:
         if parts:
-            directory, name = self._place(parts)
-            os.mkdir(name, mode=0o700, dir_fd=directory)
+            folder, name = self._place(head.key)
+            os.mkdir(name, mode=0o700, dir_fd=folder.descriptor)
         record = msgspec.json.encode(EntryBegin(head.key, head.size, head.metadata))
         self._notes.write(record + _LENGTH.pack(len(record)))
 
@@ -190,9 +239,9 @@ class Restorer:
     def _open(self, head: Head) -> OpenFile:
         whole, segments = segments_in(head.metadata, size=head.size)
         mode = mode_in(head.metadata) & _PLAIN_BITS
-        directory, name = self._place(parts_of(head.key))
+        folder, name = self._place(head.key)
         # its mode at once: nobody else gets into the tree before it is whole
-        descriptor = os.open(name, _NEW, mode, dir_fd=directory)
+        descriptor = os.open(name, _NEW, mode, dir_fd=folder.descriptor)
         try:
             if "segments" in head.metadata:
                 os.ftruncate(descriptor, whole)
@@ -203,7 +252,9 @@ class Restorer:
 
     def _close(self, head: Head, file: OpenFile) -> None:
         try:
-            self._set_file(file.descriptor, head.metadata)
+            info = os.fstat(file.descriptor)
+            found = info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)
+            self._set_file(file.descriptor, head.metadata, found=found)
         finally:
             os.close(file.descriptor)
 
@@ -220,17 +271,17 @@ class Restorer:
         mtime = number(metadata, "mtime")
         os.utime(where, ns=(mtime, mtime))
 
-    def _set_file(self, descriptor: int, metadata: Mapping[str, str]) -> None:
-        """As :meth:`_set`, of a file that was just made: what it has already is not set again."""
-        mode, found = mode_in(metadata), os.fstat(descriptor)
+    def _set_file(self, descriptor: int, metadata: Mapping[str, str], *, found: tuple[int, int, int]) -> None:
+        """As :meth:`_set`, of a file that was just made: what it has already (owner, group, mode) is not set again."""
+        mode = mode_in(metadata)
         chowned = False
         if self._owners:
             owner = number(metadata, "uid"), number(metadata, "gid")
-            if chowned := owner != (found.st_uid, found.st_gid):
+            if chowned := owner != found[:2]:
                 os.chown(descriptor, *owner)
         else:
             mode &= ~_SET_IDS
-        if chowned or stat.S_IMODE(found.st_mode) != mode:
+        if chowned or found[2] != mode:
             os.chmod(descriptor, mode)
         for name, value in xattrs_in(metadata).items():
             os.setxattr(descriptor, name, value)
@@ -244,24 +295,27 @@ class Restorer:
         mtime = number(metadata, "mtime")
         os.utime(name, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
 
-    def _place(self, parts: Parts) -> tuple[int, bytes]:
+    def _place(self, key: str) -> tuple[_Folder, bytes]:
         """The open directory that an entry goes into, and the entry's name in it."""
+        thread, cut = threading.get_ident(), key.rfind("/") + 1
+        opened, name = self._folders.get(thread), key[cut:]
+        if opened is not None and opened.prefix == key[:cut] and _plain(name):
+            return opened, name.encode()
+        parts = parts_of(key)
         if not parts:
             raise WrongCopy("the tree itself is a directory")
-        thread = threading.get_ident()
-        parent = self._parents.get(thread)
-        if parent is None or parent[0] != parts[:-1]:
-            opened = open_directory(self._root, parts[:-1])
-            self._parents[thread] = (parts[:-1], opened)
-            if parent is not None:
-                os.close(parent[1])
-            return opened, parts[-1]
-        return parent[1], parts[-1]
+        if opened is None or opened.parts != parts[:-1]:
+            before = opened
+            descriptor = open_directory(self._root, parts[:-1])
+            opened = self._folders[thread] = _Folder(descriptor, prefix=key[:cut], parts=parts[:-1])
+            if before is not None:
+                os.close(before.descriptor)
+        return opened, parts[-1]
 
-    def _leave(self) -> None:
+    def _close_folders(self) -> None:
         """No thread is at work any more."""
-        while self._parents:
-            os.close(self._parents.popitem()[1][1])
+        while self._folders:
+            os.close(self._folders.popitem()[1].descriptor)
 
     def _directories(self) -> Iterator[EntryBegin]:
         """The directories, last one first."""
@@ -273,3 +327,17 @@ class Restorer:
             at -= _LENGTH.size + length
             self._notes.seek(at)
             yield decoder.decode(self._notes.read(length))
+
+
+def _plain(name: str) -> bool:
+    """Whether the last part of a key stands for itself, and can be a name."""
+    return name.isascii() and "%" not in name and "\0" not in name and name not in ("", ".", "..")
+
+
+def _blamed(head: Head, error: WrongCopy | OSError) -> WrongCopy | OSError:
+    """The error as one of the entry, if it is the copy's fault."""
+    if isinstance(error, WrongCopy):
+        return WrongCopy(f"entry {head.key[:200]!r}: {error}")
+    if error.errno not in _FAULTS:
+        return error
+    return WrongCopy(f"entry {head.key[:200]!r} can't be made: {error.strerror}")

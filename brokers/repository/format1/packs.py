@@ -73,20 +73,31 @@ def encrypt_chunk_into(cipher: AESGCM, pack: bytes, blob: Blob, packed: Buffer, 
 def decrypt_chunk(cipher: AESGCM, pack: bytes, blob: Blob, stored: Buffer) -> bytes:
     """The compressed chunk. Raises CorruptChunk."""
     try:
-        return cipher.decrypt(blob.offset.to_bytes(12, "big"), bytes(stored), pack + blob.name)
+        return cipher.decrypt(blob.offset.to_bytes(12, "big"), stored, pack + blob.name)
     except InvalidTag:
         raise CorruptChunk(f"is damaged in pack {pack.hex()}", chunk=blob.name.hex()) from None
 
 
 def open_chunk(keys: Keys, packed: Buffer, *, name: bytes, size: int) -> bytes:
     """The plaintext of a compressed chunk, checked against its name. Raises CorruptChunk."""
+    plain = unpack_chunk(packed, name=name, size=size)
+    check_name(keys, plain, name=name)
+    return plain
+
+
+def unpack_chunk(packed: Buffer, *, name: bytes, size: int) -> bytes:
+    """The plaintext of a compressed chunk that was decrypted: so it is what was written under this name. Raises
+    CorruptChunk."""
     try:
-        plain = decompress(packed, size=size)
+        return decompress(packed, size=size)
     except NotCompressed as error:
         raise CorruptChunk(f"is damaged: {error}", chunk=name.hex()) from error
+
+
+def check_name(keys: Keys, plain: Buffer, *, name: bytes) -> None:
+    """Raises CorruptChunk unless the name is that of these bytes."""
     if keys.chunk_name(plain) != name:
         raise CorruptChunk("is damaged: its bytes are not those of its name", chunk=name.hex())
-    return plain
 
 
 def encode_blobs(blobs: Iterable[Blob]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from brokers.repository.errors import CorruptChunk
@@ -37,9 +37,10 @@ class Reader:
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def source(self, copy: str, part: str) -> PartSource:
-        """The chunks of one part (`brokers.repository.partreader.ChunkSource`)."""
-        return PartSource(self, copy=copy, part=part)
+    def source(self, copy: str, part: str, *, by_name: bool = True) -> PartSource:
+        """The chunks of one part (`brokers.repository.partreader.ChunkSource`). Not ``by_name``: data that is authentic
+        is not compared with its name too, for the caller sees to it that another digest over it is checked."""
+        return PartSource(self, copy=copy, part=part, by_name=by_name)
 
     def chunk(self, ref: ChunkRef) -> bytes:
         """The plaintext of a chunk. Raises CorruptChunk."""
@@ -75,12 +76,12 @@ class Reader:
                 found.append(place.pack)
         return found
 
-    def ahead(self, items: Iterator[Item]) -> Iterator[Read]:
-        """The items in order, with the plaintext in place of each chunk."""
+    def ahead(self, items: Iterator[Item], *, by_name: bool) -> Iterator[Read]:
+        """The items in order, with the plaintext in place of each chunk, compared with its name or not."""
         waiting: collections.deque[Future[list[Read]]] = collections.deque()
         try:
             for batch in _batches(items):
-                waiting.append(self._threads.submit(self._read, batch))
+                waiting.append(self._threads.submit(self._read, batch, by_name=by_name))
                 if len(waiting) > BATCHES_AHEAD:
                     yield from waiting.popleft().result()
             while waiting:
@@ -89,25 +90,24 @@ class Reader:
             for future in waiting:
                 future.cancel()
 
-    def _read(self, batch: list[Item]) -> list[Read]:
-        wanted = {bytes.fromhex(item.digest) for item in batch if isinstance(item, ChunkRef)}
-        packed = self._side_by_side(wanted)
+    def _read(self, batch: list[Item], *, by_name: bool) -> list[Read]:
+        sizes = {bytes.fromhex(item.digest): item.size for item in batch if isinstance(item, ChunkRef)}
+        plains = self._side_by_side(sizes, by_name=by_name)
         found: list[Read] = []
         for item in batch:
             if not isinstance(item, ChunkRef):
                 found.append(item)
                 continue
-            name = bytes.fromhex(item.digest)
-            try:
-                found.append(packs.open_chunk(self._keys, packed[name], name=name, size=item.size))
-            except (CorruptChunk, KeyError):
+            plain = plains.get(bytes.fromhex(item.digest))
+            if plain is None or len(plain) != item.size:
                 # One by one, with every place that it has; and if it is damaged everywhere, that is what is said.
-                found.append(self.chunk(item))
+                plain = self.chunk(item)
+            found.append(plain)
         return found
 
-    def _side_by_side(self, names: set[bytes]) -> dict[bytes, bytes]:
-        """Chunks by one read for each run of neighbours; what can't be read is left out."""
-        places = [places[0] for places in self._catalog.places_of(names).values()]
+    def _side_by_side(self, sizes: Mapping[bytes, int], *, by_name: bool) -> dict[bytes, bytes]:
+        """The plaintext of chunks, by one read for each run of neighbours; what can't be read is left out."""
+        places = [places[0] for places in self._catalog.places_of(sizes).values()]
         places.sort(key=lambda place: (place.pack, place.blob.offset))
         found: dict[bytes, bytes] = {}
         for run in _runs(places):
@@ -117,9 +117,13 @@ class Reader:
             except CorruptChunk:
                 continue
             for place in run:
-                at = place.blob.offset - first.offset
+                name, at = place.blob.name, place.blob.offset - first.offset
                 try:
-                    found[place.blob.name] = self._decrypt(place, span[at : at + place.blob.stored])
+                    packed = self._decrypt(place, span[at : at + place.blob.stored])
+                    plain = packs.unpack_chunk(packed, name=name, size=sizes[name])
+                    if by_name:
+                        packs.check_name(self._keys, plain, name=name)
+                    found[name] = plain
                 except CorruptChunk:
                     continue
         return found
@@ -137,8 +141,9 @@ class Reader:
 class PartSource:
     """Reads for one part, so that errors name it."""
 
-    def __init__(self, reader: Reader, *, copy: str, part: str) -> None:
+    def __init__(self, reader: Reader, *, copy: str, part: str, by_name: bool) -> None:
         self._reader = reader
+        self._by_name = by_name
         self._copy = copy
         self._part = part
 
@@ -150,7 +155,7 @@ class PartSource:
 
     def all(self, items: Iterator[Item]) -> Iterator[Read]:
         try:
-            yield from self._reader.ahead(items)
+            yield from self._reader.ahead(items, by_name=self._by_name)
         except CorruptChunk as error:
             raise self._named(error) from error
 

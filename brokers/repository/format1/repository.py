@@ -246,7 +246,8 @@ class Repository:
         yield from self._recalling(copy, read_events(part, self.reader.source(copy, part.name), copy=copy))
 
     def read_batches(self, copy: str, part: Part) -> Iterator[WholeEntries | EntryBegin | Data | EntryEnd | End]:
-        yield from self._recalling(copy, read_batches(part, self.reader.source(copy, part.name), copy=copy))
+        source = self.reader.source(copy, part.name, by_name=False)
+        yield from self._recalling(copy, read_batches(part, source, copy=copy))
 
     def _recalling(self, copy: str, events: Iterator[T]) -> Iterator[T]:
         try:

@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from brokers.repository.compression import compress
 from brokers.repository.errors import IncompleteCopy
+from brokers.repository.format1 import packs
 from brokers.sdk import near
 from brokers.sdk.copystream import (
     BigEntry,
@@ -264,6 +266,25 @@ async def test_a_damaged_chunk_ends_what_is_taken_in_an_error(here: Site) -> Non
     chunk = [ref.digest for entry in here.repository.entries("c1", part) for ref in entry.chunks][-2]
     here.damage(chunk)
     with pytest.raises(CopyStreamError, match=chunk) as caught:
+        await taken(here, "c1")
+    assert not caught.value.problem.temporary
+
+
+@pytest.mark.parametrize("key", ["sent", "big"])
+async def test_what_is_authentic_and_not_what_was_stored_is_noticed_by_its_digest(here: Site, key: str) -> None:
+    await CopyWriter(here.open_write("c1")).write_entries("tree", sent())
+    part = here.repository.commit("c1").part("tree")
+    assert part is not None
+    (chunk, *_) = next(entry.chunks for entry in here.repository.entries("c1", part) if entry.key == key)
+    place = here.repository.catalog.places(bytes.fromhex(chunk.digest))[0]
+    path, offset, length = here.place(chunk.digest)
+    content, other = bytearray(path.read_bytes()), bytearray(length)
+    packs.encrypt_chunk_into(
+        here.repository.keys.pack_cipher(place.pack), place.pack, place.blob, compress(os.urandom(chunk.size)), other
+    )
+    content[offset : offset + length] = other
+    path.write_bytes(content)
+    with pytest.raises(CopyStreamError, match="did not arrive as it was stored") as caught:
         await taken(here, "c1")
     assert not caught.value.problem.temporary
 
