@@ -20,6 +20,8 @@ MAX_SEGMENTS = 1000
 BLOCK_BYTES = 1 << 20
 
 _FICLONERANGE = 0x4020940D
+_LARGEST_BLOCK = 64 << 10
+"""A multiple of the blocks of every file system."""
 _NO_CLONE = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOSYS, errno.ETXTBSY, errno.EBADF}
 )
@@ -66,7 +68,18 @@ def clones(directory: Path) -> bool:
 
 
 def clone_range(source: int, target: int, *, offset: int, length: int, at: int) -> bool:
-    """Share ``length`` bytes of ``source`` with ``target`` at ``at``; false when the file systems can't."""
+    """Share ``length`` bytes of ``source`` with ``target`` at ``at``; false where that can't be. Part of a block
+    can be shared only where both files end: elsewhere the last few bytes are copied."""
+    if _clone(source, target, offset=offset, length=length, at=at):
+        return True
+    whole = length - length % _LARGEST_BLOCK
+    if not (0 < whole < length and _clone(source, target, offset=offset, length=whole, at=at)):
+        return False
+    copy_range(source, target, offset=offset + whole, length=length - whole, at=at + whole, check=lambda: None)
+    return True
+
+
+def _clone(source: int, target: int, *, offset: int, length: int, at: int) -> bool:
     try:
         fcntl.ioctl(target, _FICLONERANGE, struct.pack("qQQQ", source, offset, length, at))
     except OSError as error:
