@@ -14,7 +14,7 @@ from brokers.repository.near import ReceivedStream
 from brokers.repository.opened import CopyRepository
 from brokers.repository.partreader import WholeEntries
 from brokers.sdk.frames import Data, Failure, data_header, encode
-from brokers.sdk.near_frames import STALL_SECONDS, send_all, send_whole
+from brokers.sdk.near_frames import STALL_SECONDS, send_all, send_whole, widen
 from schemas.problems import CalqueError
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 def send_part(repository: CopyRepository, connection: socket.socket, *, copy: str, part: Part) -> None:
     """Sends all of it; a part that can't be read ends in FAILURE. Blocks. Somebody who goes away is no error."""
     connection.settimeout(STALL_SECONDS)
+    widen(connection)
     try:
         try:
             for event in repository.read_batches(copy, part):

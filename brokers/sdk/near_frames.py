@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -31,6 +32,8 @@ _HEADER = struct.Struct(">BI")
 _LINES = struct.Struct(">I")
 _BUFFERS = 6
 _MOST_PIECES = 512
+_UNDER_WAY_BYTES = 4 << 20
+_SNDBUFFORCE = 32  # SO_SNDBUFFORCE of Linux, which Python has no name for
 
 _DECODER = msgspec.json.Decoder(KnownEntry)
 
@@ -61,6 +64,15 @@ class Whole:
         """The bytes are used no more."""
         if len(self._buffers) < _BUFFERS:
             self._buffers.append(self._buffer)
+
+
+def widen(connection: socket.socket) -> None:
+    """Lets more be under way on it, so that neither end waits for each piece of the other's. Root may have all of it,
+    others what the system allows."""
+    for option in (_SNDBUFFORCE, socket.SO_SNDBUF):
+        with suppress(PermissionError):
+            connection.setsockopt(socket.SOL_SOCKET, option, _UNDER_WAY_BYTES)
+            return
 
 
 def send_whole(connection: socket.socket, lines: bytes, data: Sequence[Buffer]) -> None:

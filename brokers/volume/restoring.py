@@ -56,7 +56,7 @@ class OpenFile:
         self._segments = iter(segments)
         self._at = self._left = 0
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: Buffer) -> None:
         """Write the next bytes. There are never more than the segments hold: sizes were compared."""
         view = memoryview(data)
         while view:
