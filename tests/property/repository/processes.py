@@ -74,13 +74,17 @@ class Process:
     @contextlib.contextmanager
     def writing(self, copy: str) -> Iterator[None]:
         """What is put meanwhile belongs to this copy."""
-        if copy not in self.running().open_copies():
-            self._verified.pop(copy, None)
+        self.begins(copy)
         self.copy = copy
         try:
             yield
         finally:
             self.copy = ""
+
+    def begins(self, copy: str) -> None:
+        """What was verified of a copy that was open before, and is open no more, says nothing."""
+        if copy not in self.running().open_copies():
+            self._verified.pop(copy, None)
 
     def sealed(self, copy: str, chunks: set[bytes]) -> None:
         """A part of the copy was sealed: its chunks lie in the repository, and need not come again."""

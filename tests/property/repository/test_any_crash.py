@@ -222,6 +222,7 @@ class Story(RuleBasedStateMachine):
 
     def _save(self, process: Process, *, copy: str, parent: str | None = None) -> None:
         repository = process.running()
+        process.begins(copy)
         sealed = repository.open_write(copy, CopyInfo()).sealed()
         for part in PARTS:
             if part not in sealed:
