@@ -1,8 +1,7 @@
 """Copies of an app that keeps two stores in step while it writes: the copies of both are of one moment.
 
 Quiesced by its hooks (`application`), all that the app holds equal is equal in every copy. Frozen in the middle of its
-work
-(`paused`), what it did first is in the copy when what it did next is.
+work (`paused`), what it did first is in the copy when what it did next is. In short with a few copies, and with many.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ from schemas.values import TemplateRef
 from tests.e2e.main_job.ways import OPERATION_SECONDS, finished, must
 from tests.e2e.stack import Stack, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.full]
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
 
 APP = Path(__file__).parent / "ledger"
 COPIES = 25
+FEW = 2
+LEVELS = ["application", "paused"]
 HOOKS = {
     "quiesce": {"http": "POST /hooks/quiesce", "timeout_seconds": 10},
     "thaw": {"http": "POST /hooks/thaw", "timeout_seconds": 10},
@@ -86,10 +87,21 @@ async def copy_of(client: Client, image: str, *, name: str) -> AsyncIterator[str
     await finished(client, await client.delete_image(image))
 
 
-@pytest.mark.parametrize("level", ["application", "paused"])
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_few_copies_taken_under_load_are_of_one_moment(stack: Stack, tmp_path: Path, level: str) -> None:
+    await copies_are_of_one_moment(stack, tmp_path, level, copies=FEW)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("level", LEVELS)
 async def test_copies_taken_under_load_are_of_one_moment(stack: Stack, tmp_path: Path, level: str) -> None:
-    name = f"ledger-{level}"
-    await must(stack, "template", "apply", str(template(tmp_path, name=name, hooks=level == "application")))
+    await copies_are_of_one_moment(stack, tmp_path, level, copies=COPIES)
+
+
+async def copies_are_of_one_moment(stack: Stack, directory: Path, level: str, *, copies: int) -> None:
+    """Saves an app that writes so many times, and looks into an app that runs from each image."""
+    name = f"ledger-{level}-{copies}"
+    await must(stack, "template", "apply", str(template(directory, name=name, hooks=level == "application")))
     async with await stack.client() as client:
         started = await client.deploy(TemplateRef(name=name), name=name, site="north")
         await finished(client, started)
@@ -100,7 +112,7 @@ async def test_copies_taken_under_load_are_of_one_moment(stack: Stack, tmp_path:
         async def goes_on() -> bool:
             return bool((await check(url))["counter"] > before)
 
-        for number in range(COPIES):
+        for number in range(copies):
             await until(goes_on, seconds=OPERATION_SECONDS, what="the app writes on")
             saving = await client.save(app.id, name=f"{name}-{number}")
             await finished(client, saving)
