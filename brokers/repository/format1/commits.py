@@ -122,10 +122,10 @@ class Commits:
         told = list(self._objects.list(GONE))
         if not told:
             return
-        counting = {found.name for found in self._found(COPIES, fresh=False)}
         left: set[str] = set()
         for found in self._all_found(COPIES, fresh=False):
-            if found.name not in counting:
+            # Asked of each one: what is not in an earlier listing may have come since.
+            if found.commit is not None and found.commit.origin and self.gone(found.copy, found.origin):
                 left.add(_gone_name(found.copy, found.origin))
                 with contextlib.suppress(ObjectRetained):
                     self.delete([found.name])
