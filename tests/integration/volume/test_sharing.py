@@ -45,9 +45,11 @@ async def broker(
 ) -> AsyncIterator[Volume]:
     """A broker whose volumes lie there."""
     made = Volume(bus=bus, nats_url=nats_server.url, directory=sharing, name="sharing")
-    await made.start()
-    yield made
-    assert await made.stop() == 0
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()  # whatever happened: else the file system can't be unmounted
 
 
 def used(place: Path) -> int:
