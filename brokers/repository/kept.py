@@ -93,7 +93,8 @@ def keep_whole(repository: CopyRepository, opened: OpenCopy, parent: str, name: 
         chunks = itertools.chain(part.index or (), data_chunks_of(repository, parent, part))
         opened.begin_part(name, layout=Layout.ENTRIES, media_type=part.media_type, framed=True)
         try:
-            while refs := list(itertools.islice(chunks, _TAKEN_AT_ONCE)):
+            whole = opened.rely_on(parent)
+            while not whole and (refs := list(itertools.islice(chunks, _TAKEN_AT_ONCE))):
                 if (lost := opened.lost(refs)) is not None:
                     raise CorruptPart(f"chunk {lost.digest} is gone", copy=parent, part=name)
             opened.seal_part(part)

@@ -192,6 +192,10 @@ class OpenCopy(Protocol):
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         """Takes chunks that lie in the repository already, as if they had come again; the first that can't be."""
 
+    def rely_on(self, copy: str) -> bool:
+        """Takes all that a committed copy needs, as `lost` takes chunks, without looking at each of them: whether it is
+        all there. If not, `lost` tells what is missing."""
+
     def has_chunk(self, digest: str, *, size: int) -> bool:
         """Whether the chunk needs no fetching."""
 

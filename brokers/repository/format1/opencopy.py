@@ -11,16 +11,18 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
 from brokers.repository.format1.catalog import Catalog, Place
+from brokers.repository.format1.commits import Commits
 from brokers.repository.format1.holds import Holds
 from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.uploads import Uploads
 from brokers.repository.kept import Earlier
-from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name
+from brokers.repository.manifest import ChunkRef, CopyInfo, Part, canonical, check_name, parse
 from brokers.repository.partreader import all_chunks, index_blocks
 from brokers.repository.partwriter import PartWriter
 from brokers.repository.placed import PassedBytes
@@ -133,6 +135,14 @@ class LocalCopies:
                 shutil.rmtree(directory, ignore_errors=True)
 
 
+class _Alike(NamedTuple):
+    """The parts of a committed copy, the packs that it needs, and the stored bytes of its chunks."""
+
+    parts: tuple[Part, ...]
+    packs: frozenset[bytes]
+    stored: int
+
+
 class OpenCopy:
     """One open copy in this process (`brokers.repository.opened.OpenCopy`)."""
 
@@ -145,6 +155,7 @@ class OpenCopy:
         holds: Holds,
         reader: Reader,
         catalog: Catalog,
+        commits: Commits,
         before: Set[bytes] = frozenset(),
     ) -> None:
         """`before`: the packs of a copy that is committed already and is given others."""
@@ -154,7 +165,9 @@ class OpenCopy:
         self._local = local
         self._reader = reader
         self._catalog = catalog
+        self._commits = commits
         self._before = before
+        self._alike: _Alike | None = None
         self._writing: set[str] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -255,6 +268,15 @@ class OpenCopy:
     def lost(self, refs: Sequence[ChunkRef]) -> ChunkRef | None:
         return self.uploads.lost(refs)
 
+    def rely_on(self, copy: str) -> bool:
+        found = self._commits.of(copy)
+        commit = found[0].commit if found else None
+        if commit is None or not all(self.holds.rely(pack) for pack in commit.pack_ids):
+            return False
+        stored = parse(commit.manifest, copy=copy).stored_bytes
+        self._alike = _Alike(commit.parts, commit.pack_ids, stored)
+        return True
+
     def has_chunk(self, digest: str, *, size: int) -> bool:
         return self.uploads.knows(bytes.fromhex(digest), size=size)
 
@@ -281,6 +303,9 @@ class OpenCopy:
         """The packs that hold the chunks of these parts, and the stored bytes of the distinct chunks. What lies in
         packs to `avoid` only (they are being deleted) is written anew while it can still be read. Raises
         IncompleteCopy naming the part of which a chunk is nowhere."""
+        alike = self._alike
+        if alike is not None and alike.parts == parts and not avoid:
+            return set(alike.packs), alike.stored
         needed: set[bytes] = set()
         seen: set[bytes] = set()
         anew: list[ChunkRef] = []

@@ -137,6 +137,7 @@ class Writing:
             holds=holds,
             reader=self._reader,
             catalog=self._catalog,
+            commits=self._commits,
             before=before,
         )
 
