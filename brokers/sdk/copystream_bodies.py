@@ -28,6 +28,7 @@ from schemas.problems import temporary
 
 _GATHER_BYTES = 256 << 10
 _AT_ONCE_BYTES = 4 << 20
+_HELD_BYTES = 512 << 10
 
 Progress = Callable[[int], None]
 """Called with the bytes of plaintext that passed since the last call."""
@@ -149,13 +150,18 @@ async def placed_body(part: str, entries: Entries, file: PassedFile) -> AsyncIte
             for ready in body.keep_range(entry):
                 yield ready
             continue
+        if isinstance(entry, PlacedBatch):
+            if file.full:
+                # What the other side has not heard of it will not take in.
+                for ready in body.flush():
+                    yield ready
+            await file.room(entry.size)
+            for ready in body.place(entry):
+                yield ready
+            continue
         for ready in body.flush():
             yield ready
-        if isinstance(entry, PlacedBatch):
-            await file.room(entry.size)
-            body.count(entry.size, len(entry.entries))
-            yield placed_frame(entry.entries)
-        elif isinstance(entry, PlacedPieces):
+        if isinstance(entry, PlacedPieces):
             body.count(entry.size, 1)
             yield encode(EntryBegin(entry.key, entry.size, dict(entry.metadata)))
             async for at, length in entry.pieces:
@@ -188,6 +194,7 @@ class _Body:
         self._count = 0
         self._gatherer = _Gatherer()
         self._kept = bytearray()
+        self._placed = 0
 
     def count(self, size: int, entries: int) -> None:
         self._total += size
@@ -202,6 +209,16 @@ class _Body:
         self.count(kept.size, kept.count)
         self._hasher = None  # the digests of these are not known here
         return [*self._kept_frame(), *self._gatherer.add(encode(kept))]
+
+    def place(self, batch: PlacedBatch) -> list[bytes]:
+        """Not more is held back than whoever filled the file can do without."""
+        self.count(batch.size, len(batch.entries))
+        ready = [*self._kept_frame(), *self._gatherer.add(placed_frame(batch.entries))]
+        self._placed += batch.size
+        if self._placed >= _HELD_BYTES:
+            ready += self._gatherer.flush()
+            self._placed = 0
+        return ready
 
     async def send(self, entry: EntrySource, progress: Progress) -> AsyncIterator[bytes]:
         key, metadata, size, blocks = entry

@@ -122,6 +122,11 @@ class PassedFile:
         self._over = False
         self._moved = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room just now."""
+        return self._ahead >= AHEAD_BYTES
+
     async def room(self, size: int) -> None:
         """Returns when ``size`` bytes more may be spoken of; also when nobody listens any more, which the request
         tells better."""

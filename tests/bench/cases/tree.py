@@ -38,6 +38,7 @@ FILES = {Scale.FULL: 50_000, Scale.SMOKE: 1_500}
 BYTES = {Scale.FULL: 2 << 30, Scale.SMOKE: 24 << 20}
 ROUNDS = {Scale.FULL: 3, Scale.SMOKE: 1}
 CHANGED = 0.01
+PAUSE_SECONDS = 0.3
 FIRST, RESTORE, AGAIN, UNCHANGED = "first copy", "restore", "1 % changed", "nothing changed"
 BARS = {FIRST: 2.5, RESTORE: 1.7, AGAIN: 3.0, UNCHANGED: 3.0}
 ADDED = "added by a copy of 1 % changed"
@@ -210,8 +211,9 @@ class Restic:
 
 
 async def timed(each: Ours | Restic, work: Callable[[], Awaitable[object]]) -> Spent:
-    """What it takes, from a disk that has nothing to do."""
+    """What it takes, from a disk that has nothing to do, when nobody has written to the tree for a moment."""
     await asyncio.to_thread(os.sync)
+    await asyncio.sleep(PAUSE_SECONDS)
     begun, used = time.perf_counter(), each.cpu_seconds()
     await work()
     return Spent(time.perf_counter() - begun, each.cpu_seconds() - used)

@@ -131,6 +131,23 @@ async def test_only_what_changed_since_the_copy_before_is_sent(own_broker: Volum
         same(tree, await finish(own_broker, repository, "since", copy, parent=parent))
 
 
+async def test_much_is_kept_between_little_that_changed(own_broker: Volume, repository: Site) -> None:
+    tree = await own_broker.tree("between")
+    for at in range(36):
+        (tree / f"{at:02}").mkdir()
+        (tree / f"{at:02}" / "big").write_bytes(os.urandom(1000) * 2000)
+        (tree / f"{at:02}" / "small").write_bytes(b"0")
+    await settled(tree)
+    for number, parent in ((1, ""), (2, "copy-between-1")):
+        for at in range(36):
+            (tree / f"{at:02}" / "small").write_bytes(b"%d" % number)
+        copy = f"copy-between-{number}"
+        await own_broker.stage("between", copy, grant=repository.open_write(copy, parent=parent))
+        await own_broker.prepare("between", copy)
+        restored = await finish(own_broker, repository, "between", copy, parent=parent)
+    same(tree, restored)
+
+
 async def test_a_stage_is_repeated_after_a_crash_and_goes_on_after_one(own_broker: Volume, repository: Site) -> None:
     tree, copy = await own_broker.tree("crash"), "copy-crash"
     many(tree)
