@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, RepositoryBusy
+from brokers.repository.errors import Conflict, CorruptChunk, IncompleteCopy, InvalidName, RepositoryBusy
 from brokers.repository.format1.catalog import Catalog, Place
 from brokers.repository.format1.commits import Commits
 from brokers.repository.format1.holds import Holds
@@ -106,9 +106,10 @@ class LocalCopies:
         write_atomically(self.path(copy) / "parts" / f"{part.name}.json", canonical(part))
 
     def ahead(self, copy: str, part: str) -> Part | None:
+        """None too for what can't be the name of a part: beginning one says so."""
         try:
             return msgspec.json.decode(self._ahead(copy, part).read_bytes(), type=Part)
-        except FileNotFoundError:
+        except (FileNotFoundError, InvalidName):
             return None
 
     def seal_ahead(self, copy: str, part: Part) -> None:
