@@ -271,4 +271,4 @@ async def test_a_range_that_is_not_the_parents_is_refused(north: Site) -> None:
         await north.settled("c2")
     with pytest.raises(CopyStreamError) as caught:
         await CopyWriter(north.open_write("c3")).write_entries("tree", given(kept_range(committed, 0, 5)))
-    assert caught.value.problem.code == "invalid"
+    assert caught.value.problem.code == "kept_gone"
