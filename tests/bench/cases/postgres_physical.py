@@ -7,6 +7,7 @@ encrypted on the way in, checked on the way out, and durable at both ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ from brokers.sdk.progress import Reporter
 from hub.stack.servers.postgres import postgres_bin_dir
 from schemas.brokers import CopyData, CopyGrant, PrepareCopy, Provision, StageCopy
 from schemas.ids import new_id
+from tests.bench.guard import guarded
 from tests.bench.harness import Curve, Figure, Scale, Skipped
 from tests.bench.served import ServedRepository
 
@@ -34,9 +36,12 @@ BIN = postgres_bin_dir()
 
 async def run(scale: Scale) -> list[Figure | Curve]:
     """One source, copied both ways in turns."""
-    with tempfile.TemporaryDirectory(prefix="calque-bench-") as directory:
+    with contextlib.ExitStack() as scope:
+        # Removed by the guard too, when this is killed; whoever comes second finds nothing.
+        directory = scope.enter_context(tempfile.TemporaryDirectory(prefix="calque-bench-", ignore_cleanup_errors=True))
         place = Path(directory)
         place.chmod(0o711)
+        scope.enter_context(guarded(place))
         services = DedicatedServices(DedicatedSection(directory=place / "servers"), bin_dir=BIN, restores={})
         await services.open()
         if not services.offered:
