@@ -74,7 +74,7 @@ async def test_a_copy_shows_the_moment_whatever_is_done_after_it(broker: Postgre
             await truncating
         assert await rows(app, EVERYTHING) == []
     assert copied.copy_format == "pg_dump-custom"
-    assert [part.name for part in copied.parts] == ["database", "sequences"]
+    assert [part.name for part in copied.parts] == ["database", "sequences", "statistics"]
     assert copied.engine_version.startswith("18")
     repository.repository.commit("copy-moment")
     provisioned = await broker.provision("moment-2", restore=repository.open_read("copy-moment"))
