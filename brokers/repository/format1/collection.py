@@ -31,7 +31,6 @@ class Survey(NamedTuple):
     marks: dict[bytes, float]
     packs: dict[bytes, int]
     held: frozenset[bytes]
-    abandoned: list[str]
     commits: list[FoundCommit]
 
     @property
@@ -48,10 +47,8 @@ def survey(objects: ObjectStore, keys: Keys, commits: Commits, *, hold_seconds: 
     marks = marked_packs(objects)
     packs = listed_packs(objects)
     latest = objects.now() - hold_seconds
-    holds = list(all_holds(objects, keys))
-    held = frozenset(pack for hold in holds if hold.modified >= latest for pack in hold.packs)
-    abandoned = [hold.name for hold in holds if hold.modified < latest]
-    return Survey(marks, packs, held, abandoned, list(commits.all()))
+    held = frozenset(pack for hold in all_holds(objects, keys) if hold.modified >= latest for pack in hold.packs)
+    return Survey(marks, packs, held, list(commits.all()))
 
 
 class Collector:
@@ -82,6 +79,8 @@ class Collector:
         A commit object or hold that can't be read might need any pack: then nothing is deleted."""
         before = self._catalog.packs()
         try:
+            if only is None:
+                self._let_go_of_abandoned()
             found = self._survey()
             for pack in found.packs.keys() - found.needed - found.marks.keys():
                 if only is None or pack in only:
@@ -92,12 +91,17 @@ class Collector:
             return Collected(blocked=str(error))
         freed = self._sweep(found, only=only)
         if only is None:
-            for name in found.abandoned:
-                # What it held counts as needed no longer; whoever still writes will notice that the hold is gone.
-                self._objects.delete(name)
             self._commits.tidy(older_than=self._objects.now() - self._hold_seconds)
             self._join_indexes(found, before=before.keys())
         return freed
+
+    def _let_go_of_abandoned(self) -> None:
+        """Removes holds that are too old. Before the commits are listed: whoever still writes, and commits too late to
+        be seen there, finds its hold gone after that. Raises CorruptObject."""
+        latest = self._objects.now() - self._hold_seconds
+        for hold in list(all_holds(self._objects, self._keys)):
+            if hold.modified < latest:
+                self._objects.delete(hold.name)
 
     def _survey(self) -> Survey:
         found = survey(self._objects, self._keys, self._commits, hold_seconds=self._hold_seconds)

@@ -123,6 +123,8 @@ class Holds:
         `fresh` nothing that was found out earlier counts."""
         with self._lock:
             if fresh:
+                # Those that are gone were a collector's to remove: what is put now is what counts.
+                self._names &= {found.name for found in self._objects.list(self._prefix)}
                 self._announced.clear()
                 self._present.clear()
                 self._refused.clear()

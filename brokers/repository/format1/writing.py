@@ -17,7 +17,6 @@ from brokers.repository.format1.collection import Collector
 from brokers.repository.format1.commits import Commit, Commits, FoundCommit
 from brokers.repository.format1.holds import HOLDS, Holds
 from brokers.repository.format1.opencopy import LocalCopies, OpenCopy, OpenRecord
-from brokers.repository.format1.packs import pack_name
 from brokers.repository.format1.reading import Reader
 from brokers.repository.format1.sealing import Keys
 from brokers.repository.format1.uploads import Uploads, Workers
@@ -180,13 +179,11 @@ class Writing:
 
     def _put(self, opened: OpenCopy, commit: Commit) -> str:
         name = self._commits.put(opened.copy, commit)
-        if not opened.holds.unbroken():
-            # We slept so long that a collector took this copy for abandoned. If it took more than the hold, the
-            # copy is not whole: it must not be there.
-            gone = [pack for pack in commit.pack_ids if self._objects.look(pack_name(pack)) is None]
-            if gone:
-                self._commits.delete([name])
-                raise IncompleteCopy("was taken for abandoned while it was committed", copy=opened.copy)
+        # Unless a hold is gone: then we slept so long that a collector took this copy for abandoned, perhaps before it
+        # could see the commit. A pack that it marked may go at any moment: a copy that is not whole must not be there.
+        if not opened.holds.unbroken() and opened.holds.secure(commit.pack_ids, fresh=True):
+            self._commits.delete([name])
+            raise IncompleteCopy("was taken for abandoned while it was committed", copy=opened.copy)
         return name
 
     def recommit(self, found: FoundCommit, *, avoid: Set[bytes]) -> bool:

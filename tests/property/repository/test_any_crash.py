@@ -361,6 +361,17 @@ def test_a_repair_let_go_of_what_an_open_copy_holds_that_another_process_had_com
         story.teardown()
 
 
+@pytest.mark.parametrize("call", range(1, 40))
+def test_a_copy_that_slept_too_long_is_committed_whole_or_not_at_all_beside_a_collector(call: int) -> None:
+    story = Story()
+    try:
+        story.time_passes(15)
+        story.tidy("north", "collect", None, (call, "commit", "c1"))
+        story.verify("c1")
+    finally:
+        story.teardown()
+
+
 @pytest.mark.full
 @pytest.mark.timeout(1200)
 def test_many_stories_in_memory() -> None:
