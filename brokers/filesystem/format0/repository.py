@@ -263,7 +263,8 @@ class Repository:
             if not path.exists():
                 return False
             self.files.rename(path, path.with_name("tombstone.json"))
-        self.files.sync_path(path.parent)
+        with contextlib.suppress(FileNotFoundError):  # a collector may have taken all of it already
+            self.files.sync_path(path.parent)
         return True
 
     def listing_token(self) -> str:
