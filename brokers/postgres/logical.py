@@ -70,9 +70,13 @@ class Logical:
         writer = CopyWriter(request.grant, progress=passed)
         version = moment.session.version  # a discard may close the session when the dump has all been read
         try:
-            tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
-            # They hold values of columns, and are never masked.
-            known = None if request.masking else await statistics_of(moment.session)
+            try:
+                tables = await self._masker.filters(moment.session, request.masking) if request.masking else None
+                # They hold values of columns, and are never masked.
+                known = None if request.masking else await statistics_of(moment.session)
+            except BaseException:
+                await self._moments.stop_waiting(moment)
+                raise
             with first_failure():
                 async with asyncio.TaskGroup() as group:
                     dumping = group.create_task(self._dump(request.copy, moment, writer, tables))

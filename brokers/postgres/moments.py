@@ -187,6 +187,12 @@ class Moments:
             moment.readers = await self._open_readers(copy, moment.source, moment.snapshot, moment.tables)
         return moment.readers
 
+    async def stop_waiting(self, moment: Moment) -> None:
+        """Let go of the dump that waits: another try starts one of its own."""
+        dump, moment.waiting_dump = moment.waiting_dump, None
+        if dump:
+            await dump.stop()
+
     async def end_reading(self, moment: Moment) -> None:
         """Readers serve one try."""
         readers, moment.readers = moment.readers, None
