@@ -42,8 +42,8 @@ ASKED: Final = {
     plans.REMOVE: ("psb",),
     plans.ARM: (),
     plans.BEFORE_COPY: ("psb",),
-    plans.STAGE: ("dsb",),  # what it has the repository open, the copy opens again
-    plans.UNSTAGE: ("dsb",),
+    plans.STAGE: ("crb", "dsb"),
+    plans.UNSTAGE: ("dsb", "crb"),
     plans.QUIESCE: ("psb",),
     plans.PREPARE: ("dsb",),
     plans.THAW: ("psb",),

@@ -42,6 +42,19 @@ def without_undo(module: Any, function: str, *actions: str) -> Callable[[Patch],
     return apply
 
 
+def site_keeps_what_was_staged(patch: Patch) -> None:
+    """Undone, a save lets go of what lies at the data service brokers, and of nothing in the repositories."""
+    real = plans.save
+
+    def planned(*arguments: Any, **named: Any) -> tuple[Step, ...]:
+        less: dict[str | None, str | None] = {plans.UNSTAGE: plans.DISCARD, plans.ABORT: None}
+        return tuple(
+            msgspec.structs.replace(step, undo=less.get(step.undo, step.undo)) for step in real(*arguments, **named)
+        )
+
+    patch.setattr(plans, "save", planned)
+
+
 def site_removes_what_was_there(patch: Patch) -> None:
     _letting_go(patch, "delete", lambda step: msgspec.structs.replace(step, action=plans.DEPROVISION))
 

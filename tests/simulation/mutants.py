@@ -78,7 +78,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(UNDO, "what was there before is removed with its app", sites.site_removes_what_was_there),
     Mutant(UNDO, "what was there before is removed when undone", sites.site_removes_it_when_undone),
     Mutant(UNDO, "a copy is not dropped when a save is undone", without_undo(plans, "save", "commit")),
-    Mutant(UNDO, "a staged copy is not removed when a save is undone", without_undo(plans, "save", "copy")),
+    Mutant(UNDO, "a staged copy is not removed when a save is undone", sites.site_keeps_what_was_staged),
     Mutant(UNDO, "a moment is not discarded when a save is undone", without_undo(plans, "save", "prepare", "stage")),
     Mutant(UNDO, "the hook after a copy does not run when a save is undone", without_undo(plans, "save", "arm")),
     Mutant(UNDO, "an undo that failed counts as done", sites.site_gives_up_undoing),
