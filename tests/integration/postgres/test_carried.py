@@ -69,11 +69,11 @@ async def test_grants_come_along_and_what_can_not_is_said_before(either: Postgre
                 await admin.execute(statement)
             prepared = await using.prepare(source, copy)
             await using.copy(source, copy, repository.open_write(copy))
+            await using.discard(copy)  # the moment holds locks
         finally:
             for statement in LEFT:
                 await admin.execute(statement)
     repository.repository.commit(copy)
-    await using.discard(copy)
     said = " | ".join(prepared.left_out)
     for word in ("stranger; x", "policies", "elsewhere", "everything", "telling", "far_away"):
         assert word in said
