@@ -69,10 +69,11 @@ async def look(home: Path, site: str) -> Reality:
         buckets=buckets,
         identities=identities,
         processes=frozenset("/".join(key) for key in app_processes(place).values()),
-        copies=frozenset(path.parent.name for path in (repository / "copies").glob("*/*")),
-        images=frozenset(path.parent.name for path in (repository / "images").glob("*/*")),
+        copies=frozenset(path.parent.name for path in (repository / "copies").glob("*/[!.]*")),
+        images=frozenset(path.parent.name for path in (repository / "images").glob("*/[!.]*")),
         staging=frozenset(path.name for path in (place / "state" / "crb-filesystem" / "open").glob("*")),
-        chunks=sum(1 for path in (repository / "packs").rglob("*") if path.is_file()),
+        # What a killed writer had begun has a name with a dot, and is swept away some time after.
+        chunks=sum(1 for path in (repository / "packs").rglob("[!.]*") if path.is_file()),
     )
 
 
