@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from brokers.repository.format1.repository import Options, Repository
-from brokers.repository.retention import CopyLocked
+from brokers.repository.objects import ObjectMissing, ObjectRetained
+from brokers.repository.retention import CopyLocked, retains
 from brokers.s3_repository.settings import BucketSection
 from brokers.s3_repository.store import S3Store
 from schemas.problems import CalqueError
+from tests.integration.broker_process import eventually
 from tests.integration.repository_stores.stores import s3_settings
 from tests.servers import RunningS3
 from tests.unit.repository.test_retention import image_of, saved
@@ -63,6 +65,54 @@ async def locks(s3_server: RunningS3) -> AsyncIterator[Locks]:
     yield made
     await asyncio.to_thread(made.store.close)
     made.client.close()
+
+
+def told(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def test_the_bucket_keeps_what_is_locked_and_lets_go_of_it_afterwards(locks: Locks) -> None:
+    now, store = datetime.now(UTC), locks.store
+    assert retains(store) is store
+
+    def long_and_short() -> None:
+        store.put("packs/long", b"1")
+        store.put("packs/short", b"2")
+        store.put("packs/free", b"3")
+        store.retain(["packs/long"], until=told(now + timedelta(hours=2)))
+        store.retain(["packs/long"], until=told(now + timedelta(hours=1)))
+        store.retain(["packs/short"], until=told(datetime.now(UTC) + timedelta(seconds=6)))
+        store.retain(["packs/free"], until=told(now))
+
+    await asyncio.to_thread(long_and_short)
+    until = await asyncio.to_thread(locks.locked, "packs/long")
+    assert until is not None
+    assert timedelta(0) <= until - (now + timedelta(hours=2)) <= timedelta(seconds=1)
+    with pytest.raises(ObjectRetained, match="packs/long is locked until"):
+        await asyncio.to_thread(store.delete, "packs/long")
+    (version,) = await asyncio.to_thread(locks.versions, "packs/long")
+    with pytest.raises(ClientError):
+        locks.client.delete_object(Bucket=BUCKET, Key=version["Key"], VersionId=version["VersionId"])
+    assert await asyncio.to_thread(store.read, "packs/long") == b"1"
+
+    def let_go(name: str) -> Callable[[], bool]:
+        def gone() -> bool:
+            try:
+                store.delete(name)
+            except ObjectRetained:
+                return False
+            return True
+
+        return gone
+
+    await eventually(let_go("packs/short"), seconds=30, what="the lock ends")
+    await asyncio.to_thread(store.delete, "packs/free")
+    await asyncio.to_thread(store.delete, "packs/never")
+    for name in ("packs/short", "packs/free"):
+        # Nothing stays that would only be marked as deleted.
+        assert await asyncio.to_thread(locks.versions, name) == []
+    with pytest.raises(ObjectMissing):
+        await asyncio.to_thread(store.retain, ["packs/free"], until=told(now + timedelta(hours=2)))
 
 
 async def test_a_bucket_that_locks_nothing_is_refused_by_the_name_of_its_setting(s3_server: RunningS3) -> None:

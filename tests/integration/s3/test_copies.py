@@ -4,17 +4,22 @@ import asyncio
 import hashlib
 import io
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
+from brokers.repository.errors import RepositoryError
+from brokers.s3.names import bucket_of
 from bus.connection import Bus
 from schemas.brokers import CopyGrant, DataServiceHealth, Health, PrepareCopy, Prepared, Provisioned
 from schemas.ids import new_id
-from tests.integration.broker_process import eventually
 from tests.integration.filesystem.site import Site
 from tests.integration.s3.services import S3
+from tests.patience import patience
 from tests.servers import NatsServer, run_s3
 
 RANDOM = random.Random(3)
@@ -181,18 +186,13 @@ async def test_a_broker_killed_in_a_restore_begins_it_anew(own_broker: S3, repos
     await app.fill(DOCUMENTS)
     grant = await save(own_broker, repository, "killed", "copy-killed")
     request = own_broker.provision_request("killed-2", restore=grant)
-    await own_broker.begin("provision", request)
-    admin = own_broker.as_admin((await own_broker.provision("killed")).resource["bucket"]).client
-
-    def begun() -> bool:
-        return len(admin.list_buckets()["Buckets"]) > 0 and any(
-            _objects(admin, bucket["Name"])
-            for bucket in admin.list_buckets()["Buckets"]
-            if _making(admin, bucket["Name"])
-        )
-
-    await eventually(begun, seconds=10, what="the restore has begun")
+    # So slow that it is still in the middle when it is killed.
+    slow = msgspec.structs.replace(request, restore=msgspec.structs.replace(grant, bytes_per_second=10_000))
+    await own_broker.begin("provision", slow)
+    admin = own_broker.as_admin(bucket_of("killed-2"))
+    await until(lambda: asyncio.to_thread(_has_objects, admin.client, admin.name), what="the restore has begun")
     await own_broker.kill()
+    assert _making(admin.client, admin.name)
     await own_broker.start()
     await own_broker.run("provision", request, Provisioned)
     assert await (await own_broker.bucket("killed-2")).content() == DOCUMENTS
@@ -230,10 +230,6 @@ def _making(admin: object, bucket: str) -> bool:
     return {"Key": "calque.state", "Value": "making"} in tags
 
 
-def _objects(admin: object, bucket: str) -> bool:
-    return bool(admin.list_objects_v2(Bucket=bucket).get("Contents"))  # type: ignore[attr-defined]
-
-
 async def test_cancelling_a_copy_and_another_try(broker: S3, repository: Site) -> None:
     await broker.provision("try")
     app = await broker.bucket("try")
@@ -244,3 +240,50 @@ async def test_cancelling_a_copy_and_another_try(broker: S3, repository: Site) -
     assert (await broker.cancel(request.id)).state in ("cancelled", "succeeded")
     copied = await broker.copy("try", "copy-try", repository.open_write("copy-try"))
     assert copied.parts[0].entries == len(DOCUMENTS)
+
+
+@pytest.mark.full
+async def test_cancelling_in_the_middle_ends_it_and_leaves_nothing(broker: S3, repository: Site) -> None:
+    """At this rate it would go on for longer than the test waits."""
+    slow = 50_000
+    await broker.provision("middle")
+    app = await broker.bucket("middle")
+    await app.fill({"a": b"first", "big": RANDOM.randbytes(1 << 20) * 18, "z": b"last"})
+    await broker.prepare("middle", "copy-middle", hold_seconds=600)
+    grant = msgspec.structs.replace(repository.open_write("copy-middle"), bytes_per_second=slow)
+    copy = broker.copy_request("middle", "copy-middle", grant)
+    assert (await broker.begin("copy", copy)).state == "running"
+    await until(lambda: some_done(broker, copy.id), what="the copy is under way")
+    assert (await broker.cancel(copy.id)).state == "cancelled"
+    with pytest.raises(RepositoryError):
+        repository.repository.commit("copy-middle")
+
+    await broker.copy("middle", "copy-middle", repository.open_write("copy-middle"))
+    repository.repository.commit("copy-middle")
+    grant = msgspec.structs.replace(repository.open_read("copy-middle"), bytes_per_second=slow)
+    restore = broker.provision_request("middle-2", restore=grant)
+    assert (await broker.begin("provision", restore)).state == "running"
+    admin = broker.as_admin(bucket_of("middle-2"))
+    await until(lambda: asyncio.to_thread(_has_objects, admin.client, admin.name), what="the first object is there")
+    assert (await broker.cancel(restore.id)).state == "cancelled"
+    assert await broker.describe("middle-2") == ()
+    assert admin.name not in {each["Name"] for each in admin.client.list_buckets()["Buckets"]}
+
+
+async def until(holds: Callable[[], Awaitable[bool]], *, what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + patience(60)
+    while not await holds():
+        assert asyncio.get_running_loop().time() < deadline, f"never: {what}"
+        await asyncio.sleep(0.02)
+
+
+async def some_done(broker: S3, id: str) -> bool:
+    progress = (await broker.status(id)).progress
+    return progress is not None and progress.done > 0
+
+
+def _has_objects(admin: Any, bucket: str) -> bool:
+    try:
+        return bool(admin.list_objects_v2(Bucket=bucket).get("Contents"))
+    except ClientError:
+        return False
