@@ -155,7 +155,7 @@ class Databases:
     async def describe(self, service_id: str | None) -> tuple[ResourceDescription, ...]:
         """All databases and roles that are ours, or those of one data service."""
         async with self._server.session() as session:
-            databases = await session.rows(_MARKED_DATABASES, (DATABASE_PATTERN,))
+            databases = await session.rows_of_what_goes(_MARKED_DATABASES, (DATABASE_PATTERN,))
             roles = await session.rows(_MARKED_ROLES, (DATABASE_PATTERN, LOGIN_PATTERN))
         found = [
             _description("database", name, read_mark(comment) or read_mark(owner), size=size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -35,6 +35,7 @@ CheckFailed = psycopg.errors.CheckViolation
 """A value breaks a check constraint."""
 
 # Classes of SQLSTATE that pass by themselves: connection, resources, operator intervention, rollbacks by conflict.
+_TRIES = 5
 _TEMPORARY_CLASSES = frozenset({"08", "53", "57", "40"})
 _TEMPORARY_STATES = frozenset({"55006", "55P03"})  # object in use, lock not available
 _CREDENTIAL_STATES = frozenset({"28000", "28P01", "42501"})
@@ -59,6 +60,13 @@ class Session:
         """All rows of one statement."""
         cursor = await self._connection.execute(statement.encode(), parameters)
         return await cursor.fetchall()
+
+    async def rows_of_what_goes(self, statement: str, parameters: Parameters | None = None) -> list[Row]:
+        """All rows of one statement about databases that others may drop in the same moment: then it is asked again."""
+        for _ in range(_TRIES):
+            with suppress(psycopg.errors.UndefinedObject):
+                return await self.rows(statement, parameters)
+        return await self.rows(statement, parameters)
 
     async def value(self, statement: str, parameters: Parameters | None = None) -> Any:
         """The first column of the first row, ``None`` when there is no row."""

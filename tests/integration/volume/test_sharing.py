@@ -13,6 +13,7 @@ import pytest
 
 from brokers.volume.linux import clone_range, clones
 from bus.connection import Bus
+from schemas.ids import new_id
 from tests.bench.trees import can_mount, fresh_filesystem
 from tests.integration.filesystem.site import Site
 from tests.integration.volume.services import Volume
@@ -75,12 +76,13 @@ async def test_a_moment_takes_no_room_of_its_own_and_stays_what_it_was(
     broker: Volume, repository: Site, sharing: Path, staged: bool
 ) -> None:
     assert clones(sharing)
+    copy = new_id()
     tree = await broker.tree("shared")
     await asyncio.to_thread(fill, tree)
     before, moment = await asyncio.to_thread(used, sharing), await asyncio.to_thread(look, tree)
     if staged:
-        await broker.stage("shared", "copy-shared")
-    prepared = await broker.prepare("shared", "copy-shared", hold_seconds=3600)
+        await broker.stage("shared", copy)
+    prepared = await broker.prepare("shared", copy, hold_seconds=3600)
     assert prepared.level == "application"
     grown = await asyncio.to_thread(used, sharing) - before
     assert grown < BIG // 4, f"{grown} bytes were copied"
@@ -88,7 +90,7 @@ async def test_a_moment_takes_no_room_of_its_own_and_stays_what_it_was(
         with (tree / name).open("r+b") as file:
             file.write(b"written after the moment")
     (tree / "biggest").unlink()
-    grant = await broker.finish(repository, "shared", "copy-shared")
+    grant = await broker.finish(repository, "shared", copy)
     restored = await broker.tree("shared-2", restore=grant)
     assert await asyncio.to_thread(look, restored) == moment
 
